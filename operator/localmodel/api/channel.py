@@ -1,0 +1,177 @@
+"""What gateway and engine say to each other, through Triton's HTTP `generate` and `generate_stream`.
+
+One input tensor REQUEST and one output tensor RESPONSE, both TYPE_STRING [1], each carrying one JSON document:
+
+* `submit`, `cancel` and `status` are POST /v2/models/llm/generate and get exactly one response.
+* `events` is one long POST /v2/models/llm/generate_stream per gateway process: one response per engine step (or per
+  2 ms if steps are shorter), carrying the news of every sequence this gateway owns, and an empty one as a heartbeat
+  every 100 ms when there is nothing to say. The first response is sent at once.
+* `generate` is a decoupled stream of one request, for direct clients of Triton; same engine, another sink, no token.
+
+The wire form is compact because it is parsed once per step: an event is a list, not an object. This module only
+describes and (de)serializes; who may speak, and when a sequence dies, is decided by the engine.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+REQUEST = "REQUEST"
+RESPONSE = "RESPONSE"
+HEARTBEAT_SECONDS = 0.1
+MIN_EVENT_GAP_SECONDS = 0.002
+
+FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sampling(_Message):
+    """How tokens are chosen and when to stop. `temperature` 0 is greedy."""
+
+    max_tokens: int | None = Field(None, ge=1)
+    """Absent: as many as the context window leaves."""
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """0: no limit."""
+    seed: int | None = None
+    """Same seed, same prompt, same text, whatever else is in the batch."""
+    stop: tuple[str, ...] = Field((), max_length=16)
+    """The text ends before the first of these; they may span token borders."""
+    ignore_eos: bool = False
+
+
+class Submit(_Message):
+    op: Literal["submit"] = "submit"
+    token: str
+    instance: str
+    """The gateway process that owns the sequence; must have an open event stream of the same epoch."""
+    epoch: int
+    id: str
+    """Unique per instance; a second submit of a known id is answered like the first and starts nothing."""
+    prompt: tuple[int, ...]
+    """Token ids, shape [n], 1 <= n < context window."""
+    sampling: Sampling = Sampling()
+    deadline_seconds: float | None = Field(None, gt=0)
+    """Seconds left from now; the engine ends the sequence with `deadline` when they are over."""
+
+
+class Cancel(_Message):
+    op: Literal["cancel"] = "cancel"
+    token: str
+    instance: str
+    ids: tuple[str, ...]
+
+
+class Events(_Message):
+    op: Literal["events"] = "events"
+    token: str
+    instance: str
+    epoch: int
+    """Grows with each connection of one instance; a newer epoch takes over, an older one is refused."""
+    after: int = 0
+    """Number of the last event seen; the engine resends what came later, or answers `lost` if it can't."""
+
+
+class StatusRequest(_Message):
+    op: Literal["status"] = "status"
+    token: str
+
+
+class Generate(_Message):
+    op: Literal["generate"] = "generate"
+    prompt: tuple[int, ...] | None = None
+    text: str | None = None
+    """Raw text, no chat template; exclusive with `prompt`."""
+    sampling: Sampling = Sampling()
+
+
+class Refusal(_Message):
+    """The typed answer to a request that can't be served; the gateway turns `code` into an HTTP status."""
+
+    code: Literal["bad_token", "invalid_request", "context_length_exceeded", "overloaded", "no_event_stream", "stale_epoch", "failed"]
+    message: str
+    """For a person: what was wrong and what to do."""
+
+
+class Accepted(_Message):
+    accepted: Literal[True] = True
+    id: str
+
+
+class Cancelled(_Message):
+    """Confirms that none of `ids` runs any more. Unknown ids count as ended."""
+
+    cancelled: tuple[str, ...]
+
+
+class EngineStatus(_Message):
+    """What `status` answers, and what the gateway shows under /status."""
+
+    model_version: str
+    architecture: str
+    """From config.json, such as LlamaForCausalLM."""
+    parameters: int
+    dtype: str
+    device: str
+    context_window: int
+    max_batch_size: int
+    running: int
+    waiting: int
+    kv_tokens_capacity: int
+    kv_tokens_used: int
+    weights_bytes: int
+    kv_bytes: int
+    memory_bytes: int
+    """Measured: resident bytes of the engine's process on a CPU, allocator's peak on a GPU."""
+    load_seconds: float
+    tokens_total: int
+    steps_total: int
+    step_age_seconds: float
+    """Seconds since the running step began; 0 when idle. A large value means a hung step."""
+
+
+class Usage(NamedTuple):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class SequenceEvent(NamedTuple):
+    """News of one sequence: text that became certain, and at the end the reason."""
+
+    id: str
+    text: str
+    tokens: int
+    """Tokens sampled since the last event of this sequence; may be > 0 with an empty text (half a character)."""
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    """With the finish reason only."""
+    error: str | None = None
+
+
+class EventBatch(NamedTuple):
+    number: int
+    """Grows by one per non-empty batch of this instance; a heartbeat repeats the last."""
+    events: tuple[SequenceEvent, ...]
+    step_age_seconds: float = 0.0
+    lost: bool = False
+    """True in the first batch if `after` is too old: sequences not named in it are gone."""
+
+
+def encode_batch(batch: EventBatch) -> list[Any]:
+    """The JSON form: [number, step age, lost, [[id, text, tokens, finish, [in, out] | null, error], ...]]."""
+    rows = [[e.id, e.text, e.tokens, e.finish_reason, e.usage and list(e.usage), e.error] for e in batch.events]
+    return [batch.number, round(batch.step_age_seconds, 3), batch.lost, rows]
+
+
+def decode_batch(document: list[Any]) -> EventBatch:
+    """Inverse of encode_batch. Raises ValueError or TypeError on any other shape."""
+    number, step_age, lost, rows = document
+    events = tuple(
+        SequenceEvent(id_, text, tokens, finish, Usage(*usage) if usage else None, error)
+        for id_, text, tokens, finish, usage, error in rows
+    )
+    return EventBatch(int(number), events, float(step_age), bool(lost))

@@ -1,0 +1,38 @@
+"""EngineConfig: the file `1/model.json` that the operator (or `localmodel run`) writes and the engine reads.
+
+It carries settings, never secrets and never anything that differs between two pods of one revision.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EngineConfig(BaseModel):
+    """What the engine is told. Unknown keys are refused: a typo must not become a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_path: str
+    """Directory with config.json, *.safetensors, tokenizer.json; read-only."""
+    model_version: str = ""
+    """Free text from `spec.model.version`; reported back, never interpreted."""
+    context_window: int = Field(4096, ge=1, le=1_048_576)
+    """Tokens of one sequence, prompt and answer together."""
+    max_batch_size: int = Field(16, ge=1, le=1024)
+    """Sequences decoded together."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 on a GPU; on a CPU whichever the engine measured as faster for it."""
+    gpu_count: int = Field(0, ge=0, le=16)
+    gpu_memory_share: float | None = Field(None, gt=0, le=1)
+    """Share of each card that the engine may use; exclusive with gpu_memory_bytes. Absent means 0.8."""
+    gpu_memory_bytes: int | None = Field(None, gt=0)
+    host_memory_bytes: int | None = Field(None, gt=0)
+    """The container's memory limit: on a CPU, weights and KV cache must fit into it."""
+    cpu_threads: int | None = Field(None, ge=1)
+    """Threads for torch on the CPU, from the container's CPU limit; absent means torch's own choice."""
+    channel_token_file: str
+    """File with the random token that the gateway and the engine share. Whichever starts first creates it, atomically."""
+    reconnect_grace_seconds: float = Field(2.0, ge=0)
+    """How long sequences outlive the event stream that owned them."""

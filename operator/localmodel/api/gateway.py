@@ -1,0 +1,95 @@
+"""GatewaySettings: the file `gateway.json` that the operator (or `localmodel run`) writes and the gateway reads.
+
+Durations are seconds. The pod's own identity comes from the environment (POD_NAME), because it differs between pods.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from localmodel.api import constants
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Timeouts(_Settings):
+    """Each is capped by `total_seconds` at run time."""
+
+    queue_seconds: float = Field(30, gt=0)
+    first_token_seconds: float = Field(30, gt=0)
+    idle_seconds: float = Field(30, gt=0)
+    total_seconds: float = Field(600, gt=0)
+
+
+class Concurrency(_Settings):
+    max: int = Field(0, ge=0)
+    """Requests running at once; 0 means the engine's max_batch_size."""
+    queue: int = Field(64, ge=0)
+    """Requests waiting; more are answered 503 with retry-after."""
+
+
+class GatewaySettings(_Settings):
+    """What the gateway is told. Unknown keys are refused."""
+
+    model_name: str
+    """metadata.name of the LocalModel; label of metrics and log records."""
+    namespace: str = ""
+    served_names: tuple[str, ...]
+    """OpenAI `model` names that are answered; the first is the one shown in answers to an absent name."""
+    model_version: str = ""
+    model_path: str = constants.MODEL_MOUNT
+    """For the tokenizer and the chat template."""
+    context_window: int
+    max_batch_size: int
+    serving_host: str = "0.0.0.0"
+    serving_port: int = constants.SERVING_PORT
+    admin_host: str = "0.0.0.0"
+    admin_port: int = constants.ADMIN_PORT
+    triton_url: str = f"http://127.0.0.1:{constants.TRITON_HTTP_PORT}"
+    triton_model: str = constants.TRITON_MODEL_NAME
+    channel_token_file: str = constants.CHANNEL_TOKEN_FILE
+    timeouts: Timeouts = Timeouts()
+    concurrency: Concurrency = Concurrency()
+    log_mode: Literal["None", "Metadata", "Full"] = "Metadata"
+    endpoint_removal_seconds: float = Field(3.0, ge=0)
+    """On drain: how long to keep serving until nobody sends new requests any more."""
+    step_timeout_seconds: float = Field(30.0, gt=0)
+    """An engine step older than this counts as hung: liveness fails."""
+
+
+class _Report(BaseModel):
+    """Extra keys are ignored: an older operator must be able to read a newer gateway."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class BackendStatus(_Report):
+    """The `backend` part of /status: what Triton says, word for word where it failed."""
+
+    state: Literal["Starting", "Loading", "Ready", "LoadFailed", "Unreachable", "Hung"]
+    message: str = ""
+    """Triton's own message when state is LoadFailed."""
+    since_seconds: float = 0.0
+    """Seconds in this state."""
+    load_seconds: float | None = None
+    engine: dict[str, int | float | str] | None = None
+    """channel.EngineStatus, when Ready."""
+
+
+class GatewayStatus(_Report):
+    """What GET /status on the admin port answers; the operator reads it."""
+
+    pod: str
+    model: str
+    version: str
+    gateway_version: str
+    ready: bool
+    reason: str
+    """Why not ready, one PascalCase word: BackendStarting, Loading, LoadFailed, BackendUnreachable, BackendHung, Draining; `Ready` when it is."""
+    draining: bool
+    slots: int
+    slots_in_use: int
+    queue_length: int
+    backend: BackendStatus

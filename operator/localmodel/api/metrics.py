@@ -1,0 +1,63 @@
+"""Every metric's name, type, help and labels: the one source for code, dashboards, alert rules and docs.
+
+Declarations only; the processes that own the metrics register them with prometheus-client.
+"""
+
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+GATEWAY_REQUESTS = Metric(
+    "localmodel_gateway_requests_total", "counter", "Requests by how they ended.", ("outcome", "endpoint", "model")
+)
+GATEWAY_SLOTS = Metric("localmodel_gateway_slots", "gauge", "Requests that may run at once.")
+GATEWAY_SLOTS_IN_USE = Metric("localmodel_gateway_slots_in_use", "gauge", "Requests running in the engine.")
+GATEWAY_QUEUE_LENGTH = Metric("localmodel_gateway_queue_length", "gauge", "Requests waiting for a slot.")
+GATEWAY_QUEUE_SECONDS = Metric("localmodel_gateway_queue_seconds", "histogram", "Time in the queue.", (), _LATENCY)
+GATEWAY_FIRST_TOKEN_SECONDS = Metric(
+    "localmodel_gateway_first_token_seconds", "histogram", "From sending to the engine to the first token.", (), _LATENCY
+)
+GATEWAY_PER_TOKEN_SECONDS = Metric(
+    "localmodel_gateway_per_token_seconds", "histogram", "Mean time per token after the first, of one request.", (),
+    (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
+)  # fmt: skip
+GATEWAY_REQUEST_SECONDS = Metric(
+    "localmodel_gateway_request_seconds", "histogram", "Request head to last byte.", ("endpoint",), (*_LATENCY, 120, 300, 600)
+)
+GATEWAY_TOKENS = Metric("localmodel_gateway_tokens_total", "counter", "Tokens by kind: prompt, completion.", ("kind",))
+GATEWAY_WASTED_TOKENS = Metric(
+    "localmodel_gateway_wasted_tokens_total", "counter", "Tokens made after their client had left."
+)
+GATEWAY_LOG_RECORDS_LOST = Metric(
+    "localmodel_gateway_log_records_lost_total", "counter", "Request records that could not be written."
+)
+GATEWAY_LOOP_LAG_SECONDS = Metric("localmodel_gateway_loop_lag_seconds", "gauge", "How late the event loop runs.")
+GATEWAY_READY = Metric("localmodel_gateway_ready", "gauge", "1 if a request sent now is answered.")
+GATEWAY_KV_TOKENS = Metric("localmodel_gateway_kv_tokens", "gauge", "KV cache of the engine in tokens.", ("kind",))
+
+OPERATOR_RECONCILE_SECONDS = Metric(
+    "localmodel_operator_reconcile_seconds", "histogram", "Time of one reconcile.", ("result",), _LATENCY
+)
+OPERATOR_QUEUE_DEPTH = Metric("localmodel_operator_queue_depth", "gauge", "Keys waiting to be reconciled.")
+OPERATOR_QUEUE_AGE_SECONDS = Metric("localmodel_operator_queue_age_seconds", "gauge", "Age of the oldest waiting key.")
+OPERATOR_MODELS = Metric("localmodel_operator_models", "gauge", "LocalModels by Ready status and reason.", ("ready", "reason"))
+OPERATOR_PLANNED_MEMORY_BYTES = Metric(
+    "localmodel_operator_planned_memory_bytes", "gauge", "Memory planned for a model, all replicas.", ("namespace", "name")
+)
+OPERATOR_WATCH_AGE_SECONDS = Metric(
+    "localmodel_operator_watch_age_seconds", "gauge", "Seconds since the last event of a watched resource.", ("resource",)
+)
+OPERATOR_LEADER = Metric("localmodel_operator_leader", "gauge", "1 on the replica that may write.")
+OPERATOR_WRITES = Metric("localmodel_operator_writes_total", "counter", "Writes to the API server.", ("verb", "resource"))
+
+GATEWAY_METRICS = tuple(m for name, m in list(globals().items()) if name.startswith("GATEWAY_") and isinstance(m, Metric))
+OPERATOR_METRICS = tuple(m for name, m in list(globals().items()) if name.startswith("OPERATOR_") and isinstance(m, Metric))

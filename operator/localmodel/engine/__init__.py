@@ -1,0 +1,1 @@
+"""The PyTorch engine inside Triton's Python backend. It knows nothing of Kubernetes or HTTP."""

@@ -92,7 +92,15 @@ class Generate(_Message):
 class Refusal(_Message):
     """The typed answer to a request that can't be served; the gateway turns `code` into an HTTP status."""
 
-    code: Literal["bad_token", "invalid_request", "context_length_exceeded", "overloaded", "no_event_stream", "stale_epoch", "failed"]
+    code: Literal[
+        "bad_token",
+        "invalid_request",
+        "context_length_exceeded",
+        "overloaded",
+        "no_event_stream",
+        "stale_epoch",
+        "failed",
+    ]
     message: str
     """For a person: what was wrong and what to do."""
 

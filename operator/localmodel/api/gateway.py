@@ -87,7 +87,8 @@ class GatewayStatus(_Report):
     gateway_version: str
     ready: bool
     reason: str
-    """Why not ready, one PascalCase word: BackendStarting, Loading, LoadFailed, BackendUnreachable, BackendHung, Draining; `Ready` when it is."""
+    """Why not ready, one PascalCase word: BackendStarting, Loading, LoadFailed, BackendUnreachable, BackendHung, Draining.
+    `Ready` when it is."""
     draining: bool
     slots: int
     slots_in_use: int

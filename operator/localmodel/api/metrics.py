@@ -24,19 +24,25 @@ GATEWAY_SLOTS_IN_USE = Metric("localmodel_gateway_slots_in_use", "gauge", "Reque
 GATEWAY_QUEUE_LENGTH = Metric("localmodel_gateway_queue_length", "gauge", "Requests waiting for a slot.")
 GATEWAY_QUEUE_SECONDS = Metric("localmodel_gateway_queue_seconds", "histogram", "Time in the queue.", (), _LATENCY)
 GATEWAY_FIRST_TOKEN_SECONDS = Metric(
-    "localmodel_gateway_first_token_seconds", "histogram", "From sending to the engine to the first token.", (), _LATENCY
+    "localmodel_gateway_first_token_seconds",
+    "histogram",
+    "From sending to the engine to the first token.",
+    (),
+    _LATENCY,
 )
 GATEWAY_PER_TOKEN_SECONDS = Metric(
     "localmodel_gateway_per_token_seconds", "histogram", "Mean time per token after the first, of one request.", (),
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
 )  # fmt: skip
 GATEWAY_REQUEST_SECONDS = Metric(
-    "localmodel_gateway_request_seconds", "histogram", "Request head to last byte.", ("endpoint",), (*_LATENCY, 120, 300, 600)
+    "localmodel_gateway_request_seconds",
+    "histogram",
+    "Request head to last byte.",
+    ("endpoint",),
+    (*_LATENCY, 120, 300, 600),
 )
 GATEWAY_TOKENS = Metric("localmodel_gateway_tokens_total", "counter", "Tokens by kind: prompt, completion.", ("kind",))
-GATEWAY_WASTED_TOKENS = Metric(
-    "localmodel_gateway_wasted_tokens_total", "counter", "Tokens made after their client had left."
-)
+GATEWAY_WASTED_TOKENS = Metric("localmodel_gateway_wasted_tokens_total", "counter", "Tokens made after their client had left.")
 GATEWAY_LOG_RECORDS_LOST = Metric(
     "localmodel_gateway_log_records_lost_total", "counter", "Request records that could not be written."
 )
@@ -51,10 +57,16 @@ OPERATOR_QUEUE_DEPTH = Metric("localmodel_operator_queue_depth", "gauge", "Keys 
 OPERATOR_QUEUE_AGE_SECONDS = Metric("localmodel_operator_queue_age_seconds", "gauge", "Age of the oldest waiting key.")
 OPERATOR_MODELS = Metric("localmodel_operator_models", "gauge", "LocalModels by Ready status and reason.", ("ready", "reason"))
 OPERATOR_PLANNED_MEMORY_BYTES = Metric(
-    "localmodel_operator_planned_memory_bytes", "gauge", "Memory planned for a model, all replicas.", ("namespace", "name")
+    "localmodel_operator_planned_memory_bytes",
+    "gauge",
+    "Memory planned for a model, all replicas.",
+    ("namespace", "name"),
 )
 OPERATOR_WATCH_AGE_SECONDS = Metric(
-    "localmodel_operator_watch_age_seconds", "gauge", "Seconds since the last event of a watched resource.", ("resource",)
+    "localmodel_operator_watch_age_seconds",
+    "gauge",
+    "Seconds since the last event of a watched resource.",
+    ("resource",),
 )
 OPERATOR_LEADER = Metric("localmodel_operator_leader", "gauge", "1 on the replica that may write.")
 OPERATOR_WRITES = Metric("localmodel_operator_writes_total", "counter", "Writes to the API server.", ("verb", "resource"))

@@ -1,0 +1,67 @@
+"""The `status` of a LocalModel, as the operator writes it. It changes on transitions only: counters are metrics."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from localmodel.api.spec import SpecModel
+
+
+class ConditionType(StrEnum):
+    READY = "Ready"
+    ACCEPTED = "Accepted"
+    SCHEDULED = "Scheduled"
+    MODEL_LOADED = "ModelLoaded"
+    GATEWAY_READY = "GatewayReady"
+    PROGRESSING = "Progressing"
+    PAUSED = "Paused"
+
+
+class Condition(SpecModel):
+    """A condition of Kubernetes' API conventions."""
+
+    type: str = Field(max_length=316)
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    message: str = Field("", max_length=32768)
+    observed_generation: int = Field(0, ge=0)
+    last_transition_time: str = Field(
+        description="When `status` last changed, RFC 3339.", json_schema_extra={"format": "date-time"}
+    )
+
+
+class MemoryStatus(SpecModel):
+    planned_bytes: int | None = Field(None, description="Memory planned for one replica.")
+    planned: str | None = Field(None, max_length=32, description="The same for people, such as 5.2Gi.")
+    measured_bytes: int | None = Field(None, description="What the engine used when it had loaded.")
+    cap_bytes: int | None = Field(None, description="The container's memory limit.")
+    kv_tokens: int | None = Field(None, description="Tokens that the KV cache holds.")
+
+
+class LoadStatus(SpecModel):
+    bytes: int | None = None
+    seconds: float | None = None
+
+
+class Failure(SpecModel):
+    """The last failure, kept until the model is Ready again."""
+
+    reason: str = Field(max_length=128)
+    message: str = Field("", max_length=8192, description="Word for word what the failing part said.")
+    hint: str = Field("", max_length=2048, description="What to do.")
+
+
+class LocalModelStatus(SpecModel):
+    """What is true now and what to do about it."""
+
+    observed_generation: int | None = None
+    conditions: tuple[Condition, ...] = Field((), max_length=16)
+    replicas: int | None = Field(None, description="Pods that exist.")
+    ready_replicas: int | None = Field(None, description="Pods that answer requests.")
+    selector: str | None = Field(None, max_length=1024, description="Label selector of the pods, for the scale subresource.")
+    endpoint: str | None = Field(None, max_length=1024, description="Base URL for OpenAI clients inside the cluster.")
+    version: str | None = Field(None, max_length=128, description="spec.model.version that serves now.")
+    memory: MemoryStatus | None = None
+    load: LoadStatus | None = None
+    last_failure: Failure | None = None

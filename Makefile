@@ -1,0 +1,65 @@
+# Every tool comes through these targets; nothing has to be installed by hand. `make` alone lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+UV := $(RUN)/python -m uv
+MODELS := $(or $(LOCALMODEL_CACHE),$(HOME)/.cache/localmodel)/models
+export PYTHONPATH := operator
+export CONTEXT REGISTRY
+
+.DEFAULT_GOAL := help
+.PHONY: help demo try test test-fast cluster cluster-down cluster-binaries images weights generate lint lock venv clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv ## cluster, operator, model, and a streamed answer (CONTEXT=name REGISTRY=host:port for your own cluster)
+	@$(RUN)/python hack/demo.py
+
+try: venv weights ## the same model without root and without a cluster, as plain processes
+	@$(RUN)/localmodel run examples/smollm2.yaml $(if $(ASK),--ask "$(ASK)")
+
+test: venv ## every layer of tests, on real parts; builds what is missing
+	@$(RUN)/python hack/test.py
+
+test-fast: venv ## what one runs while working: lint, unit and golden tests, under a minute
+	@$(RUN)/python hack/test.py --fast
+
+cluster: ## the local two-node Kubernetes cluster
+	@$(PYTHON) hack/cluster/main.py up
+
+cluster-down: ## ends it and leaves the machine as it was found
+	@$(PYTHON) hack/cluster/main.py down
+
+cluster-binaries: ## builds Kubernetes and its companions from Go modules
+	@$(PYTHON) hack/cluster/main.py build
+
+images: cluster ## builds the three images and pushes them to the local registry
+	@$(PYTHON) hack/images/main.py push
+
+weights: venv ## SmolLM2-135M-Instruct as a model directory
+	@$(RUN)/python hack/weights.py $(MODELS)/smollm2-135m-instruct
+
+generate: venv ## CRD, chart copies, values schema, RBAC, dashboards, reference: everything made from code
+	@$(RUN)/python hack/generate.py
+
+lint: venv ## ruff, mypy, import layers, generated files
+	@$(RUN)/python hack/test.py --only lint
+
+lock: venv ## renews the locked versions
+	@PATH="$(CURDIR)/$(RUN):$$PATH" hack/lock.sh
+
+venv: $(VENV)/.complete
+
+$(VENV)/.complete: hack/locks/all.txt pyproject.toml
+	@echo "making $(VENV): about 3 minutes the first time on a machine, seconds after that"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	@$(RUN)/python -m pip install --quiet --require-hashes -r hack/locks/uv.txt
+	@$(UV) pip install --quiet --python $(RUN)/python --require-hashes -r hack/locks/all.txt
+	@$(UV) pip install --quiet --python $(RUN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean: ## removes what was made in this checkout (the cache outside it stays)
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -87,6 +87,18 @@ class Generate(_Message):
     text: str | None = None
     """Raw text, no chat template; exclusive with `prompt`."""
     sampling: Sampling = Sampling()
+    stream: bool = True
+    """True: one response per step that made text, for `generate_stream`. False: exactly one, for `generate`."""
+
+
+class Generated(_Message):
+    """One response of `generate`. The last one, and only it, has a finish reason."""
+
+    text: str
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    error: str | None = None
 
 
 class Refusal(_Message):

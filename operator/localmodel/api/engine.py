@@ -3,6 +3,8 @@
 It carries settings, never secrets and never anything that differs between two pods of one revision.
 """
 
+import re
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,3 +38,36 @@ class EngineConfig(BaseModel):
     """File with the random token that the gateway and the engine share. Whichever starts first creates it, atomically."""
     reconnect_grace_seconds: float = Field(2.0, ge=0)
     """How long sequences outlive the event stream that owned them."""
+
+
+class LoadErrorCode(StrEnum):
+    """Why a model did not load. The engine begins its message with `[code] `; the operator turns it into a status reason."""
+
+    INVALID_ENGINE_CONFIG = "InvalidEngineConfig"
+    """model.json is absent or not an EngineConfig: a fault of whoever rendered it, not of the user."""
+    MODEL_FILES_MISSING = "ModelFilesMissing"
+    """The path is no model directory, or a file or tensor that belongs to the model is not there."""
+    MODEL_FILES_CORRUPT = "ModelFilesCorrupt"
+    """A file is there but truncated, unreadable or of other shapes than config.json says."""
+    UNSUPPORTED_ARCHITECTURE = "UnsupportedArchitecture"
+    CONTEXT_WINDOW_TOO_LARGE = "ContextWindowTooLarge"
+    OUT_OF_MEMORY = "OutOfMemory"
+    """Weights and the smallest useful KV cache are predicted not to fit; predicted and allowed bytes are in the message."""
+    DEVICE_UNAVAILABLE = "DeviceUnavailable"
+
+
+class LoadFailure(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    code: LoadErrorCode
+    message: str
+    """For a person: what was wrong and what to do."""
+
+
+_LOAD_FAILURE = re.compile(rf"\[({'|'.join(LoadErrorCode)})\] (.*?)(?=\n\nAt:|\Z)", re.DOTALL)
+
+
+def parse_load_failure(text: str) -> LoadFailure | None:
+    """Finds the engine's own message inside Triton's load error; None if the failure was not one of the engine's."""
+    found = _LOAD_FAILURE.search(text)
+    return LoadFailure(code=LoadErrorCode(found[1]), message=found[2].strip()) if found else None

@@ -1,0 +1,65 @@
+"""What users change while a model serves: settings, replicas, the operator itself."""
+
+import json
+import time
+
+import deploy
+from e2e.load import Load
+from e2e.world import World, until
+
+
+def test_changed_timeout_rolls_out_without_a_failed_request(world: World, chat: str) -> None:
+    old = world.pods(chat)[0]["metadata"]["name"]
+    with Load(world, chat) as load:
+        until(lambda: load.answers > 2, "answers before the change", 60)
+        world.patch(chat, {"gateway": {"timeouts": {"queue": "20s"}}})
+        until(lambda: old not in [p["metadata"]["name"] for p in world.items("pods")], "the old pod is gone", 240)
+        after = load.answers
+        until(lambda: load.answers > after + 2, "answers after the change", 60)
+    assert load.failures == []
+    settings = json.loads(world.get("configmap", chat)["data"]["gateway.json"])
+    assert settings["timeouts"]["queue_seconds"] == 20
+    world.wait_condition(chat, "Progressing", "False")
+
+
+def test_two_replicas_run_on_two_nodes(world: World, chat: str) -> None:
+    world.kubectl("scale", "localmodel", chat, "--replicas=2")
+    until(lambda: world.status(chat).get("readyReplicas") == 2, "two ready replicas", 240)
+    assert {pod["spec"]["nodeName"] for pod in world.pods(chat)} == {"node-1", "node-2"}
+    world.kubectl("scale", "localmodel", chat, "--replicas=1")
+    until(lambda: len(world.pods(chat)) == 1 and world.status(chat).get("replicas") == 1, "one replica again", 120)
+    world.wait_ready(chat)
+
+
+def test_steady_cluster_sees_no_write(world: World, chat: str) -> None:
+    world.wait_condition(chat, "Progressing", "False")
+    time.sleep(5)
+    start = time.time()
+    time.sleep(30)
+    assert world.operator_writes(start) == []
+
+
+def test_models_serve_without_the_operator_and_its_return_writes_nothing(world: World, chat: str) -> None:
+    before = world.pods(chat)[0]["metadata"]["name"]
+    system = ("-n", deploy.SYSTEM_NAMESPACE)
+    deployment = world.target.get(*system, "deployments", "-l", "app.kubernetes.io/name=localmodel-operator")["items"][0]
+    name = deployment["metadata"]["name"]
+    world.target.kubectl(*system, "scale", "deployment", name, "--replicas=0")
+    pods = (*system, "pods", "-l", "app.kubernetes.io/name=localmodel-operator")
+    until(lambda: not world.target.get(*pods)["items"], "the operator is gone", 90)
+    assert "Paris" in world.ask(chat)
+    start = time.time()
+    world.target.kubectl(*system, "scale", "deployment", name, "--replicas=2")
+    world.target.kubectl(*system, "rollout", "status", f"deployment/{name}", "--timeout=120s")
+    time.sleep(25)
+    assert world.operator_writes(start) == []
+    assert [pod["metadata"]["name"] for pod in world.pods(chat)] == [before]
+    assert world.restarts(before) == 0
+
+
+def test_helm_upgrade_restarts_no_model_and_helm_test_passes(world: World, chat: str) -> None:
+    before = world.pods(chat)[0]["metadata"]["name"]
+    deploy.install_operator(world.target, "--set=replicas=2", "--set=podAnnotations.test/upgraded=yes")
+    world.target.run("helm", "test", deploy.RELEASE, "-n", deploy.SYSTEM_NAMESPACE)
+    assert [pod["metadata"]["name"] for pod in world.pods(chat)] == [before]
+    assert "Paris" in world.ask(chat)

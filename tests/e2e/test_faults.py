@@ -1,0 +1,95 @@
+"""Things that break. Status has to name the reason and what to do, and nobody has to clean up by hand."""
+
+import os
+import signal
+
+import pytest
+
+import deploy
+from e2e.world import World, until
+
+
+def source(path: str) -> dict:
+    return {"model": {"source": {"pvc": {"claimName": "models", "path": path}}}}
+
+
+def test_killed_triton_is_restarted_and_status_tells(world: World, chat: str) -> None:
+    pod = world.pods(chat)[0]
+    restarts = world.restarts(pod["metadata"]["name"])
+    os.kill(world.triton_pid(pod), signal.SIGKILL)
+    world.wait_condition(chat, "Ready", "False", seconds=20)
+    world.wait_ready(chat)
+    assert world.restarts(pod["metadata"]["name"]) == restarts + 1
+    assert [p["metadata"]["name"] for p in world.pods(chat)] == [pod["metadata"]["name"]]
+    assert "Paris" in world.ask(chat)
+
+
+def test_frozen_triton_is_noticed_and_restarted_by_liveness(world: World, chat: str) -> None:
+    pod = world.pods(chat)[0]
+    name, restarts = pod["metadata"]["name"], world.restarts(pod["metadata"]["name"])
+    os.kill(world.triton_pid(pod), signal.SIGSTOP)
+    world.wait_condition(chat, "Ready", "False", seconds=30)
+    until(lambda: world.restarts(name) > restarts, "the kubelet restarts Triton", 120)
+    world.wait_ready(chat)
+    assert "Paris" in world.ask(chat)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "said"),
+    [
+        ("truncated", "ModelFilesCorrupt", "model.safetensors"),
+        ("nothing", "ModelFilesMissing", "config.json"),
+        ("no/such/path", "ModelFilesMissing", "no/such/path"),
+    ],
+)
+def test_broken_model_is_explained_and_mended_by_editing(world: World, model, path: str, reason: str, said: str) -> None:
+    name = f"broken-{reason.lower()[-7:]}-{len(path)}"
+    model(name, **source(path))
+    condition = world.wait_condition(name, "ModelLoaded", "False", reason, 180)
+    failure = world.status(name)["lastFailure"]
+    assert said in condition["message"] and said in failure["message"]
+    assert failure["reason"] == reason and failure["hint"]
+    assert world.condition(name, "Ready")["status"] == "False"
+    events = world.kubectl("get", "events", "-o", "json")
+    assert reason in events
+    world.patch(name, source("good"))
+    world.wait_ready(name)
+    assert "lastFailure" not in world.status(name)
+
+
+def test_missing_claim_is_named(world: World, model) -> None:
+    model("no-claim", model={"source": {"pvc": {"claimName": "nowhere"}}})
+    condition = world.wait_condition("no-claim", "Scheduled", "False", "VolumeClaimNotFound")
+    assert "nowhere" in condition["message"]
+
+
+def test_missing_image_is_named(world: World, model) -> None:
+    model("no-image", runtime={"image": f"{deploy.LOCAL_REGISTRY}/localmodel/nothing:1"})
+    condition = world.wait_condition("no-image", "Ready", "False", "ImagePullFailed")
+    assert "localmodel/nothing:1" in condition["message"]
+
+
+def test_oversized_memory_wish_is_unschedulable_with_the_number(world: World, model) -> None:
+    model("huge", resources={"requests": {"memory": "900Gi"}})
+    condition = world.wait_condition("huge", "Scheduled", "False", "Unschedulable")
+    assert "900Gi" in condition["message"] and "memory" in condition["message"]
+
+
+def test_too_little_memory_is_named(world: World, model) -> None:
+    model("small", resources={"requests": {"memory": "200Mi"}, "limits": {"memory": "300Mi"}})
+    condition = world.wait_condition("small", "Ready", "False", "OutOfMemory", 180)
+    assert "memory" in condition["message"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"contextwindow": 1024}, "unknown field"),
+        ({"gateway": {"timeouts": {"queue": "30 seconds"}}}, "spec.gateway.timeouts.queue"),
+        ({"gpu": {"count": 1, "memory": "lots"}}, "spec.gpu.memory"),
+    ],
+)
+def test_wrong_spec_is_refused_at_apply(world: World, spec: dict, said: str) -> None:
+    with pytest.raises(deploy.DeployError, match=said):
+        world.apply(world.manifest("refused", **spec))
+    assert world.get("localmodel", "refused") == {}

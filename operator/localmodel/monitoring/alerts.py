@@ -1,0 +1,107 @@
+"""The five alerts. Each is something a person must act on, and has a runbook of the same name that says how.
+
+Thresholds are for people asleep: what heals by itself within minutes must not fire. Nothing here may
+depend on a metric of Kubernetes or of another exporter: the rules work with our two scrapes alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from localmodel.api import metrics
+from localmodel.monitoring.outcomes import FAILED, SHED, one_of
+from localmodel.monitoring.promql import MODEL, aggregate, quantile, rate
+
+GROUP = "localmodel"
+RUNBOOKS = "docs/runbooks"
+INTENDED_REASONS = ("Stopped", "Paused", "Deleting")
+"""Not ready because somebody asked for it."""
+
+_WINDOW = "5m"
+_BAD_SHARE = 0.05
+_SLOW_SECONDS = 10
+_NAME = "{{ $labels.namespace }}/{{ $labels.localmodel }}"
+
+
+@dataclass(frozen=True)
+class Alert:
+    name: str
+    expression: str
+    hold: str
+    """How long it must be true before it fires."""
+    severity: Literal["critical", "warning"]
+    summary: str
+    description: str
+
+    @property
+    def runbook(self) -> str:
+        return f"{RUNBOOKS}/{self.name}.md"
+
+
+def _share(outcomes: tuple[str, ...]) -> str:
+    requests = metrics.GATEWAY_REQUESTS
+    part, whole = rate(MODEL, requests, (one_of(outcomes),), window=_WINDOW), rate(MODEL, requests, window=_WINDOW)
+    return f"{part} / {whole} > {_BAD_SHARE}"
+
+
+_NOT_READY = aggregate("max", ("reason",), metrics.OPERATOR_MODELS, ('ready!="True"', f'reason!~"{"|".join(INTENDED_REASONS)}"'))
+
+ALERTS = (
+    Alert(
+        "LocalModelNotReady",
+        f"{_NOT_READY} > 0",
+        "15m",
+        "critical",
+        "{{ $value }} LocalModels are not ready: {{ $labels.reason }}",
+        "For 15 minutes, {{ $value }} LocalModels have not been ready, with the reason {{ $labels.reason }}. "
+        "`kubectl get localmodels -A` shows which, `kubectl describe` why.",
+    ),
+    Alert(
+        "LocalModelErrors",
+        _share(FAILED),
+        "5m",
+        "critical",
+        f"{_NAME} fails requests",
+        f"{{{{ $value | humanizePercentage }}}} of the requests to {_NAME} were taken in and not answered.",
+    ),
+    Alert(
+        "LocalModelOverloaded",
+        _share(SHED),
+        "10m",
+        "warning",
+        f"{_NAME} refuses requests: too little capacity",
+        f"{{{{ $value | humanizePercentage }}}} of the requests to {_NAME} found no slot in time. "
+        "What is taken in is answered; the rest is told to retry.",
+    ),
+    Alert(
+        "LocalModelSlowFirstToken",
+        f"{quantile(0.95, MODEL, metrics.GATEWAY_FIRST_TOKEN_SECONDS, window='10m')} > {_SLOW_SECONDS}",
+        "10m",
+        "warning",
+        f"{_NAME} is slow to start its answers",
+        f"One request in twenty to {_NAME} waits longer than {{{{ $value | humanizeDuration }}}} for its first token.",
+    ),
+    Alert(
+        "LocalModelOperatorDown",
+        f"({aggregate('sum', (), metrics.OPERATOR_LEADER)} or vector(0)) < 1",
+        "5m",
+        "critical",
+        "No LocalModel operator leads",
+        "Models keep serving, but no change to a LocalModel is acted upon, no status is current, "
+        "and LocalModelNotReady can't fire.",
+    ),
+)
+
+
+def render_rules(alerts: tuple[Alert, ...] = ALERTS) -> dict[str, Any]:
+    """A Prometheus rule file; the `spec` of a PrometheusRule is the same."""
+    return {"groups": [{"name": GROUP, "rules": [_render_alert(alert) for alert in alerts]}]}
+
+
+def _render_alert(alert: Alert) -> dict[str, Any]:
+    return {
+        "alert": alert.name,
+        "expr": alert.expression,
+        "for": alert.hold,
+        "labels": {"severity": alert.severity},
+        "annotations": {"summary": alert.summary, "description": alert.description, "runbook_url": alert.runbook},
+    }

@@ -1,0 +1,10 @@
+// etcd through its own main package: `go install` refuses the module's replace directives.
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }

@@ -1,0 +1,105 @@
+"""The nodes' network: one namespace per node, one for the control plane with the bridge, one link to the host.
+
+The host gets a single link and three routes; addresses, bridge and packet rules stay in the namespaces.
+Must not change the host's forwarding, firewall or resolver.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from cluster import layout as at
+from cluster.layout import NODES, Node
+from cluster.record import Record
+
+_NETNS_FOLDER = Path("/run/netns")
+
+
+def all_netns() -> list[str]:
+    return [at.CONTROL_NETNS, *(node.netns for node in NODES)]
+
+
+def netns_path(name: str) -> str:
+    return str(_NETNS_FOLDER / name)
+
+
+def strangers(record: Record | None) -> list[str]:
+    """Our names in use on this machine though the record does not know of them: another cluster's."""
+    known = set() if record is None else {*record.netns, *record.links}
+    present = [name for name in all_netns() if (_NETNS_FOLDER / name).exists()]
+    if Path("/sys/class/net", at.HOST_LINK).exists():
+        present.append(at.HOST_LINK)
+    return [name for name in present if name not in known]
+
+
+def create_network(record: Record) -> None:
+    record.netns = all_netns()
+    record.links = [at.HOST_LINK]
+    record.save()
+    for name in record.netns:
+        _run("ip", "netns", "add", name)
+    _in_netns(at.CONTROL_NETNS, {"net/bridge/bridge-nf-call-iptables": "0"}, _control_links())
+    _batch([], [f"link set {at.HOST_LINK} up", f"address add {at.HOST_IP}/{at.PREFIX_LENGTH} dev {at.HOST_LINK}"])
+    for node in NODES:
+        settings = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
+        _in_netns(node.netns, settings, _node_links(node))
+    for netns in ([], ["-n", at.CONTROL_NETNS]):
+        _batch(netns, [*map(_pod_route, NODES), f"route add {at.SERVICE_RANGE} via {NODES[0].ip}"])
+
+
+def remove_network(record: Record) -> None:
+    for link in record.links:
+        if Path("/sys/class/net", link).exists():
+            _run("ip", "link", "delete", link)
+    for name in record.netns:
+        if (_NETNS_FOLDER / name).exists():
+            _run("ip", "netns", "delete", name)
+
+
+def _control_links() -> list[str]:
+    lines = [
+        "link set lo up",
+        "link add br0 type bridge",
+        f"address add {at.CONTROL_IP}/{at.PREFIX_LENGTH} dev br0",
+        "link set br0 up",
+        f"link add host type veth peer name {at.HOST_LINK} netns 1",
+        "link set host master br0 up",
+    ]
+    for node in NODES:
+        lines += [
+            f"link add {node.name} type veth peer name eth0 netns {node.netns}",
+            f"link set {node.name} master br0 up",
+        ]
+    return lines
+
+
+def _node_links(node: Node) -> list[str]:
+    """Local processes need some route to a service address before kube-proxy can rewrite it."""
+    return [
+        "link set lo up",
+        f"address add {node.ip}/{at.PREFIX_LENGTH} dev eth0",
+        "link set eth0 up",
+        f"route add {at.SERVICE_RANGE} dev eth0 src {node.ip}",
+        *(_pod_route(other) for other in NODES if other != node),
+    ]
+
+
+def _pod_route(node: Node) -> str:
+    return f"route add {node.pod_range} via {node.ip}"
+
+
+def _in_netns(netns: str, settings: dict[str, str], lines: list[str]) -> None:
+    _batch(["-n", netns], lines)
+    script = "".join(f"[ ! -e /proc/sys/{name} ] || echo {value} > /proc/sys/{name}\n" for name, value in settings.items())
+    _run("nsenter", f"--net={netns_path(netns)}", "sh", "-ec", script)
+
+
+def _batch(options: list[str], lines: list[str]) -> None:
+    _run("ip", *options, "-batch", "-", text="".join(f"{line}\n" for line in lines))
+
+
+def _run(*command: str, text: str = "") -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: {done.stderr.strip()}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import generators
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "operator"))  # so that it runs in a checkout where the package is not installed
 COMMAND = "python hack/generate.py"
 
 

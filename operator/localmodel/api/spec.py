@@ -2,74 +2,60 @@
 
 A field appears here in the same change that makes it work. Rules that CEL can check stand beside the field as
 `x-kubernetes-validations`; what CEL cannot see (does the claim exist, does it fit) is a condition, decided in core.
+A class's docstring is its field's description, unless the field has one of its own.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from localmodel.api.values import Duration, MemoryCap, Quantity, cel
+from localmodel.api.peers import Peer
+from localmodel.api.scheduling import GPUSpec, PlacementSpec, ResourceList, ResourcesSpec, Toleration
+from localmodel.api.sources import HostPathSource, ModelSource, PVCSource
+from localmodel.api.values import Duration, SpecModel, cel
 
+__all__ = [
+    "GPUSpec",
+    "GatewayConcurrency",
+    "GatewayLogging",
+    "GatewaySpec",
+    "GatewayTimeouts",
+    "HostPathSource",
+    "LocalModelSpec",
+    "ModelSource",
+    "ModelSpec",
+    "PVCSource",
+    "Peer",
+    "PlacementSpec",
+    "ResourceList",
+    "ResourcesSpec",
+    "RuntimeSpec",
+    "SecuritySpec",
+    "SpecModel",
+    "Toleration",
+]
 
-class SpecModel(BaseModel):
-    """Base of everything in the spec: camelCase on the wire, unknown keys ignored (the API server drops or refuses them)."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
-
-
-class PVCSource(SpecModel):
-    """A PersistentVolumeClaim in the same namespace; mounted read-only. The usual choice."""
-
-    claim_name: str = Field(min_length=1, max_length=253, description="Name of the PersistentVolumeClaim.")
-    path: str = Field(
-        "",
-        max_length=1024,
-        description="Directory of the model inside the volume: relative, without `..`. Default: the volume's root.",
-        json_schema_extra=cel(
-            "!self.startsWith('/') && !self.split('/').exists(p, p == '..')",
-            "write a path relative to the volume's root, without '..', such as 'models/qwen-7b'",
-        ),
-    )
-
-
-class HostPathSource(SpecModel):
-    """A directory of the node; mounted read-only. Refused by Pod Security in baseline and restricted namespaces."""
-
-    path: str = Field(
+ServedName = Annotated[
+    str,
+    Field(
         min_length=1,
-        max_length=1024,
-        description="Absolute path of the model's directory on the node, without `..`.",
+        max_length=256,
         json_schema_extra=cel(
-            "self.startsWith('/') && !self.split('/').exists(p, p == '..')",
-            "write an absolute path without '..', such as '/opt/models/qwen-7b'",
+            "self.matches(r'^[A-Za-z0-9._:/-]+$')", "write a name of letters, digits and . _ : / - only, such as qwen-7b"
         ),
-    )
-
-
-class ModelSource(SpecModel):
-    """Where the model's files are. Exactly one member; which one can't be changed later (make a new LocalModel)."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            "[has(self.pvc), has(self.hostPath)].exists_one(x, x)",
-            "write exactly one of pvc, hostPath",
-        )
-    )
-
-    pvc: PVCSource | None = None
-    host_path: HostPathSource | None = None
+    ),
+]
 
 
 class ModelSpec(SpecModel):
     """What is served."""
 
-    source: ModelSource = Field(description="Where the model's files are: exactly one of pvc, hostPath.")
+    source: ModelSource
     format: Literal["Transformers"] = Field(
         "Transformers", description="Transformers: a directory with config.json, *.safetensors and tokenizer.json."
     )
     task: Literal["TextGeneration"] = Field("TextGeneration", description="TextGeneration: chat and completions.")
-    served_names: tuple[Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9._:/-]+$")], ...] = Field(
+    served_names: tuple[ServedName, ...] = Field(
         (),
         max_length=16,
         description="Names that clients may put into OpenAI's `model`. Default: metadata.name. Unique in a namespace.",
@@ -78,8 +64,10 @@ class ModelSpec(SpecModel):
     version: str = Field(
         "",
         max_length=128,
-        pattern=r"^[^\x00-\x1f\x7f]*$",
         description="Free text shown everywhere the model is; a change makes a new revision.",
+        json_schema_extra=cel(
+            r"!self.matches(r'[\x00-\x1f\x7f]')", "write a version of one line, without control characters, such as 2026.11.1"
+        ),
     )
 
 
@@ -87,60 +75,12 @@ class RuntimeSpec(SpecModel):
     """What runs the model."""
 
     backend: Literal["PyTorch"] = Field("PyTorch", description="PyTorch: LocalModel's own engine inside NVIDIA Triton.")
-    image: str = Field("", max_length=1024, description="Image of Triton with the engine. Default: the operator's setting.")
-
-
-class GPUSpec(SpecModel):
-    """The accelerators of one replica."""
-
-    count: int = Field(1, ge=0, le=16, description="GPUs of one replica; 0 runs on the CPU.")
-    memory: MemoryCap = Field(
+    image: str = Field(
         "",
-        description="Cap per GPU: a share such as 60% or a quantity such as 60Gi. Absent: 80% of the card. Not with count 0.",
+        max_length=1024,
+        description="Image of Triton with the engine. Default: the operator's setting.",
+        json_schema_extra=cel(r"!self.matches(r'\s')", "write the reference of an image without spaces, such as engine:1.2"),
     )
-    resource_name: str = Field(
-        "nvidia.com/gpu",
-        max_length=253,
-        pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
-        description="Name of the extended resource: nvidia.com/gpu, or a MIG profile such as nvidia.com/mig-1g.10gb.",
-    )
-
-
-class ResourceList(SpecModel):
-    """Quantities of the serving container. GPUs go to spec.gpu."""
-
-    model_config = ConfigDict(alias_generator=None)
-
-    cpu: Quantity | None = Field(None, description="CPU cores, such as 2 or 500m.")
-    memory: Quantity | None = Field(None, description="Memory with a unit, such as 8Gi.")
-    ephemeral_storage: Quantity | None = Field(None, alias="ephemeral-storage", description="Scratch disk, such as 2Gi.")
-
-
-class ResourcesSpec(SpecModel):
-    """Requests and limits of the container that runs the model; what is absent is computed, and a limit always exists."""
-
-    requests: ResourceList = Field(ResourceList(), description="What the scheduler reserves.")
-    limits: ResourceList = Field(
-        ResourceList(), description="What may not be exceeded. Absent: the larger of our default and the request."
-    )
-
-
-class Toleration(SpecModel):
-    """As in a Pod."""
-
-    key: str | None = Field(None, max_length=317)
-    operator: Literal["Exists", "Equal"] | None = None
-    value: str | None = Field(None, max_length=63)
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    toleration_seconds: int | None = Field(None, ge=0)
-
-
-class PlacementSpec(SpecModel):
-    """Where the pods may run."""
-
-    node_selector: dict[str, str] = Field({}, max_length=32, description="Labels that a node must carry.")
-    tolerations: tuple[Toleration, ...] = Field((), max_length=32, description="Taints that the pods tolerate.")
-    priority_class_name: str = Field("", max_length=253, description="PriorityClass of the pods.")
 
 
 class GatewayTimeouts(SpecModel):
@@ -170,15 +110,15 @@ class GatewayLogging(SpecModel):
 class GatewaySpec(SpecModel):
     """The sidecar in front of the model."""
 
-    timeouts: GatewayTimeouts = Field(GatewayTimeouts(), description="Time limits of a request.")
-    concurrency: GatewayConcurrency = Field(GatewayConcurrency(), description="Limits of what is taken in at once.")
-    logging: GatewayLogging = Field(GatewayLogging(), description="The request log.")
+    timeouts: GatewayTimeouts = GatewayTimeouts()
+    concurrency: GatewayConcurrency = GatewayConcurrency()
+    logging: GatewayLogging = GatewayLogging()
 
 
 class SecuritySpec(SpecModel):
     """Who may reach the model. The pods themselves may reach nothing but DNS."""
 
-    allow_from: tuple[dict[str, Any], ...] = Field(
+    allow_from: tuple[Peer, ...] = Field(
         (),
         max_length=32,
         description="NetworkPolicy peers that may call the model. Empty: pods of the same namespace. "
@@ -191,7 +131,7 @@ class LocalModelSpec(SpecModel):
 
     paused: bool = Field(False, description="Freeze all changes and keep serving as it is.")
     model: ModelSpec
-    runtime: RuntimeSpec = Field(RuntimeSpec(), description="What runs the model.")
+    runtime: RuntimeSpec = RuntimeSpec()
     context_window: int = Field(
         4096,
         ge=256,
@@ -199,9 +139,9 @@ class LocalModelSpec(SpecModel):
         description="Tokens of prompt and answer together; at most what the model was trained for.",
     )
     max_batch_size: int = Field(16, ge=1, le=1024, description="Sequences decoded together.")
-    gpu: GPUSpec = Field(GPUSpec(), description="The accelerators of one replica.")
-    resources: ResourcesSpec = Field(ResourcesSpec(), description="CPU, memory and scratch disk of the serving container.")
-    placement: PlacementSpec = Field(PlacementSpec(), description="Where the pods may run.")
+    gpu: GPUSpec = GPUSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    placement: PlacementSpec = PlacementSpec()
     replicas: int = Field(1, ge=0, le=64, description="Pods that serve; 0 stops the model on purpose.")
-    gateway: GatewaySpec = Field(GatewaySpec(), description="The sidecar in front of the model.")
-    security: SecuritySpec = Field(SecuritySpec(), description="Who may reach the model.")
+    gateway: GatewaySpec = GatewaySpec()
+    security: SecuritySpec = SecuritySpec()

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from localmodel.api.spec import SpecModel
+from localmodel.api.values import SpecModel
 
 
 class ConditionType(StrEnum):
@@ -21,17 +21,24 @@ class ConditionType(StrEnum):
 class Condition(SpecModel):
     """A condition of Kubernetes' API conventions."""
 
-    type: str = Field(max_length=316)
-    status: Literal["True", "False", "Unknown"]
-    reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
-    message: str = Field("", max_length=32768)
-    observed_generation: int = Field(0, ge=0)
+    type: str = Field(max_length=316, description="What the condition tells: " + ", ".join(ConditionType) + ".")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        description="Why, as one word for programs.",
+    )
+    message: str = Field("", max_length=32768, description="Why, as a sentence that says what to do.")
+    observed_generation: int = Field(0, ge=0, description="The metadata.generation that this was derived from.")
     last_transition_time: str = Field(
-        description="When `status` last changed, RFC 3339.", json_schema_extra={"format": "date-time"}
+        max_length=64, description="When `status` last changed, RFC 3339.", json_schema_extra={"format": "date-time"}
     )
 
 
 class MemoryStatus(SpecModel):
+    """Memory of one replica: what was planned and what it took."""
+
     planned_bytes: int | None = Field(None, description="Memory planned for one replica.")
     planned: str | None = Field(None, max_length=32, description="The same for people, such as 5.2Gi.")
     measured_bytes: int | None = Field(None, description="What the engine used when it had loaded.")
@@ -40,23 +47,30 @@ class MemoryStatus(SpecModel):
 
 
 class LoadStatus(SpecModel):
-    bytes: int | None = None
-    seconds: float | None = None
+    """How the model was last loaded."""
+
+    bytes: int | None = Field(None, description="Bytes of weights that were read.")
+    seconds: float | None = Field(None, description="How long it took.")
 
 
 class Failure(SpecModel):
     """The last failure, kept until the model is Ready again."""
 
-    reason: str = Field(max_length=128)
+    reason: str = Field(max_length=128, description="What failed, as one word for programs.")
     message: str = Field("", max_length=8192, description="Word for word what the failing part said.")
     hint: str = Field("", max_length=2048, description="What to do.")
 
 
 class LocalModelStatus(SpecModel):
-    """What is true now and what to do about it."""
+    """What is true now and what to do about it. Written by the operator only."""
 
-    observed_generation: int | None = None
-    conditions: tuple[Condition, ...] = Field((), max_length=16)
+    observed_generation: int | None = Field(None, description="The metadata.generation that this was derived from.")
+    conditions: tuple[Condition, ...] = Field(
+        (),
+        max_length=16,
+        description="What holds. All are good when True, but Progressing and Paused, which tell something when True.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
     replicas: int | None = Field(None, description="Pods that exist.")
     ready_replicas: int | None = Field(None, description="Pods that answer requests.")
     selector: str | None = Field(None, max_length=1024, description="Label selector of the pods, for the scale subresource.")

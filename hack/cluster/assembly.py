@@ -22,7 +22,7 @@ from cluster.daemons import DAEMONS_GROUP, log_path, start_daemon
 from cluster.dns import create_dns, dns_is_ready
 from cluster.images import single_binary_archive
 from cluster.layout import NODES, Layout, Node
-from cluster.network import create_network, netns_path
+from cluster.network import NETNS_FOLDER, create_network, netns_path
 from cluster.record import Record
 from cluster.report import say
 
@@ -41,10 +41,11 @@ def create_cluster(layout: Layout, record: Record, versions: dict[str, str]) -> 
     say("making certificates, namespaces and links")
     record.sysctls = {name: Path("/proc/sys", name).read_text().strip() for name in _SYSCTLS}
     record.cgroup = at.CGROUP
-    record.folders = [] if Path(nodes.CNI_CACHE).exists() else [nodes.CNI_CACHE]
+    record.folders = [path for path in (NETNS_FOLDER, *nodes.COVERED) if not Path(path).exists()]
     record.facts = _facts(layout)
     record.save()
-    Path(nodes.CNI_CACHE).mkdir(parents=True, exist_ok=True)
+    for path in nodes.COVERED:
+        Path(path).mkdir(parents=True, exist_ok=True)
     for group in (DAEMONS_GROUP, *(node.cgroup for node in NODES)):
         create_group(group)
     _make_certificates(layout)

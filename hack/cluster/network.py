@@ -13,7 +13,7 @@ from cluster import layout as at
 from cluster.layout import NODES, Node
 from cluster.record import Record
 
-_NETNS_FOLDER = Path("/run/netns")
+NETNS_FOLDER = "/run/netns"
 
 
 def all_netns() -> list[str]:
@@ -21,13 +21,13 @@ def all_netns() -> list[str]:
 
 
 def netns_path(name: str) -> str:
-    return str(_NETNS_FOLDER / name)
+    return f"{NETNS_FOLDER}/{name}"
 
 
 def strangers(record: Record | None) -> list[str]:
     """Our names in use on this machine though the record does not know of them: another cluster's."""
     known = set() if record is None else {*record.netns, *record.links}
-    present = [name for name in all_netns() if (_NETNS_FOLDER / name).exists()]
+    present = [name for name in all_netns() if Path(NETNS_FOLDER, name).exists()]
     if Path("/sys/class/net", at.HOST_LINK).exists():
         present.append(at.HOST_LINK)
     return [name for name in present if name not in known]
@@ -53,7 +53,7 @@ def remove_network(record: Record) -> None:
         if Path("/sys/class/net", link).exists():
             _run("ip", "link", "delete", link)
     for name in record.netns:
-        if (_NETNS_FOLDER / name).exists():
+        if Path(NETNS_FOLDER, name).exists():
             _run("ip", "netns", "delete", name)
 
 

@@ -1,7 +1,7 @@
 """One node: its mount namespace, containerd, kubelet and kube-proxy, as configuration and command lines.
 
 A node's mounts live in a mount namespace of their own and vanish with its last process, so no crash can
-leave one behind. Paths that programs have hard-coded (/run, /var/log, /var/lib/cni) are covered in there.
+leave one behind. Folders that programs have hard-coded are covered in there, so nodes and host share none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from cluster.kubeconfig import write_kubeconfig
 from cluster.layout import Layout, Node
 from cluster.network import netns_path
 
-CNI_CACHE = "/var/lib/cni"
+# Paths that programs have hard-coded -> the node's own folder that covers each of them in its mount namespace.
+COVERED = {"/var/lib/cni": "cni", "/var/lib/kubelet": "kubelet"}
 CNI_PLUGINS = "/usr/lib/cni"
 PAUSE_IMAGE = "localmodel.dev/pause"
 
@@ -25,16 +26,11 @@ PAUSE_IMAGE = "localmodel.dev/pause"
 def holder_command(layout: Layout, node: Node) -> list[str]:
     """Makes the namespaces, then only keeps them; tells it is ready by a file."""
     folder = layout.node(node)
-    script = f"""
-        mount --make-rshared /
-        mount -t tmpfs -o mode=755 tmpfs /run
-        mount -t tmpfs -o mode=755 tmpfs /var/log
-        mount --bind {shlex.quote(str(folder / "cni"))} {CNI_CACHE}
-        touch {shlex.quote(str(holder_ready(layout, node)))}
-        exec sleep infinity
-    """
+    lines = ["mount -n --make-rshared /", *(f"mount -n -t tmpfs -o mode=755 tmpfs {path}" for path in ("/run", "/var/log"))]
+    lines += [f"mount -n --bind {shlex.quote(str(folder / name))} {path}" for path, name in COVERED.items()]
+    lines += [f"touch {shlex.quote(str(holder_ready(layout, node)))}", "exec sleep infinity"]
     enter = ["nsenter", f"--net={netns_path(node.netns)}", "unshare", "--mount", "--propagation", "slave"]
-    return [*enter, "sh", "-ec", script]
+    return [*enter, "sh", "-ec", "\n".join(lines)]
 
 
 def holder_ready(layout: Layout, node: Node) -> Path:
@@ -53,8 +49,6 @@ def node_commands(layout: Layout, node: Node) -> dict[str, list[str]]:
             layout.tool("kubelet"),
             f"--config={folder}/kubelet.json",
             f"--kubeconfig={folder}/kubelet.kubeconfig",
-            f"--root-dir={folder}/kubelet",
-            f"--cert-dir={folder}/kubelet-pki",
             f"--hostname-override={node.name}",
             f"--node-ip={node.ip}",
         ],
@@ -64,7 +58,7 @@ def node_commands(layout: Layout, node: Node) -> dict[str, list[str]]:
 
 def write_node(layout: Layout, node: Node, pause_version: str) -> None:
     folder = layout.node(node)
-    for name in ("cni", "cni.d", "kubelet", "pods"):
+    for name in ("cni.d", "pods", *COVERED.values()):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_kubeconfig(folder / "kubelet.kubeconfig", API_SERVER, layout.pki, node.name)
     write_kubeconfig(folder / "kube-proxy.kubeconfig", API_SERVER, layout.pki, "kube-proxy")

@@ -6,7 +6,7 @@ After a crash it is the only thing `down` trusts. Tests read it to find nodes, p
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ class Record:
 
     @classmethod
     def load(cls, path: Path) -> Record | None:
+        """None without a record; what another version of this code wrote and we don't know is passed over."""
         try:
             content = json.loads(path.read_text())
         except FileNotFoundError:
             return None
         content["processes"] = {name: Recorded(**each) for name, each in content["processes"].items()}
-        return cls(path=path, **content)
+        known = {each.name for each in fields(cls)}
+        return cls(path=path, **{name: value for name, value in content.items() if name in known})
 
     def save(self) -> None:
         content = {name: value for name, value in vars(self).items() if name not in ("path", "processes")}

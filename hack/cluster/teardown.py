@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 from cluster import processes, registry
@@ -31,11 +32,13 @@ def remove_cluster(layout: Layout, record: Record) -> None:
         path = Path("/proc/sys", name)
         if path.read_text().strip() != value:
             path.write_text(value)
-    if mounted := mounts_below(layout.state, Path("/proc/self/mountinfo").read_text()):
+    if mounted := mounts_below(layout.state, _mountinfo()):
         raise SystemExit(f"mounts below the state folder that the cluster did not make: {', '.join(mounted)}")
-    for folder in record.folders:
-        if Path(folder).is_dir():
-            Path(folder).rmdir()
+    for folder in map(Path, record.folders):
+        if folder.is_dir() and not any(folder.iterdir()):
+            if str(folder) in mounts_below(folder, _mountinfo()):
+                subprocess.run(["umount", "-n", folder], check=True)
+            folder.rmdir()
     shutil.rmtree(layout.state)
 
 
@@ -43,3 +46,7 @@ def mounts_below(folder: Path, mountinfo: str) -> list[str]:
     """Mount points at or below the folder, from the text of a mountinfo file."""
     points = (line.split()[4] for line in mountinfo.splitlines())
     return [point for point in points if point == str(folder) or point.startswith(f"{folder}/")]
+
+
+def _mountinfo() -> str:
+    return Path("/proc/self/mountinfo").read_text()

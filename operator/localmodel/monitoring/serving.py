@@ -18,8 +18,10 @@ def _quantiles(metric: Metric) -> tuple[Target, ...]:
 
 
 def _share(outcomes: tuple[str, ...]) -> str:
+    """0 for a model that has requests and none of these, nothing for one without requests."""
     requests = metrics.GATEWAY_REQUESTS
-    return f"{rate(MODEL, requests, (*_CHOSEN, one_of(outcomes)))} / {rate(MODEL, requests, _CHOSEN)}"
+    part, whole = rate(MODEL, requests, (*_CHOSEN, one_of(outcomes))), rate(MODEL, requests, _CHOSEN)
+    return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 
 _NOW = Row(

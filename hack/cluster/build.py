@@ -44,7 +44,7 @@ def build_tools(layout: Layout, tools: Iterable[Tool]) -> None:
         raise Unavailable("The Go toolchain (go) is not on the PATH, so the cluster's programs can't be built.")
     for number, tool in enumerate(missing, 1):
         key = cache_key(tool, versions)
-        with exclusive(layout.bin / f".{tool.name}.lock", f"another process builds {tool.name}"):
+        with exclusive(layout.bin / f"{tool.name}.lock", f"another process builds {tool.name}"):
             if not (layout.bin / key).is_dir():
                 _build(layout, tool, versions[tool.version_key], key, f"[{number}/{len(missing)}]")
     for tool in tools:
@@ -54,6 +54,8 @@ def build_tools(layout: Layout, tools: Iterable[Tool]) -> None:
 def _build(layout: Layout, tool: Tool, version: str, key: str, position: str) -> None:
     say(f"{position} building {tool.name} {version}")
     started = time.monotonic()
+    for abandoned in layout.bin.glob(f".{tool.name}-*"):
+        shutil.rmtree(abandoned)
     folder = Path(tempfile.mkdtemp(prefix=f".{tool.name}-", dir=layout.bin))
     try:
         environment = os.environ | {"CGO_ENABLED": "1" if tool.cgo else "0", "GOFLAGS": "-buildvcs=false"}

@@ -14,6 +14,13 @@ from cluster.layout import NODES, Node
 from cluster.record import Record
 
 NETNS_FOLDER = "/run/netns"
+# Redirects would use up the ICMP rate limit, and "unreachable" answers would come late.
+_NODE_SETTINGS = """
+cd /proc/sys/net/ipv4
+echo 1 > ip_forward
+echo 0 > conf/all/send_redirects
+echo 0 > conf/default/send_redirects
+"""
 
 
 def all_netns() -> list[str]:
@@ -39,11 +46,11 @@ def create_network(record: Record) -> None:
     record.save()
     for name in record.netns:
         _run("ip", "netns", "add", name)
-    _in_netns(at.CONTROL_NETNS, {"net/bridge/bridge-nf-call-iptables": "0"}, _control_links())
+    _batch(["-n", at.CONTROL_NETNS], _control_links())
     _batch([], [f"link set {at.HOST_LINK} up", f"address add {at.HOST_IP}/{at.PREFIX_LENGTH} dev {at.HOST_LINK}"])
     for node in NODES:
-        settings = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
-        _in_netns(node.netns, settings, _node_links(node))
+        _batch(["-n", node.netns], _node_links(node))
+        _run("nsenter", f"--net={netns_path(node.netns)}", "sh", "-ec", _NODE_SETTINGS)
     for netns in ([], ["-n", at.CONTROL_NETNS]):
         _batch(netns, [*map(_pod_route, NODES), f"route add {at.SERVICE_RANGE} via {NODES[0].ip}"])
 
@@ -75,24 +82,22 @@ def _control_links() -> list[str]:
 
 
 def _node_links(node: Node) -> list[str]:
-    """Local processes need some route to a service address before kube-proxy can rewrite it."""
+    """Local processes need some route to a service address before kube-proxy can rewrite it.
+
+    Nothing leads out of the cluster: whoever tries is told so at once instead of waiting.
+    """
     return [
         "link set lo up",
         f"address add {node.ip}/{at.PREFIX_LENGTH} dev eth0",
         "link set eth0 up",
         f"route add {at.SERVICE_RANGE} dev eth0 src {node.ip}",
+        "route add unreachable default",
         *(_pod_route(other) for other in NODES if other != node),
     ]
 
 
 def _pod_route(node: Node) -> str:
     return f"route add {node.pod_range} via {node.ip}"
-
-
-def _in_netns(netns: str, settings: dict[str, str], lines: list[str]) -> None:
-    _batch(["-n", netns], lines)
-    script = "".join(f"[ ! -e /proc/sys/{name} ] || echo {value} > /proc/sys/{name}\n" for name, value in settings.items())
-    _run("nsenter", f"--net={netns_path(netns)}", "sh", "-ec", script)
 
 
 def _batch(options: list[str], lines: list[str]) -> None:

@@ -28,7 +28,7 @@ COMMANDS = {
     "gcc": "gcc",
 }
 FILES = {
-    f"{CNI_PLUGINS}/bridge": "containernetworking-plugins",
+    f"{CNI_PLUGINS}/ptp": "containernetworking-plugins",
     "/usr/include/seccomp.h": "libseccomp-dev",
 }
 
@@ -41,8 +41,6 @@ def check_machine() -> None:
     probe = ["unshare", "--net", "--mount", "true"]
     if shutil.which("unshare") and subprocess.run(probe, capture_output=True).returncode:
         raise Unavailable("This machine does not allow network and mount namespaces, which the cluster's nodes are.")
-    if "overlay" not in Path("/proc/filesystems").read_text() and shutil.which("modprobe") is None:
-        raise Unavailable("This kernel has no overlay file system, which containers need.")
 
 
 def missing_packages() -> list[str]:

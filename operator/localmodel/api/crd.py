@@ -4,6 +4,7 @@ Pure. It knows Kubernetes' structural schemas and CEL's need for limits, not the
 does not know is an error here, so that no new construct of pydantic reaches the API server unread.
 """
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -99,10 +100,27 @@ def _build_root() -> Schema:
             "apiVersion": {"type": "string", "maxLength": 253, "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "maxLength": 63, "description": KIND},
             "metadata": {"type": "object", "properties": {"name": name}},
-            "spec": build_schema(LocalModelSpec),
+            "spec": _explain(build_schema(LocalModelSpec)),
             "status": build_schema(LocalModelStatus),
         },
     }
+
+
+def _explain(schema: Schema) -> Schema:
+    """Writes range and default into each description, because `kubectl explain` shows neither."""
+    facts = []
+    if "minimum" in schema and "maximum" in schema:
+        facts.append(f"From {schema['minimum']} to {schema['maximum']}.")
+    if "default" in schema and "properties" not in schema:
+        facts.append(f"Default: {json.dumps(schema['default']) if schema['type'] != 'string' else schema['default']}.")
+    for child in (
+        *schema.get("properties", {}).values(),
+        *(schema[key] for key in ("items", "additionalProperties") if key in schema),
+    ):
+        _explain(child)
+    if "description" in schema:
+        schema["description"] = " ".join((schema["description"], *facts))
+    return schema
 
 
 def _convert(node: Schema, definitions: dict[str, Schema], path: str) -> Schema:

@@ -1,0 +1,260 @@
+"""For every CEL rule of the CRD: specs that it must let pass and specs that it must refuse. Data only.
+
+Read by two tests: tests/cluster/test_crd_api.py asks the real API server, tests/unit/test_parse.py asks our own parser, so that
+the two say the same of each value that both can judge.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Fields = dict[str, Any]
+"""Values by dotted path below spec; REMOVE takes a member out."""
+REMOVE = object()
+
+
+class Case(NamedTuple):
+    path: str
+    """Where the rule stands in the schema, below spec; `[]` is an item of a list."""
+    message: str
+    """How the rule's message begins; enough to tell it from others at the same place."""
+    good: list[Fields]
+    bad: list[Fields]
+    parser_judges: bool = False
+    """Whether our parser, too, refuses what is bad."""
+
+
+@dataclass(frozen=True)
+class NameCase:
+    good: tuple[str, ...] = ("q", "qwen-7b", "a" * 40)
+    bad: tuple[str, ...] = ("7b", "qwen.7b", "a" * 41, "qwen-")
+    message: str = "write a name that a Service can have"
+
+
+def minimal(name: str = "qwen-7b") -> dict[str, Any]:
+    return {
+        "apiVersion": "localmodel.dev/v1alpha1",
+        "kind": "LocalModel",
+        "metadata": {"name": name, "namespace": "llm"},
+        "spec": {"model": {"source": {"pvc": {"claimName": "models", "path": "qwen-7b"}}}, "gpu": {"count": 1}},
+    }
+
+
+def with_fields(fields: Fields, name: str = "qwen-7b") -> dict[str, Any]:
+    """The minimal object with these fields set."""
+    body = minimal(name)
+    for path, value in fields.items():
+        *parents, last = path.split(".")
+        node = body["spec"]
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is REMOVE:
+            del node[last]
+        else:
+            node[last] = deepcopy(value)
+    return body
+
+
+def _peer(**members: Any) -> Fields:
+    return {"security.allowFrom": [members]}
+
+
+def _host(path: str) -> Fields:
+    return {"model.source.pvc": REMOVE, "model.source.hostPath": {"path": path}}
+
+
+def _pair(name: str, request: Any, limit: Any) -> Fields:
+    return {f"resources.requests.{name}": request, f"resources.limits.{name}": limit}
+
+
+_GOOD_DURATIONS = ["1ms", "30s", "1m30s", "24h", "86400s", "86400000ms"]
+_BAD_DURATIONS = ["0s", "-5s", "1d", "24h1ms", "1.5s", "30", "", "99999h", "9999999999s"]
+_GOOD_QUANTITIES: list[Any] = [1, "2", "500m", "0.5", "8Gi", "1.5Ti", "100M"]
+_BAD_QUANTITIES: list[Any] = [0, -1, "0", "0Gi", "-1", "8GB", "8 Gi", "", "1e3", "abc"]
+_GOOD_CIDRS = ["10.0.0.0/8", "192.168.1.0/24", "fd00::/8"]
+_BAD_CIDRS = ["10.0.0.0", "10.0.0.0/33", "lan", "10.0.0/8", ""]
+_BAD_NAMES = ["Models", "models/a", "-models", "mo dels"]
+_BAD_KEYS = ["", "a b", "/zone", "-a", "a/b/c"]
+_TOLERATION = {"operator": "Exists", "effect": "NoExecute"}
+
+CASES: list[Case] = [
+    Case(
+        "model.source.pvc.claimName",
+        "write the name of a PersistentVolumeClaim",
+        [{"model.source.pvc.claimName": name} for name in ("models", "models-1", "team.models")],
+        [{"model.source.pvc.claimName": name} for name in _BAD_NAMES],
+    ),
+    Case(
+        "model.source.pvc.path",
+        "write a path relative to the volume's root",
+        [{"model.source.pvc.path": path} for path in ("", "qwen", "a/b..c/d", "..a")],
+        [{"model.source.pvc.path": path} for path in ("/qwen", "..", "../qwen", "a/../b", "a/..")],
+    ),
+    Case(
+        "model.source.hostPath.path",
+        "write an absolute path",
+        [_host("/"), _host("/opt/models"), _host("/opt/..models")],
+        [_host("opt/models"), _host("./models"), _host("/opt/../etc"), _host("/..")],
+    ),
+    Case(
+        "model.source",
+        "write exactly one of pvc, hostPath",
+        [{}, _host("/opt/models")],
+        [{"model.source.pvc": REMOVE}, {"model.source.hostPath": {"path": "/opt/models"}}],
+    ),
+    Case(
+        "model.servedNames[]",
+        "write a name of letters, digits",
+        [{"model.servedNames": ["qwen", "Qwen/Qwen2.5:7b_chat-1"]}, {"model.servedNames": []}],
+        [{"model.servedNames": [name]} for name in ("qwen 7b", "qwen\n", "qwén", "a,b")],
+    ),
+    Case(
+        "model.version",
+        "write a version of one line",
+        [{"model.version": version} for version in ("", "2026.11.1", "März, mit Leerzeichen", "v" * 128)],
+        [{"model.version": version} for version in ("a\nb", "\t", "\x7f", "a\x00b")],
+    ),
+    Case(
+        "runtime.image",
+        "write the reference of an image without spaces",
+        [{"runtime.image": image} for image in ("", "engine:1.2", "mirror:5000/a/b@sha256:" + "0" * 64)],
+        [{"runtime.image": image} for image in (" engine", "engine:1 ", "a b", "a\n")],
+    ),
+    Case(
+        "gpu",
+        "leave out gpu.memory with gpu.count 0",
+        [{"gpu.count": 0}, {"gpu.count": 0, "gpu.memory": ""}, {"gpu.memory": "60%"}],
+        [{"gpu.count": 0, "gpu.memory": "60%"}, {"gpu.count": 0, "gpu.memory": "8Gi"}],
+    ),
+    Case(
+        "gpu.memory",
+        "write a share of each card",
+        [{"gpu.memory": cap} for cap in ("1%", "60%", "100%", "60Gi", "0.5Ti", "40G")],
+        [{"gpu.memory": cap} for cap in ("0%", "101%", "60", "0Gi", "60 %", "60.5%", "60GB", "80Gb")],
+        parser_judges=True,
+    ),
+    Case(
+        "gpu.resourceName",
+        "write the name of an extended resource",
+        [{"gpu.resourceName": name} for name in ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu")],
+        [{"gpu.resourceName": name} for name in ("gpu", "nvidia.com/", "Nvidia.com/gpu", "a/b/c", "nvidia.com/gpu ")],
+    ),
+    *(
+        Case(
+            f"resources.{kind}.{name}",
+            "write a quantity of more than zero",
+            [{f"resources.{kind}.{name}": value} for value in _GOOD_QUANTITIES],
+            [{f"resources.{kind}.{name}": value} for value in _BAD_QUANTITIES],
+            parser_judges=True,
+        )
+        for kind in ("requests", "limits")
+        for name in ("cpu", "memory", "ephemeral-storage")
+    ),
+    *(
+        Case(
+            "resources",
+            f"write limits.{name} not below requests.{name}",
+            [_pair(name, "500m", 1), _pair(name, 2, 2), _pair(name, "1Gi", "1024Mi"), {f"resources.limits.{name}": "1m"}],
+            [_pair(name, 2, 1), _pair(name, "2", "1500m"), _pair(name, 1, "999m"), _pair(name, "1Gi", "1G")],
+        )
+        for name in ("cpu", "memory", "ephemeral-storage")
+    ),
+    Case(
+        "placement.tolerations[].key",
+        "write the key of a label",
+        [{"placement.tolerations": [{**_TOLERATION, "key": key}]} for key in ("gpu", "nvidia.com/gpu", "a_b.C")],
+        [{"placement.tolerations": [{**_TOLERATION, "key": key}]} for key in _BAD_KEYS if key],
+    ),
+    Case(
+        "placement.tolerations[]",
+        "write a key (operator Exists without one",
+        [
+            {"placement.tolerations": [each]}
+            for each in ({"operator": "Exists"}, {"key": "gpu", "value": "a"}, {"key": "gpu", "operator": "Exists", "value": ""})
+        ],
+        [
+            {"placement.tolerations": [each]}
+            for each in ({}, {"operator": "Equal"}, {"value": "a"}, {"key": "gpu", "operator": "Exists", "value": "a"})
+        ],
+    ),
+    Case(
+        "placement.tolerations[]",
+        "write effect NoExecute with tolerationSeconds",
+        [{"placement.tolerations": [{**_TOLERATION, "tolerationSeconds": 60}]}],
+        [
+            {"placement.tolerations": [{"operator": "Exists", "tolerationSeconds": 60}]},
+            {"placement.tolerations": [{"operator": "Exists", "tolerationSeconds": 60, "effect": "NoSchedule"}]},
+        ],
+    ),
+    Case(
+        "placement.priorityClassName",
+        "write the name of a PriorityClass",
+        [{"placement.priorityClassName": name} for name in ("", "production", "system.high")],
+        [{"placement.priorityClassName": name} for name in _BAD_NAMES],
+    ),
+    *(
+        Case(
+            f"gateway.timeouts.{name}",
+            "write a duration of more than zero",
+            [{f"gateway.timeouts.{name}": text} for text in _GOOD_DURATIONS],
+            [{f"gateway.timeouts.{name}": text} for text in _BAD_DURATIONS],
+            parser_judges=True,
+        )
+        for name in ("queue", "firstToken", "idle", "total")
+    ),
+    Case(
+        "security.allowFrom[]",
+        "write podSelector, namespaceSelector, both of them, or ipBlock",
+        [_peer(namespaceSelector={}), _peer(podSelector={}), _peer(podSelector={}, namespaceSelector={})],
+        [_peer()],
+    ),
+    Case(
+        "security.allowFrom[]",
+        "write ipBlock alone",
+        [_peer(ipBlock={"cidr": "10.0.0.0/8"})],
+        [_peer(ipBlock={"cidr": "10.0.0.0/8"}, **{selector: {}}) for selector in ("podSelector", "namespaceSelector")],
+    ),
+    Case(
+        "security.allowFrom[].ipBlock",
+        "write in except only ranges that lie inside cidr",
+        [_peer(ipBlock={"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.2.3.4/32"]})],
+        [_peer(ipBlock={"cidr": "10.0.0.0/8", "except": [each]}) for each in ("11.0.0.0/16", "10.0.0.0/8", "fd00::/16")],
+    ),
+    Case(
+        "security.allowFrom[].ipBlock.cidr",
+        "write a range of addresses",
+        [_peer(ipBlock={"cidr": cidr}) for cidr in _GOOD_CIDRS],
+        [_peer(ipBlock={"cidr": cidr}) for cidr in _BAD_CIDRS],
+    ),
+    Case(
+        "security.allowFrom[].ipBlock.except[]",
+        "write a range of addresses",
+        [_peer(ipBlock={"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]})],
+        [_peer(ipBlock={"cidr": "10.0.0.0/8", "except": [cidr]}) for cidr in _BAD_CIDRS],
+    ),
+    *(
+        case
+        for selector in ("podSelector", "namespaceSelector")
+        for case in (
+            Case(
+                f"security.allowFrom[].{selector}.matchExpressions[].key",
+                "write the key of a label",
+                [_peer(**{selector: {"matchExpressions": [{"key": "example.com/a", "operator": "Exists"}]}})],
+                [_peer(**{selector: {"matchExpressions": [{"key": key, "operator": "Exists"}]}}) for key in _BAD_KEYS if key],
+            ),
+            Case(
+                f"security.allowFrom[].{selector}.matchExpressions[]",
+                "write values with In and NotIn",
+                [
+                    _peer(**{selector: {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}}),
+                    _peer(**{selector: {"matchExpressions": [{"key": "a", "operator": "Exists", "values": []}]}}),
+                ],
+                [
+                    _peer(**{selector: {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+                    _peer(**{selector: {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": []}]}}),
+                    _peer(**{selector: {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}),
+                ],
+            ),
+        )
+    ),
+]

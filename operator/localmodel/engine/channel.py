@@ -1,0 +1,159 @@
+"""Answers the requests of gateways and direct clients, and turns the engine's outputs into their events.
+
+Why it exists: who may speak and who owns which sequence is decided here, without Triton and without torch. It sends
+single answers at once; everything on long streams is sent by the pump, from one thread, so that order is kept. `lock`
+guards all state; it is never held while sending.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from tokenizers import Tokenizer
+
+from localmodel.api.channel import (
+    Accepted,
+    Cancel,
+    Cancelled,
+    EngineStatus,
+    Events,
+    Generate,
+    StatusRequest,
+    Submit,
+)
+from localmodel.engine.answer import Answer
+from localmodel.engine.channel_token import tokens_match
+from localmodel.engine.direct import Direct
+from localmodel.engine.engine import Engine
+from localmodel.engine.errors import Refused
+from localmodel.engine.gateways import Gateway, Gateways, Stream
+from localmodel.engine.scheduler import Key, Output
+
+_REQUESTS: TypeAdapter[Submit | Cancel | Events | StatusRequest | Generate] = TypeAdapter(
+    Annotated[Submit | Cancel | Events | StatusRequest | Generate, Field(discriminator="op")]
+)
+
+
+class Channel:
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, token: str, grace_seconds: float,
+        publish: Callable[[list[Output]], None], status: Callable[[], EngineStatus],
+    ) -> None:  # fmt: skip
+        """`publish` hands outputs to the thread that calls `deliver`, and wakes it."""
+        self.lock = threading.Lock()
+        self.gateways = Gateways(grace_seconds)
+        self.directs: dict[Key, Direct] = {}
+        self.closing: list[Stream] = []
+        """Streams that the pump is to end without another word."""
+        self._answers: dict[Key, tuple[Answer, Gateway | Direct]] = {}
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._token = token
+        self._publish = publish
+        self._status = status
+        self._direct_numbers = itertools.count()
+
+    def handle(self, document: str | bytes, stream: Stream) -> None:
+        """Answers one request. `stream` stays open only for an accepted `events` or `generate`."""
+        try:
+            answer = self._dispatch(document, stream)
+        except Refused as refused:
+            answer = refused.refusal
+        if answer is not None:
+            stream.send(answer.model_dump_json(), final=True)
+
+    def deliver(self, outputs: Iterable[Output], error: str | None = None) -> None:
+        """Makes the events of `outputs`; `error` explains those that finish with `error`."""
+        with self.lock:
+            for output in outputs:
+                answer, sink = self._answers.get(output.key, (None, None))
+                event = answer.take(output, error) if answer else None
+                if answer is None or event is None:
+                    continue
+                (sink if isinstance(sink, Direct) else sink.outbox).add(event)
+                if answer.finish:
+                    self._forget(output.key)
+                    if output.finish is None:
+                        self._engine.cancel(output.key)
+
+    def drop(self, gateway: Gateway) -> None:
+        """Ends what a gateway owns, unheard. The caller holds `lock`."""
+        for id_ in list(gateway.running):
+            self.drop_sequence((gateway.instance, id_))
+
+    def drop_sequence(self, key: Key) -> None:
+        """Ends one sequence, unheard, if it still runs. The caller holds `lock`."""
+        self._engine.cancel(key)
+        self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        answer, sink = self._answers.pop(key, (None, None))
+        if answer and isinstance(sink, Gateway):
+            sink.running.discard(answer.id)
+            sink.ended.append(answer.id)
+
+    def _dispatch(self, document: str | bytes, stream: Stream) -> BaseModel | None:
+        try:
+            request = _REQUESTS.validate_json(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise Refused("invalid_request", f"{where}: {first['msg']}" if where else first["msg"]) from error
+        if isinstance(request, Generate):
+            return self._generate(request, stream)
+        if not tokens_match(request.token, self._token):
+            raise Refused("bad_token", "the token is not the one of this pod; only its gateway may use the channel")
+        match request:
+            case Submit():
+                return self._submit(request)
+            case Cancel():
+                return self._cancel(request)
+            case Events():
+                return self._events(request, stream)
+            case StatusRequest():
+                return self._status()
+
+    def _submit(self, request: Submit) -> Accepted:
+        with self.lock:
+            gateway = self.gateways.owner(request.instance, request.epoch)
+            if not gateway.knows(request.id):
+                key = (request.instance, request.id)
+                answer = Answer(request.id, self._tokenizer, request.prompt, request.sampling.stop)
+                self._answers[key] = (answer, gateway)
+                try:
+                    self._engine.add_request(key, request.prompt, request.sampling, request.deadline_seconds)
+                except Refused:
+                    del self._answers[key]
+                    raise
+                gateway.running.add(request.id)
+        return Accepted(id=request.id)
+
+    def _cancel(self, request: Cancel) -> Cancelled:
+        ended = [output for id_ in request.ids if (output := self._engine.cancel((request.instance, id_)))]
+        self._publish(ended)
+        return Cancelled(cancelled=request.ids)
+
+    def _events(self, request: Events, stream: Stream) -> None:
+        with self.lock:
+            replaced = self.gateways.connect(request.instance, request.epoch, request.after, stream)
+            if replaced:
+                self.closing.append(replaced)
+        self._publish([])
+
+    def _generate(self, request: Generate, stream: Stream) -> None:
+        if (request.prompt is None) == (request.text is None):
+            raise Refused("invalid_request", "give either `prompt` (token ids) or `text`")
+        prompt = request.prompt if request.text is None else self._tokenizer.encode(request.text).ids
+        direct = Direct(stream, request.stream)
+        with self.lock:
+            key = ("", next(self._direct_numbers))
+            answer = Answer("", self._tokenizer, prompt or (), request.sampling.stop)
+            self._answers[key] = (answer, direct)
+            self.directs[key] = direct
+            try:
+                self._engine.add_request(key, prompt or (), request.sampling)
+            except Refused:
+                del self._answers[key], self.directs[key]
+                raise

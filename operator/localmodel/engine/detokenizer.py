@@ -1,0 +1,63 @@
+"""Turns token ids into text piece by piece.
+
+Why it exists: a token may hold part of a character, and decoders look at neighbours (leading spaces, byte runs). The
+pieces put together equal the decoding of the whole answer, and no piece ends within a character. It knows nothing of
+stop strings, and runs off the engine's thread.
+"""
+
+from collections.abc import Sequence as Ids
+
+from tokenizers import Tokenizer
+
+REPLACEMENT = "\ufffd"
+LONGEST_WINDOW = 64
+"""Only an endless run of invisible tokens or broken bytes makes the window so long."""
+LONGEST_INCOMPLETE = 3
+"""A UTF-8 character lacks its last byte at worst after three; decoders show each or all of them as U+FFFD."""
+CONTEXT_TOKENS = 5
+"""Tokens of the prompt that the first ones of the answer are decoded with, so that a leading space survives."""
+
+
+class Detokenizer:
+    def __init__(self, tokenizer: Tokenizer, prompt: Ids[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._window = list(prompt[-CONTEXT_TOKENS:])
+        """Tokens whose text is out and give context, then those whose text is not all out."""
+        if self._decode().endswith(REPLACEMENT):
+            self._window = []
+        self._context = len(self._window)
+        self._out = len(self._decode())
+        """Characters of the window's text that are out."""
+
+    def feed(self, ids: Ids[int]) -> str:
+        """The text that became certain with `ids`."""
+        self._window += ids
+        text = self._decode()
+        certain = _certain_length(text)
+        piece = text[self._out : certain]
+        self._out = max(self._out, certain)
+        if piece and certain == len(text):
+            self._keep(len(self._window) - self._context)
+        elif len(self._window) > LONGEST_WINDOW:
+            self._keep(CONTEXT_TOKENS)
+        return piece
+
+    def flush(self) -> str:
+        """What is left at the end; an incomplete character comes out as U+FFFD."""
+        piece = self._decode()[self._out :]
+        self._out += len(piece)
+        return piece
+
+    def _keep(self, count: int) -> None:
+        """Drops all but the last `count` tokens of the window; their certain text is out."""
+        self._window = self._window[len(self._window) - count :]
+        self._context = count
+        self._out = _certain_length(self._decode())
+
+    def _decode(self) -> str:
+        return self._tokenizer.decode(self._window, skip_special_tokens=True) if self._window else ""
+
+
+def _certain_length(text: str) -> int:
+    tail = len(text) - len(text.rstrip(REPLACEMENT))
+    return len(text) - min(tail, LONGEST_INCOMPLETE)

@@ -1,0 +1,118 @@
+"""The engine's two verbs, `add_request` and `step`, made safe for several threads.
+
+Why it exists: requests arrive and leave on Triton's threads while one thread computes. The lock is held to plan and to
+take in a step, never while the device computes, so that a cancel takes effect at once. It makes no text and sends
+nothing: `step` returns what happened.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Ids
+
+from localmodel.api.channel import Sampling
+from localmodel.engine.errors import Refused
+from localmodel.engine.scheduler import Key, Output, Scheduler, Sequence, Work
+
+WAITING_PER_SLOT = 4
+LEAST_WAITING = 64
+
+
+class Engine:
+    def __init__(
+        self, run: Callable[[list[Work]], list[int]], scheduler: Scheduler, *, slots: int, context: int,
+        vocabulary: int, stop_tokens: frozenset[int],
+    ) -> None:  # fmt: skip
+        """`run` computes a step and returns the token of each work that samples, in order."""
+        self._run = run
+        self._scheduler = scheduler
+        self._context = context
+        self._vocabulary = vocabulary
+        self._stop_tokens = stop_tokens
+        self._max_waiting = max(LEAST_WAITING, WAITING_PER_SLOT * slots)
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._step_began: float | None = None
+        self.steps_total = 0
+        self.tokens_total = 0
+
+    def add_request(self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None) -> None:
+        """Queues one prompt of token ids. Raises Refused."""
+        sequence = self._sequence(key, tuple(prompt), sampling, deadline_seconds)
+        with self._changed:
+            if self._stopping:
+                raise Refused("failed", "the engine is stopping; send the request to another replica")
+            if self._scheduler.waiting >= self._max_waiting:
+                raise Refused("overloaded", f"{self._scheduler.waiting} sequences are waiting; try again later")
+            self._scheduler.add(sequence)
+            self._changed.notify()
+
+    def cancel(self, key: Key) -> Output | None:
+        """Ends a sequence at once; its slot is free for the next step. None if it is unknown or ended."""
+        with self._changed:
+            return self._scheduler.end(key, "cancelled")
+
+    def wait_for_work(self) -> bool:
+        """Sleeps until there is something to do; False when the engine is stopping."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._scheduler.running or self._scheduler.waiting)
+            return not self._stopping
+
+    def step(self) -> list[Output]:
+        """Computes one step and returns the news of its sequences. An exception of the device passes through."""
+        with self._changed:
+            now = time.monotonic()
+            outputs = self._scheduler.expire(now)
+            works = self._scheduler.plan()
+            self._step_began = now if works else None
+        if not works:
+            return outputs
+        tokens = self._run(works)
+        with self._changed:
+            outputs += self._scheduler.commit(works, tokens)
+            self._step_began = None
+            self.steps_total += 1
+            self.tokens_total += len(tokens)
+        return outputs
+
+    def end_all(self) -> list[Output]:
+        """Ends every sequence with `error` and accepts no more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            return self._scheduler.end_all("error")
+
+    def step_age_seconds(self) -> float:
+        """Seconds since the running step began; 0 between steps. Takes no lock: it must answer while a step hangs."""
+        began = self._step_began
+        return time.monotonic() - began if began is not None else 0.0
+
+    def load(self) -> tuple[int, int, int]:
+        """(running, waiting, tokens in the KV cache)."""
+        with self._changed:
+            return self._scheduler.running, self._scheduler.waiting, self._scheduler.tokens_cached
+
+    def _sequence(self, key: Key, prompt: tuple[int, ...], sampling: Sampling, deadline: float | None) -> Sequence:
+        length, left = len(prompt), self._context - len(prompt)
+        if length == 0:
+            raise Refused("invalid_request", "the prompt is empty; send at least one token")
+        if left < 1 or (sampling.max_tokens or 1) > left:
+            raise Refused(
+                "context_length_exceeded",
+                f"the prompt has {length} tokens and the answer may have {sampling.max_tokens or 1}; "
+                f"together they must fit into the context window of {self._context} tokens",
+            )
+        if min(prompt) < 0 or max(prompt) >= self._vocabulary:
+            raise Refused("invalid_request", f"token ids must be from 0 to {self._vocabulary - 1}")
+        if "" in sampling.stop:
+            raise Refused("invalid_request", "a stop string must not be empty")
+        return Sequence(
+            key=key,
+            prompt=prompt,
+            max_tokens=sampling.max_tokens or left,
+            stop_tokens=frozenset() if sampling.ignore_eos else self._stop_tokens,
+            deadline=None if deadline is None else time.monotonic() + deadline,
+            sampling=sampling,
+            uniform=random.Random(sampling.seed).random,
+        )

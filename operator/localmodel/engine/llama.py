@@ -1,0 +1,58 @@
+"""The Llama family: Llama, SmolLM2, Mistral. Read from top to bottom.
+
+Why it exists: one file per family shows all of its mathematics. It must not know about scheduling, sampling or files.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from localmodel.engine.kv_cache import KVCache
+from localmodel.engine.layers import Attention, Batch, GatedMLP, Places, RMSNorm, RotaryTable
+from localmodel.engine.network_config import NetworkConfig
+
+
+class LlamaBlock:
+    def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
+        bias = config.attention_bias
+        self.attention_norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
+        self.attention = Attention(config, qkv_bias=bias, output_bias=bias, dtype=dtype, device=device)
+        self.mlp_norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
+        self.mlp = GatedMLP(config, dtype, device)
+
+    def tensors(self, prefix: str) -> Places:
+        yield f"{prefix}.input_layernorm.weight", self.attention_norm.weight
+        yield from self.attention.tensors(f"{prefix}.self_attn")
+        yield f"{prefix}.post_attention_layernorm.weight", self.mlp_norm.weight
+        yield from self.mlp.tensors(f"{prefix}.mlp")
+
+    def __call__(self, x: Tensor, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rotation, batch, keys, values)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class LlamaNetwork:
+    def __init__(self, config: NetworkConfig, context: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Weights are uninitialized until `tensors` is loaded."""
+        self.config = config
+        self.embedding = torch.empty(config.vocabulary, config.hidden, dtype=dtype, device=device)
+        self.rotary = RotaryTable(config.rope, config.head_dim, context, dtype, device)
+        self.blocks = [LlamaBlock(config, dtype, device) for _ in range(config.layers)]
+        self.norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
+        self.head = self.embedding if config.tied_embeddings else torch.empty_like(self.embedding)
+
+    def tensors(self) -> Places:
+        yield "model.embed_tokens.weight", self.embedding
+        for number, block in enumerate(self.blocks):
+            yield from block.tensors(f"model.layers.{number}")
+        yield "model.norm.weight", self.norm.weight
+        if not self.config.tied_embeddings:
+            yield "lm_head.weight", self.head
+
+    def __call__(self, batch: Batch, cache: KVCache, rows: Tensor) -> Tensor:
+        """Logits [len(rows), vocabulary] of the rows named; keys and values of all rows go into the cache."""
+        x = F.embedding(batch.tokens, self.embedding)
+        rotation = self.rotary.at(batch.positions)
+        for number, block in enumerate(self.blocks):
+            x = block(x, rotation, batch, cache.keys[number], cache.values[number])
+        return F.linear(self.norm(x[rows]), self.head)

@@ -1,0 +1,99 @@
+"""Reads a Hugging Face model directory: what network it describes and where its tensors are.
+
+Why it exists: everything a user can get wrong about a model's files is found and explained here, before any memory is
+taken. Safetensors and JSON only; nothing here executes what it reads, and nothing is written.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localmodel.engine.errors import ModelFilesCorrupt, ModelFilesMissing
+
+EXPECTED = "a model directory has config.json, *.safetensors and tokenizer.json"
+INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    path: Path
+    config: dict[str, Any]
+    """config.json as it is."""
+    architecture: str
+    """Such as LlamaForCausalLM; empty if config.json names none."""
+    stop_tokens: frozenset[int]
+    """End-of-sequence ids of generation_config.json, else of config.json."""
+    weight_files: tuple[Path, ...]
+    tokenizer_file: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+
+def open_model_directory(path: Path) -> ModelDirectory:
+    """Raises ModelFilesMissing or ModelFilesCorrupt, saying what is there and what is expected."""
+    if not path.is_dir():
+        state = "is a file" if path.exists() else "does not exist"
+        raise ModelFilesMissing(f"{path} {state}; {EXPECTED}. Check spec.model.path and the volume it is mounted from.")
+    if not (path / "config.json").is_file():
+        raise ModelFilesMissing(f"{path} has no config.json; {EXPECTED}. {_contents(path)}")
+    config = _read_json(path / "config.json")
+    architectures = config.get("architectures") or [""]
+    if not (path / "tokenizer.json").is_file():
+        raise ModelFilesMissing(f"{path} has no tokenizer.json; {EXPECTED}. {_contents(path)}")
+    return ModelDirectory(
+        path=path,
+        config=config,
+        architecture=str(architectures[0]),
+        stop_tokens=_stop_tokens(path, config),
+        weight_files=_weight_files(path),
+        tokenizer_file=path / "tokenizer.json",
+    )
+
+
+def _contents(path: Path) -> str:
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    if not names:
+        return "It is empty."
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"It contains: {shown}."
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelFilesMissing(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelFilesCorrupt(f"{path} is not JSON: {error}. Copy the file again.") from error
+    if not isinstance(document, dict):
+        raise ModelFilesCorrupt(f"{path} must be a JSON object, not {type(document).__name__}")
+    return document
+
+
+def _stop_tokens(path: Path, config: dict[str, Any]) -> frozenset[int]:
+    generation = path / "generation_config.json"
+    ids = _read_json(generation).get("eos_token_id") if generation.is_file() else None
+    if ids is None:
+        ids = config.get("eos_token_id")
+    if ids is None:
+        return frozenset()
+    return frozenset([ids] if isinstance(ids, int) else ids)
+
+
+def _weight_files(path: Path) -> tuple[Path, ...]:
+    """All shards that the index names, or every *.safetensors if there is no index."""
+    if (path / INDEX).is_file():
+        names = sorted(set(_read_json(path / INDEX).get("weight_map", {}).values()))
+        absent = [name for name in names if not (path / name).is_file()]
+        if absent or not names:
+            raise ModelFilesMissing(f"{path / INDEX} names {len(names)} files, absent: {', '.join(absent[:5]) or 'all'}")
+        return tuple(path / name for name in names)
+    files = tuple(sorted(path.glob("*.safetensors")))
+    if not files:
+        other = sorted(entry.name for entry in path.iterdir() if entry.suffix in {".bin", ".pt", ".pth", ".gguf"})
+        hint = f" {', '.join(other[:3])} can't be used: convert to safetensors." if other else ""
+        raise ModelFilesMissing(f"{path} has no *.safetensors;{hint} {EXPECTED}. {_contents(path)}")
+    return files

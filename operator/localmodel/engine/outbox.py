@@ -1,0 +1,58 @@
+"""What one gateway is to hear: numbered batches, and enough of the past to hear it again after a cut.
+
+Why it exists: a gateway that comes back with the last number it saw must miss nothing. Pure: no clock, no sending.
+"""
+
+from collections import deque
+
+from localmodel.api.channel import EventBatch, SequenceEvent
+from localmodel.engine.answer import merge_events
+
+KEPT_EVENTS = 65_536
+"""At 64 sequences and the shortest gap between batches, two seconds: as long as a gateway may be away."""
+
+
+class Outbox:
+    def __init__(self, kept_events: int = KEPT_EVENTS) -> None:
+        self.number = 0
+        """Of the last batch made."""
+        self._pending: dict[str, SequenceEvent] = {}
+        self._past: deque[EventBatch] = deque()
+        self._past_events = 0
+        self._kept_events = kept_events
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._pending)
+
+    def add(self, event: SequenceEvent) -> None:
+        earlier = self._pending.get(event.id)
+        self._pending[event.id] = merge_events(earlier, event) if earlier else event
+
+    def make_batch(self) -> EventBatch | None:
+        """Everything added since the last batch, numbered; None if nothing was."""
+        if not self._pending:
+            return None
+        self.number += 1
+        batch = EventBatch(self.number, tuple(self._pending.values()))
+        self._pending.clear()
+        self._past.append(batch)
+        self._past_events += len(batch.events)
+        while self._past_events > self._kept_events and len(self._past) > 1:
+            self._past_events -= len(self._past.popleft().events)
+        return batch
+
+    def after(self, number: int) -> EventBatch | None:
+        """All that came after batch `number` as one batch with the last number; None if some of it is gone or never was."""
+        self.make_batch()
+        if number == self.number:
+            return EventBatch(self.number, ())
+        oldest = self._past[0].number if self._past else self.number + 1
+        if not oldest - 1 <= number < self.number:
+            return None
+        merged: dict[str, SequenceEvent] = {}
+        for batch in self._past:
+            if batch.number > number:
+                for event in batch.events:
+                    merged[event.id] = merge_events(merged[event.id], event) if event.id in merged else event
+        return EventBatch(self.number, tuple(merged.values()))

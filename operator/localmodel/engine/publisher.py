@@ -1,0 +1,87 @@
+"""The thread that makes text and sends it while the engine's thread computes the next step.
+
+Why it exists: a step must never wait for text or for Triton, and heartbeats must go on while a step hangs. It also is the
+one that notices a hung step. It must not touch the device.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from localmodel.engine.channel import Channel
+from localmodel.engine.engine import Engine
+from localmodel.engine.pump import Pump
+from localmodel.engine.scheduler import Output
+
+STEP_LIMIT_SECONDS = 60.0
+"""No step takes so long on any machine that could serve; a longer one hangs."""
+LEAST_WAIT_SECONDS = 0.0005
+
+
+class Publisher:
+    def __init__(self, engine: Engine, on_fatal: Callable[[str], None], step_limit_seconds: float = STEP_LIMIT_SECONDS):
+        """`on_fatal` is called, after every sequence was told, when the engine can't go on; it is to end the process."""
+        self._engine = engine
+        self._on_fatal = on_fatal
+        self._step_limit_seconds = step_limit_seconds
+        self._inbox: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
+        self._failure: str | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, channel: Channel) -> None:
+        self._thread = threading.Thread(target=self._run, args=(channel,), name="publisher", daemon=True)
+        self._thread.start()
+
+    def put(self, outputs: list[Output]) -> None:
+        """Hands over outputs, or with an empty list just wakes the thread."""
+        self._inbox.put(outputs)
+
+    def fail(self, message: str) -> None:
+        """The engine's thread can't go on: every sequence is to end with `message`."""
+        self._failure = message
+        self._inbox.put([])
+
+    def stop(self) -> None:
+        """Ends every sequence and stream, then the thread."""
+        self._stopping.set()
+        self._inbox.put([])
+        if self._thread:
+            self._thread.join()
+
+    def _run(self, channel: Channel) -> None:
+        try:
+            self._serve(channel, Pump(channel))
+        except Exception as error:
+            self._on_fatal(f"the publisher failed: {error!r}")
+            raise
+
+    def _serve(self, channel: Channel, pump: Pump) -> None:
+        wait = 0.0
+        while not self._stopping.is_set():
+            channel.deliver(self._receive(wait))
+            age = self._engine.step_age_seconds()
+            if age > self._step_limit_seconds:
+                self._failure = f"a step has been running for {age:.0f} s; the engine restarts"
+            if self._failure:
+                break
+            wait = pump.run(time.monotonic(), age)
+        message = self._failure or "the model is being unloaded; send the request again"
+        channel.deliver(self._receive(0))
+        channel.deliver(self._engine.end_all(), message)
+        pump.run(time.monotonic() + 1, 0)  # later than any gap between two batches
+        pump.close_all()
+        if self._failure:
+            self._on_fatal(self._failure)
+
+    def _receive(self, wait_seconds: float) -> list[Output]:
+        """Everything in the inbox, waiting for the first at most `wait_seconds`."""
+        outputs: list[Output] = []
+        timeout: float = max(wait_seconds, LEAST_WAIT_SECONDS)
+        while True:
+            try:
+                outputs += self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait()
+            except queue.Empty:
+                return outputs
+            timeout = 0

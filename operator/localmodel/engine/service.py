@@ -1,0 +1,125 @@
+"""Wires one loaded model, its engine and its channel together, with the two threads that run them.
+
+Why it exists: the Triton shim and the tests start the same thing. It must not know Triton.
+"""
+
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from localmodel.api.channel import EngineStatus
+from localmodel.api.engine import EngineConfig
+from localmodel.engine.channel import Channel
+from localmodel.engine.channel_token import read_or_create_token
+from localmodel.engine.engine import Engine
+from localmodel.engine.errors import ModelFilesCorrupt
+from localmodel.engine.gateways import Stream
+from localmodel.engine.loader import LoadedModel, load_model
+from localmodel.engine.publisher import Publisher
+from localmodel.engine.resident import resident_bytes
+from localmodel.engine.runner import Runner
+from localmodel.engine.scheduler import Scheduler
+
+
+class EngineService:
+    def __init__(self, config: EngineConfig, *, log: Callable[[str], None], exit_process: Callable[[], None]) -> None:
+        """Loads the model. Raises LoadError. Nothing runs before `start`."""
+        self._config = config
+        self._log = log
+        self._exit_process = exit_process
+        self._model = model = load_model(config)
+        tokenizer = _load_tokenizer(model)
+        self.engine = build_engine(model)
+        self._publisher = Publisher(self.engine, self._fatal)
+        self._channel = Channel(
+            self.engine,
+            tokenizer,
+            read_or_create_token(Path(config.channel_token_file)),
+            config.reconnect_grace_seconds,
+            self._publisher.put,
+            self.status,
+        )
+        self._loop = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._publisher.start(self._channel)
+        self._loop.start()
+        model = self._model
+        self._log(
+            f"{model.directory.architecture} from {model.directory.name}: {model.parameters:,} parameters, "
+            f"{model.cache.keys.dtype} on {model.cache.keys.device}, {model.cache.slots} slots of "
+            f"{model.cache.context} tokens, predicted {model.predicted_bytes:,} bytes, loaded in {model.load_seconds:.1f} s"
+        )
+
+    def handle(self, document: str | bytes, stream: Stream) -> None:
+        self._channel.handle(document, stream)
+
+    def stop(self) -> None:
+        """Ends every sequence and both threads."""
+        self._publisher.stop()
+        self._loop.join()
+
+    def status(self) -> EngineStatus:
+        model, cache, engine = self._model, self._model.cache, self.engine
+        running, waiting, cached = engine.load()
+        cuda = cache.keys.is_cuda
+        return EngineStatus(
+            model_version=self._config.model_version,
+            architecture=model.directory.architecture,
+            parameters=model.parameters,
+            dtype=str(cache.keys.dtype).removeprefix("torch."),
+            device=str(cache.keys.device),
+            context_window=cache.context,
+            max_batch_size=cache.slots,
+            running=running,
+            waiting=waiting,
+            kv_tokens_capacity=cache.slots * cache.context,
+            kv_tokens_used=cached,
+            weights_bytes=model.weights_bytes,
+            kv_bytes=cache.size_bytes,
+            memory_bytes=torch.cuda.max_memory_allocated() if cuda else resident_bytes(),
+            load_seconds=model.load_seconds,
+            tokens_total=engine.tokens_total,
+            steps_total=engine.steps_total,
+            step_age_seconds=engine.step_age_seconds(),
+        )
+
+    def _run(self) -> None:
+        try:
+            if self._config.cpu_threads and self._config.device == "cpu":
+                torch.set_num_threads(self._config.cpu_threads)
+            while self.engine.wait_for_work():
+                self._publisher.put(self.engine.step())
+        except Exception as error:
+            self._log(traceback.format_exc())
+            self._publisher.fail(f"the engine failed: {type(error).__name__}: {error}")
+
+    def _fatal(self, message: str) -> None:
+        self._log(f"{message}; process {os.getpid()} ends")
+        self._exit_process()
+
+
+def build_engine(model: LoadedModel) -> Engine:
+    """The two verbs over a loaded model, without threads or channel."""
+    cache = model.cache
+    return Engine(
+        Runner(model.network, cache).run,
+        Scheduler(cache.slots, model.chunk),
+        slots=cache.slots,
+        context=cache.context,
+        vocabulary=model.network_config.vocabulary,
+        stop_tokens=model.directory.stop_tokens,
+    )
+
+
+def _load_tokenizer(model: LoadedModel) -> Tokenizer:
+    file = model.directory.tokenizer_file
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelFilesCorrupt(f"{file} is no tokenizer: {error}. Copy it again.") from error

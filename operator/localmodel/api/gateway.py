@@ -10,6 +10,25 @@ from pydantic import BaseModel, ConfigDict, Field
 from localmodel.api import constants
 
 
+Outcome = Literal[
+    "ok",
+    "client_closed",
+    "rejected",
+    "unauthorized",
+    "rate_limited",
+    "shed",
+    "queue_timeout",
+    "first_token_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "upstream_error",
+    "protocol_error",
+    "internal_error",
+    "drained",
+]
+"""How a request ended: exactly one of these in its log record and in localmodel_gateway_requests_total."""
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +107,11 @@ class GatewayStatus(_Report):
     ready: bool
     reason: str
     """Why not ready, one PascalCase word: BackendStarting, Loading, LoadFailed, BackendUnreachable, BackendHung, Draining.
-    `Ready` when it is."""
+    `Ready` when it is.
+    TokenizerMissing and ChatTemplateMissing name an unusable model directory, NoEvidence a model that loaded but has not
+    answered a request yet."""
+    message: str = ""
+    """The same for a person, with what to do; empty when ready."""
     draining: bool
     slots: int
     slots_in_use: int

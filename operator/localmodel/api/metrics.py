@@ -46,6 +46,10 @@ GATEWAY_WASTED_TOKENS = Metric("localmodel_gateway_wasted_tokens_total", "counte
 GATEWAY_LOG_RECORDS_LOST = Metric(
     "localmodel_gateway_log_records_lost_total", "counter", "Request records that could not be written."
 )
+GATEWAY_OVERHEAD_SECONDS = Metric(
+    "localmodel_gateway_overhead_seconds", "histogram", "The gateway's own time before the first byte of an answer.", (),
+    (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1),
+)  # fmt: skip
 GATEWAY_LOOP_LAG_SECONDS = Metric("localmodel_gateway_loop_lag_seconds", "gauge", "How late the event loop runs.")
 GATEWAY_READY = Metric("localmodel_gateway_ready", "gauge", "1 if a request sent now is answered.")
 GATEWAY_KV_TOKENS = Metric("localmodel_gateway_kv_tokens", "gauge", "KV cache of the engine in tokens.", ("kind",))

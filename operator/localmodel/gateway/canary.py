@@ -1,0 +1,25 @@
+"""A request of one token that the gateway sends itself: the evidence of readiness when no real request gives it."""
+
+from time import monotonic
+
+from localmodel.api.channel import Sampling
+from localmodel.gateway import errors
+from localmodel.gateway.sequences import Sequences
+
+_PROMPT = (1,)
+_SAMPLING = Sampling(max_tokens=1, temperature=0, ignore_eos=True)
+
+
+async def canary_answers(sequences: Sequences, seconds: float) -> bool:
+    until = monotonic() + seconds
+    sequence = sequences.start(_PROMPT, _SAMPLING, seconds, lambda: None)
+    try:
+        while events := await sequence.mailbox.take(until):
+            for event in events:
+                if event.finish_reason is not None:
+                    return event.finish_reason in ("stop", "length")
+    except errors.ApiError:
+        return False
+    finally:
+        sequences.abandon(sequence)
+    return False

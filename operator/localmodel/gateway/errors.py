@@ -1,0 +1,150 @@
+"""Every way a request can be refused or fail, as one exception that knows its HTTP form and its outcome.
+
+This is the only place that pairs a status with a code. It must not do I/O, and a message must never carry a traceback
+or a user's text: it says what was wrong and what to do.
+"""
+
+import json
+import math
+
+from localmodel.api.gateway import Outcome
+
+
+class ApiError(Exception):
+    """Raised by any part of a request's path; rendered once, by the route that owns the connection."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str | None,
+        message: str,
+        *,
+        outcome: Outcome,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        retry_after: float | None = None,
+        retry: bool = False,
+        allow: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.outcome = outcome
+        self.kind = kind
+        self.param = param
+        self.retry_after = retry_after
+        self.retry = retry
+        self.allow = allow
+
+    def document(self) -> dict[str, object]:
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+    def body(self) -> bytes:
+        return json.dumps(self.document()).encode()
+
+    def headers(self) -> dict[str, str]:
+        headers = {"x-should-retry": "true" if self.retry else "false"}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
+            headers["retry-after-ms"] = str(max(1, math.ceil(self.retry_after * 1000)))
+        if self.allow is not None:
+            headers["allow"] = self.allow
+        return headers
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    return ApiError(400, code, message, outcome="rejected", param=param)
+
+
+def invalid_json(message: str) -> ApiError:
+    return bad_request(message, code="invalid_json")
+
+
+def unsupported(param: str, message: str) -> ApiError:
+    return bad_request(message, param, "unsupported_parameter")
+
+
+def context_length_exceeded(message: str, param: str | None) -> ApiError:
+    return bad_request(message, param, "context_length_exceeded")
+
+
+def model_not_found(served: tuple[str, ...]) -> ApiError:
+    names = ", ".join(served)
+    message = f"This model is not served here. Use one of: {names}."
+    return ApiError(404, "model_not_found", message, outcome="rejected", param="model")
+
+
+def unknown_url() -> ApiError:
+    message = "Unknown URL. Use /v1/chat/completions, /v1/completions or /v1/models."
+    return ApiError(404, "unknown_url", message, outcome="rejected")
+
+
+def method_not_allowed(allow: str) -> ApiError:
+    message = f"This URL answers {allow} only."
+    return ApiError(405, "method_not_allowed", message, outcome="rejected", allow=allow)
+
+
+def unsupported_media_type(message: str) -> ApiError:
+    return ApiError(415, "unsupported_media_type", message, outcome="rejected")
+
+
+def too_large(status: int, what: str, limit: int) -> ApiError:
+    message = f"The {what} is larger than {limit} bytes, the limit of this server. Send less."
+    return ApiError(status, "request_too_large", message, outcome="rejected")
+
+
+def body_timeout(what: str, seconds: float) -> ApiError:
+    message = f"The {what} did not arrive within {seconds:g} seconds. Send the request again, in one go."
+    return ApiError(408, "request_body_timeout", message, outcome="rejected")
+
+
+def overloaded(retry_after: float) -> ApiError:
+    message = f"All slots and the queue are full. Try again in {max(1, math.ceil(retry_after))} seconds."
+    return _unavailable("server_is_overloaded", message, retry_after, "shed")
+
+
+def not_ready(reason: str, retry_after: float = 2.0) -> ApiError:
+    return _unavailable("model_not_ready", f"The model can't answer now: {reason} Try again later.", retry_after, "shed")
+
+
+def draining() -> ApiError:
+    message = "This replica is shutting down. Send the request again; another one will take it."
+    return _unavailable("draining", message, 1.0, "drained")
+
+
+def _unavailable(code: str, message: str, retry_after: float, outcome: Outcome) -> ApiError:
+    return ApiError(503, code, message, outcome=outcome, kind="server_error", retry_after=retry_after, retry=True)
+
+
+_TIMEOUTS = {
+    "queue_timeout": "No slot became free within {0:g} seconds. Try again, or raise timeouts.queue.",
+    "first_token_timeout": "The model sent no first token within {0:g} seconds. Shorten the prompt or raise timeouts.firstToken.",
+    "idle_timeout": "The model sent nothing for {0:g} seconds. Try again, or raise timeouts.idle.",
+    "total_timeout": "The answer was not finished within {0:g} seconds. Ask for fewer tokens, or raise timeouts.total.",
+}
+
+
+def timed_out(outcome: Outcome, seconds: float) -> ApiError:
+    message = _TIMEOUTS[outcome].format(seconds)
+    return ApiError(504, outcome, message, outcome=outcome, kind="server_error", retry=outcome == "queue_timeout")
+
+
+def upstream(message: str) -> ApiError:
+    text = f"The model's backend failed: {message} Try again."
+    return ApiError(502, "upstream_error", text, outcome="upstream_error", kind="server_error")
+
+
+def protocol(message: str) -> ApiError:
+    text = f"The model's backend sent something unreadable ({message}). Report it to whoever runs this server."
+    return ApiError(502, "upstream_protocol_error", text, outcome="protocol_error", kind="server_error")
+
+
+def internal() -> ApiError:
+    message = "The gateway failed on this request. Report it with the x-request-id of this answer."
+    return ApiError(500, "internal_error", message, outcome="internal_error", kind="server_error")
+
+
+def triton_body(message: str) -> bytes:
+    """An error as Triton's own routes show it."""
+    return json.dumps({"error": message}).encode()

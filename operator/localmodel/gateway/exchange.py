@@ -1,0 +1,59 @@
+"""One request and its answer, from the parsed head to the one record that says how it ended.
+
+It times, counts bytes and closes exactly once. It decides nothing about the request.
+"""
+
+import re
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import monotonic
+
+from localmodel.api.gateway import Outcome
+from localmodel.gateway.record import Record
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+OnClose = Callable[["Exchange"], None]
+
+
+class Exchange:
+    def __init__(self, record: Record, on_close: OnClose) -> None:
+        self.record = record
+        self.started = monotonic()
+        self.entered = False
+        """The handler runs: closing is its duty from now on."""
+        self.closed = False
+        self.request_body: bytes | None = None
+        self.keep_bodies = False
+        """Mode Full: what is sent is kept for the record."""
+        self.response_body: list[bytes] = []
+        self.waited = 0.0
+        """Seconds spent in the queue or waiting for the engine before the head: not our own time."""
+        record.time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._on_close = on_close
+
+    def head_sent(self, status: int) -> None:
+        self.record.status = status
+        self.record.overhead_seconds = max(0.0, monotonic() - self.started - self.waited)
+
+    def sent(self, data: bytes) -> None:
+        self.record.bytes_out += len(data)
+        if self.keep_bodies:
+            self.response_body.append(data)
+
+    def close(self, outcome: Outcome, code: str | None = None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.record.outcome = outcome
+        self.record.code = code
+        self.record.total_seconds = monotonic() - self.started
+        self._on_close(self)
+
+
+def pick_request_id(offered: str | None) -> str:
+    """The client's own id if it is a plain one, else a new one."""
+    if offered is not None and _REQUEST_ID.fullmatch(offered):
+        return offered
+    return f"req_{secrets.token_hex(12)}"

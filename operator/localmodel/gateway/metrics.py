@@ -1,0 +1,54 @@
+"""The gateway's metrics, registered from their declarations in `api.metrics`; what is counted elsewhere is read from there."""
+
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from localmodel.api import metrics as declared
+from localmodel.gateway.record import Record
+
+_KINDS: dict[str, Any] = {"counter": Counter, "gauge": Gauge}
+
+
+class GatewayMetrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._lost = 0
+        self._metrics = {m.name: self._register(m) for m in declared.GATEWAY_METRICS}
+
+    def _register(self, metric: declared.Metric) -> Any:
+        if metric.kind == "histogram":
+            return Histogram(metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=self.registry)
+        return _KINDS[metric.kind](metric.name, metric.help, metric.labels, registry=self.registry)
+
+    def of(self, metric: declared.Metric) -> Any:
+        return self._metrics[metric.name]
+
+    def follow(self, metric: declared.Metric, read: Callable[[], float], *labels: str) -> None:
+        """A gauge whose value is asked for when somebody scrapes."""
+        gauge = self.of(metric)
+        (gauge.labels(*labels) if labels else gauge).set_function(read)
+
+    def count(self, record: Record) -> None:
+        """All that one ended request adds."""
+        self.of(declared.GATEWAY_REQUESTS).labels(record.outcome, record.endpoint, record.model).inc()
+        self.of(declared.GATEWAY_REQUEST_SECONDS).labels(record.endpoint).observe(record.total_seconds)
+        tokens = self.of(declared.GATEWAY_TOKENS)
+        tokens.labels("prompt").inc(record.prompt_tokens or 0)
+        tokens.labels("completion").inc(record.completion_tokens)
+        for metric, value in (
+            (declared.GATEWAY_QUEUE_SECONDS, record.queue_seconds),
+            (declared.GATEWAY_FIRST_TOKEN_SECONDS, record.first_token_seconds),
+            (declared.GATEWAY_OVERHEAD_SECONDS, record.overhead_seconds),
+        ):
+            if value is not None:
+                self.of(metric).observe(value)
+
+    def count_lost(self, lost: int) -> None:
+        """Brings the counter to the log's own number."""
+        self.of(declared.GATEWAY_LOG_RECORDS_LOST).inc(lost - self._lost)
+        self._lost = lost
+
+    def render(self) -> bytes:
+        return bytes(generate_latest(self.registry))

@@ -1,0 +1,151 @@
+"""Every sequence this gateway has in the engine, from before its submit until the engine has ended it.
+
+A sequence whose request is over (client gone, timeout, failure) stays here, and keeps its slot, until the engine ends it
+or confirms the cancel. Counts the tokens made for nobody.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable
+from time import monotonic
+
+from localmodel.api import channel
+from localmodel.api.channel import SequenceEvent
+from localmodel.gateway import errors
+from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
+from localmodel.gateway.mailbox import Mailbox
+
+_SUBMIT_TIMEOUT_SECONDS = 30.0
+
+
+class Sequence:
+    def __init__(self, sequence_id: str, on_end: Callable[[], None]) -> None:
+        self.id = sequence_id
+        self.mailbox = Mailbox()
+        self.sent_at = monotonic()
+        self.settled = False
+        """The submit has been answered or has failed: a cancel sent now can't overtake it."""
+        self.ended = False
+        self.abandoned = False
+        self._on_end = on_end
+
+    def end(self) -> None:
+        self.ended = True
+        self.mailbox.close()
+        self._on_end()
+
+
+class Sequences:
+    def __init__(self, link: Channel, on_wasted: Callable[[int], None]) -> None:
+        self._channel = link
+        self._live: dict[str, Sequence] = {}
+        self._numbers = itertools.count(1)
+        self._submits: set[asyncio.Task[None]] = set()
+        self._on_wasted = on_wasted
+        self.epoch = 0
+        """Of the open event stream; a submit names it."""
+        self.cancel_wanted = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def start(
+        self, prompt: tuple[int, ...], sampling: channel.Sampling, deadline_seconds: float, on_end: Callable[[], None]
+    ) -> Sequence:
+        """Registers and submits; the answer, good or bad, comes through the mailbox. `on_end` is called exactly once."""
+        sequence = Sequence(f"s{next(self._numbers)}", on_end)
+        self._live[sequence.id] = sequence
+        request = channel.Submit(
+            token=self._channel.token,
+            instance=self._channel.instance,
+            epoch=self.epoch,
+            id=sequence.id,
+            prompt=prompt,
+            sampling=sampling,
+            deadline_seconds=max(deadline_seconds, 0.001),
+        )
+        task = asyncio.create_task(self._submit(sequence, request))
+        self._submits.add(task)
+        task.add_done_callback(self._submits.discard)
+        return sequence
+
+    async def _submit(self, sequence: Sequence, request: channel.Submit) -> None:
+        try:
+            await self._channel.submit(request, _SUBMIT_TIMEOUT_SECONDS)
+        except Refused as refused:
+            sequence.mailbox.fail(refusal_error(refused.refusal))
+            self._end(sequence)
+        except BackendError as error:
+            sequence.mailbox.fail(errors.upstream(first_line(error)))
+        except BackendGarbage as error:
+            sequence.mailbox.fail(errors.protocol(str(error)))
+        except BackendUnreachable:
+            sequence.mailbox.fail(errors.upstream("It could not be reached."))
+        sequence.settled = True
+        if sequence.abandoned:
+            self.cancel_wanted.set()
+
+    def apply(self, events: Iterable[SequenceEvent]) -> None:
+        """News from the event stream. Of a sequence that is not known (any more) nothing is owed to anybody."""
+        for event in events:
+            sequence = self._live.get(event.id)
+            if sequence is None:
+                continue
+            if sequence.abandoned:
+                self._on_wasted(event.tokens)
+            else:
+                sequence.mailbox.put(event)
+            if event.finish_reason is not None:
+                self._end(sequence)
+
+    def abandon(self, sequence: Sequence) -> None:
+        """Nobody waits for it any more: cancel it unless the engine has ended it."""
+        if sequence.ended or sequence.abandoned:
+            return
+        sequence.abandoned = True
+        if sequence.settled:
+            self.cancel_wanted.set()
+
+    def fail_all(self, error: errors.ApiError) -> None:
+        """Wakes every waiting request with this error; their slots stay taken until the engine speaks."""
+        for sequence in list(self._live.values()):
+            sequence.mailbox.fail(error)
+
+    def keep_only(self, ids: set[str]) -> None:
+        """The engine knows just these any more: the others are gone, and their requests must hear it."""
+        for sequence in [s for s in self._live.values() if s.settled and s.id not in ids]:
+            sequence.mailbox.fail(errors.upstream("It lost this request when it restarted."))
+            self._end(sequence)
+
+    def cancellable(self) -> tuple[str, ...]:
+        return tuple(s.id for s in self._live.values() if s.abandoned and s.settled)
+
+    def confirmed(self, ids: Iterable[str]) -> None:
+        for sequence_id in ids:
+            sequence = self._live.get(sequence_id)
+            if sequence is not None and sequence.abandoned:
+                self._end(sequence)
+
+    def _end(self, sequence: Sequence) -> None:
+        if self._live.pop(sequence.id, None) is not None:
+            sequence.end()
+
+
+def first_line(error: Exception) -> str:
+    """Of Triton's message: the rest may be a traceback, which is for the operator, not for users."""
+    line = (str(error).splitlines() or [""])[0][:300].rstrip(". ")
+    return f"{line}."
+
+
+def refusal_error(refusal: channel.Refusal) -> errors.ApiError:
+    match refusal.code:
+        case "invalid_request":
+            return errors.bad_request(refusal.message)
+        case "context_length_exceeded":
+            return errors.context_length_exceeded(refusal.message, None)
+        case "overloaded":
+            return errors.overloaded(1.0)
+        case "no_event_stream" | "stale_epoch":
+            return errors.not_ready("The connection to the engine is being renewed.", 1.0)
+        case _:
+            return errors.upstream(first_line(Refused(refusal)))

@@ -1,0 +1,92 @@
+"""The serving port: which path is answered by whom, in the order of checks that the design fixes."""
+
+import time
+from urllib.parse import unquote
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+from localmodel.api.gateway import GatewaySettings
+from localmodel.gateway import errors, strict_json
+from localmodel.gateway.accounting import Accounting
+from localmodel.gateway.answers import send
+from localmodel.gateway.exchange import Exchange, pick_request_id
+from localmodel.gateway.generation import Generator
+from localmodel.gateway.intake import read_body
+from localmodel.gateway.models import model_document, models_document
+from localmodel.gateway.open_inference import OpenInference, looks_like_v2
+from localmodel.gateway.openai_request import Endpoint, parse_call
+from localmodel.gateway.record import Record
+from localmodel.gateway.timers import Deadlines
+
+_GENERATE: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+_MODELS = "/v1/models"
+_MODELS_SECONDS = 10.0
+
+
+class ServingSite:
+    def __init__(
+        self, settings: GatewaySettings, pod: str, generator: Generator, triton: OpenInference, accounting: Accounting
+    ) -> None:
+        self._settings = settings
+        self._pod = pod
+        self._generator = generator
+        self._triton = triton
+        self._accounting = accounting
+        self._created = int(time.time())
+
+    def open(self, message: RawRequestMessage | None, client: str | None) -> Exchange:
+        headers = message.headers if message is not None else {}
+        record = Record(
+            request_id=pick_request_id(headers.get("x-request-id")),
+            pod=self._pod,
+            namespace=self._settings.namespace,
+            model=self._settings.model_name,
+            model_version=self._settings.model_version,
+            client=client,
+        )
+        exchange = Exchange(record, self._accounting.end)
+        self._accounting.begin(exchange)
+        return exchange
+
+    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        path = request.raw_path.split("?", 1)[0]
+        endpoint = _GENERATE.get(path)
+        if endpoint is not None:
+            exchange.record.endpoint = endpoint
+            return await self._generate(request, exchange, endpoint)
+        if path == _MODELS or path.startswith(_MODELS + "/"):
+            exchange.record.endpoint = "models"
+            return await self._models(request, exchange, path.removeprefix(_MODELS))
+        if looks_like_v2(path):
+            return await self._triton.respond(request, exchange, path)
+        raise errors.unknown_url()
+
+    async def _generate(self, request: web.BaseRequest, exchange: Exchange, endpoint: Endpoint) -> web.StreamResponse:
+        _allow(request, "POST")
+        body = strict_json.parse_object(await read_body(request, exchange))
+        call = parse_call(endpoint, body, self._settings.served_names, self._generator.prompts.vocabulary)
+        exchange.record.served_name = call.model
+        exchange.record.stream = call.stream
+        deadlines = Deadlines(self._settings.timeouts, exchange.started)
+        return await self._generator.answer(request, exchange, call, deadlines)
+
+    async def _models(self, request: web.BaseRequest, exchange: Exchange, rest: str) -> web.StreamResponse:
+        _allow(request, "GET")
+        served = self._settings.served_names
+        if rest:
+            name = unquote(rest[1:])
+            if name not in served:
+                raise errors.model_not_found(served)
+            document = model_document(name, self._created)
+        else:
+            document = models_document(served, self._created)
+        until = exchange.started + _MODELS_SECONDS
+        response = await send(request, exchange, 200, document, until=until)
+        exchange.close("ok")
+        return response
+
+
+def _allow(request: web.BaseRequest, method: str) -> None:
+    if request.method != method:
+        raise errors.method_not_allowed(method)

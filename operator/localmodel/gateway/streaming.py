@@ -1,0 +1,102 @@
+"""Sending an answer as server-sent events: the head with the first text, keep-alives in silence, errors as events.
+
+A stream never ends silently: it ends with [DONE], or with an error event and a closed connection.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from localmodel.api.channel import Usage
+from localmodel.gateway import errors, sse
+from localmodel.gateway.answers import ReaderTooSlow, common_headers
+from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.openai_answer import Chunks
+from localmodel.gateway.openai_request import Call
+from localmodel.gateway.timers import KEEP_ALIVE_SECONDS, Deadlines
+
+
+class Source(Protocol):
+    """Where the text comes from."""
+
+    finish_reason: str
+    usage: Usage
+
+    async def more(self, wake_at: float) -> str: ...
+
+
+class StreamAnswer:
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        call: Call,
+        answer_id: str,
+        created: int,
+        deadlines: Deadlines,
+    ) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._deadlines = deadlines
+        self._chunks = Chunks(call, answer_id, created)
+        self._response = web.StreamResponse()
+
+    async def run(self, first: str, source: Source) -> web.StreamResponse:
+        headers = {
+            **common_headers(self._exchange, 200),
+            "content-type": "text/event-stream; charset=utf-8",
+            "x-accel-buffering": "no",
+        }
+        self._response.headers.update(headers)
+        if self._request.version < HttpVersion11:
+            self._response.force_close()
+        await self._response.prepare(self._request)
+        try:
+            await self._relay(first, source)
+        except errors.ApiError as error:
+            self._response.force_close()
+            try:
+                await self._write(sse.frame(error.body()))
+            finally:
+                self._exchange.close(error.outcome, error.code)
+        else:
+            self._exchange.close("ok")
+        await self._response.write_eof()
+        return self._response
+
+    async def _relay(self, first: str, source: Source) -> None:
+        data = self._chunks.opening()
+        text = first
+        silent_since = monotonic()
+        while True:
+            if text:
+                data += self._chunks.text(text)
+            if source.finish_reason:
+                await self._write(data + self._chunks.closing(source.finish_reason, source.usage))
+                return
+            if data:
+                await self._write(data)
+                silent_since = monotonic()
+            elif monotonic() - silent_since >= KEEP_ALIVE_SECONDS:
+                await self._write(sse.KEEP_ALIVE)
+                silent_since = monotonic()
+            data = b""
+            text = await source.more(silent_since + KEEP_ALIVE_SECONDS)
+
+    async def _write(self, data: bytes) -> None:
+        """Counts, and cuts off a reader that is too slow for the total timeout."""
+        if not self._request.protocol.writing_paused:
+            await self._response.write(data)
+        else:
+            try:
+                async with asyncio.timeout(self._deadlines.total.at - monotonic()):
+                    await self._request.writer.drain()
+                    await self._response.write(data)
+            except TimeoutError:
+                if self._request.transport is not None:
+                    self._request.transport.abort()
+                raise ReaderTooSlow from None
+        self._exchange.sent(data)

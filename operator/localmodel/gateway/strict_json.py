@@ -1,0 +1,82 @@
+"""JSON as this server accepts it: what two parsers could read differently is refused, not guessed.
+
+Pure: bytes in, values or an ApiError out. It must never let an odd document become a 500.
+"""
+
+import json
+from typing import Any
+
+from localmodel.gateway import errors
+
+MAX_DEPTH = 64
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The document of a request body. Refuses duplicate keys, NaN, lone surrogates, huge integers and deep nesting."""
+    value = parse(body)
+    if not isinstance(value, dict):
+        raise errors.invalid_json("The body must be a JSON object.")
+    return value
+
+
+def parse(body: bytes) -> Any:
+    if not body.strip():
+        raise errors.invalid_json("The body is empty; send a JSON object.")
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise errors.invalid_json(f"The body is not UTF-8 (byte {error.start}).") from None
+    except json.JSONDecodeError as error:
+        raise errors.invalid_json(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:
+        raise errors.invalid_json("The body holds an integer with too many digits.") from None
+    _check(value, body)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise errors.invalid_json("The body has an object with the same key twice; send each key once.")
+    return result
+
+
+def _refuse_constant(name: str) -> Any:
+    raise errors.invalid_json(f"The body holds {name}, which is not JSON.")
+
+
+def _too_deep() -> errors.ApiError:
+    return errors.invalid_json(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _check(value: Any, body: bytes) -> None:
+    """Walks the document only if its bytes could hide a lone surrogate or deep nesting."""
+    surrogates = b"\\ud" in body or b"\\uD" in body
+    if not surrogates and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return
+    level = [value]
+    depth = 0
+    while level:
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                _check_text(item)
+            elif isinstance(item, dict):
+                below.extend(item)
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        if any(isinstance(item, dict | list) for item in level):
+            depth += 1
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        level = below
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise errors.invalid_json("The body holds half of a surrogate pair, which is no character.") from None

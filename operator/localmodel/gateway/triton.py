@@ -1,0 +1,42 @@
+"""Triton's own control routes, on loopback: is it alive, load, unload.
+
+Separate from the channel because they work while no model is loaded. Nothing of this is reachable from outside.
+"""
+
+import aiohttp
+
+from localmodel.gateway.channel import BackendError, BackendUnreachable, error_message
+
+_PROBE_SECONDS = 1.0
+_LOAD_SECONDS = 3600.0
+
+
+class Triton:
+    def __init__(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
+        self._session = session
+        self._live = f"{url}/v2/health/live"
+        self._repository = f"{url}/v2/repository/models/{model}"
+
+    async def live(self) -> bool:
+        try:
+            async with self._session.get(self._live, timeout=aiohttp.ClientTimeout(total=_PROBE_SECONDS)) as reply:
+                return reply.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def load(self) -> None:
+        """Returns when the model is loaded. Raises BackendError with Triton's words, or BackendUnreachable."""
+        await self._control("load", _LOAD_SECONDS)
+
+    async def unload(self) -> None:
+        await self._control("unload", 60.0)
+
+    async def _control(self, verb: str, seconds: float) -> None:
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=1)
+        try:
+            async with self._session.post(f"{self._repository}/{verb}", json={}, timeout=timeout) as reply:
+                body = await reply.read()
+                if reply.status != 200:
+                    raise BackendError(error_message(body, reply.status))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise BackendUnreachable(str(error) or type(error).__name__) from error

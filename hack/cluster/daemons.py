@@ -5,7 +5,6 @@ Knows nothing of what the daemons do.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cluster import processes
@@ -33,5 +32,5 @@ def _environment(layout: Layout) -> dict[str, str]:
     """Nothing else of the caller's: a proxy setting, say, would break the daemons."""
     return {
         "PATH": f"{layout.current}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": os.environ.get("HOME", "/root"),
+        "HOME": str(Path.home()),
     }

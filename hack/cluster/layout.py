@@ -67,7 +67,7 @@ class Layout:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Layout:
-        default = Path(environment.get("HOME", "/root")) / ".cache" / "localmodel"
+        default = Path(environment.get("HOME") or Path.home()) / ".cache" / "localmodel"
         cache = Path(environment.get("LOCALMODEL_CACHE") or default).absolute()
         return cls(cache, Path(environment.get("LOCALMODEL_CLUSTER") or cache / "cluster").absolute())
 

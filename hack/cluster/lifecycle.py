@@ -14,8 +14,8 @@ from cluster.assembly import create_cluster
 from cluster.build import build_tools, exclusive
 from cluster.control_plane import API_SERVER
 from cluster.daemons import start_daemon
-from cluster.layout import NODES, REGISTRY, Layout
-from cluster.network import strangers
+from cluster.layout import CGROUP, HOST_LINK, NODES, REGISTRY, Layout
+from cluster.network import all_netns, strangers
 from cluster.record import Record
 from cluster.report import say
 from cluster.requirements import check_machine, install_packages
@@ -41,7 +41,10 @@ def up(layout: Layout) -> None:
             say("removing what is left of an earlier cluster")
             remove_cluster(layout, record)
         if names := strangers(None):
-            raise SystemExit(f"not made by the cluster recorded in {layout.state}, but in the way: {', '.join(names)}")
+            raise SystemExit(
+                f"in the way, but not recorded in {layout.state}: {', '.join(names)}. Another cluster runs, or a record was "
+                "deleted: take the first one down, or remove what bears our names with `hack/cluster/main.py down --unrecorded`."
+            )
         record = Record(layout.record, tools=tools)
         create_cluster(layout, record, versions)
         if found := problems(layout, record):
@@ -49,9 +52,13 @@ def up(layout: Layout) -> None:
     say(f"the cluster is up: KUBECONFIG={layout.kubeconfig}, images at {REGISTRY}")
 
 
-def down(layout: Layout) -> None:
+def down(layout: Layout, *, unrecorded: bool = False) -> None:
+    """`unrecorded` goes by our fixed names when the record was lost; only for who knows that no other cluster runs."""
     with exclusive(layout.lock, _BUSY):
         record = Record.load(layout.record)
+        if record is None and unrecorded:
+            record = Record(layout.record, netns=all_netns(), links=[HOST_LINK], cgroup=CGROUP)
+            record.save()
         if record is None:
             say("there is no cluster to remove")
             return

@@ -37,7 +37,7 @@ def _run(layout: Layout, options: argparse.Namespace) -> int:
         case "up":
             lifecycle.up(layout)
         case "down":
-            lifecycle.down(layout)
+            lifecycle.down(layout, unrecorded=options.unrecorded)
         case "status":
             return _status(layout)
         case "build":
@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hack/cluster/main.py", description="The local two-node Kubernetes cluster.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="build what is missing, make the cluster, wait until it is ready")
-    commands.add_parser("down", help="remove everything the cluster made on this machine")
+    down = commands.add_parser("down", help="remove everything the cluster made on this machine")
+    down.add_argument("--unrecorded", action="store_true", help="go by our names when the record was lost")
     commands.add_parser("status", help="say whether the cluster is healthy; exit status 1 when not")
     build = commands.add_parser("build", help="build programs into the cache")
     build.add_argument("--only", nargs="+", metavar="NAME", help="these instead of all")

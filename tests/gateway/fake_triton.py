@@ -1,0 +1,234 @@
+"""A scripted stand-in for Triton and the engine, for fault injection only: it speaks the channel and misbehaves on demand."""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from localmodel.api.channel import REQUEST, RESPONSE
+
+STATUS = {
+    "model_version": "1", "architecture": "Fake", "parameters": 1, "dtype": "none", "device": "cpu", "context_window": 512,
+    "max_batch_size": 4, "running": 0, "waiting": 0, "kv_tokens_capacity": 2048, "kv_tokens_used": 7, "weights_bytes": 1,
+    "kv_bytes": 1, "memory_bytes": 1, "load_seconds": 0.1, "tokens_total": 0, "steps_total": 0, "step_age_seconds": 0.0,
+}  # fmt: skip
+
+
+@dataclass
+class Plan:
+    """How one sequence goes."""
+
+    texts: tuple[str, ...] = ("The", " capital", " is", " Paris", ".")
+    accept_delay: float = 0.0
+    first_delay: float = 0.0
+    gap: float = 0.005
+    stall_after: int | None = None
+    """Stop sending after so many texts, until cancelled."""
+    finish: str = "stop"
+    error: str | None = None
+    reply: dict[str, Any] | None = None
+    """Answer the submit with this instead."""
+    status: int = 200
+
+
+@dataclass
+class Client:
+    """What the engine keeps of one gateway instance."""
+
+    epoch: int = 0
+    number: int = 0
+    past: list[list[Any]] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class FakeTriton:
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.plan = Plan()
+        self.loaded = False
+        self.load_errors: list[str] = []
+        self.loads = 0
+        self.frozen = False
+        """Neither events nor answers, as under SIGSTOP."""
+        self.silent_live = False
+        self.stub_dead = False
+        self.step_age = 0.0
+        self.cancel_delay = 0.0
+        self.submitted: list[dict[str, Any]] = []
+        self.cancelled: list[str] = []
+        self.generates: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.running: dict[str, asyncio.Task[None]] = {}
+        self.inject: list[bytes] = []
+        """Bytes put into the event stream as they are."""
+        self.cut_streams = 0
+        """Break so many event streams."""
+        self.split = False
+        """Send the event stream byte by byte."""
+        self._clients: dict[str, Client] = {}
+        self._runner: web.AppRunner | None = None
+        self._sockets: set[web.StreamResponse] = set()
+
+    @property
+    def user_submits(self) -> list[dict[str, Any]]:
+        """Without the gateway's own test requests."""
+        return [s for s in self.submitted if not s["sampling"]["ignore_eos"]]
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", self._handle)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+
+    async def die(self) -> None:
+        """The process ends: sockets close, everything is forgotten."""
+        for task in self.running.values():
+            task.cancel()
+        self.running.clear()
+        self._clients.clear()
+        self.loaded = False
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.paths.append(request.path)
+        if request.path == "/v2/health/live":
+            return web.Response(status=500 if self.silent_live else 200)
+        if request.path.startswith("/v2/repository/models/llm/"):
+            return await self._control(request.path.rsplit("/", 1)[1])
+        if request.path == "/v2/models/llm":
+            return web.json_response({"name": "llm", "versions": ["1"], "platform": "python", "inputs": [], "outputs": []})
+        if request.path == "/v2/models/llm/ready":
+            return web.Response(status=200)
+        if request.path not in ("/v2/models/llm/generate", "/v2/models/llm/generate_stream"):
+            return web.json_response({"error": "no such route"}, status=404)
+        while self.frozen:
+            await asyncio.sleep(0.01)
+        if self.stub_dead:
+            return web.json_response({"error": "Stub process 'llm_0_0' is not healthy."}, status=400)
+        if not self.loaded:
+            return web.json_response({"error": "Request for unknown model: 'llm' is not found"}, status=404)
+        message = json.loads((await request.json())[REQUEST])
+        return await getattr(self, f"_{message['op']}")(request, message)
+
+    async def _control(self, verb: str) -> web.Response:
+        if verb == "unload":
+            self.loaded = self.stub_dead = False
+            self._clients.clear()
+            return web.Response()
+        self.loads += 1
+        if self.load_errors:
+            return web.json_response({"error": self.load_errors.pop(0)}, status=400)
+        self.loaded = True
+        return web.Response()
+
+    async def _status(self, request: web.Request, message: dict[str, Any]) -> web.Response:
+        return answer({**STATUS, "running": len(self.running)})
+
+    async def _submit(self, request: web.Request, message: dict[str, Any]) -> web.Response:
+        plan = self.plan
+        if message["sampling"]["ignore_eos"]:
+            plan = Plan(texts=("x",), finish="length")
+        self.submitted.append(message)
+        await asyncio.sleep(plan.accept_delay)
+        if plan.reply is not None:
+            return web.json_response(plan.reply, status=plan.status)
+        client = self._clients.get(message["instance"])
+        if client is None or client.epoch != message["epoch"]:
+            return answer({"code": "no_event_stream", "message": "open events first"})
+        task = asyncio.create_task(self._generate_tokens(client, message, plan))
+        self.running[message["id"]] = task
+        return answer({"accepted": True, "id": message["id"]})
+
+    async def _generate_tokens(self, client: Client, message: dict[str, Any], plan: Plan) -> None:
+        sequence = message["id"]
+        made = 0
+        try:
+            await asyncio.sleep(plan.first_delay)
+            for text in plan.texts:
+                if made == plan.stall_after:
+                    await asyncio.Event().wait()
+                made += 1
+                self.tell(client, [sequence, text, 1, None, None, None])
+                await asyncio.sleep(plan.gap)
+        except asyncio.CancelledError:
+            self.running.pop(sequence, None)
+            self.tell(client, [sequence, "", 0, "cancelled", [len(message["prompt"]), made], None])
+            raise
+        self.running.pop(sequence, None)
+        self.tell(client, [sequence, "", 0, plan.finish, [len(message["prompt"]), made], plan.error])
+
+    def tell(self, client: Client, row: list[Any]) -> None:
+        client.number += 1
+        client.past.append([client.number, self.step_age, False, [row]])
+        client.news.set()
+
+    async def _cancel(self, request: web.Request, message: dict[str, Any]) -> web.Response:
+        await asyncio.sleep(self.cancel_delay)
+        self.cancelled += message["ids"]
+        for sequence in message["ids"]:
+            if task := self.running.get(sequence):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        return answer({"cancelled": message["ids"]})
+
+    async def _events(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        client = self._clients.setdefault(message["instance"], Client())
+        client.epoch = message["epoch"]
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        lost = message["after"] > client.number
+        sent = client.number if lost else message["after"]
+        await self._write(response, [sent, self.step_age, lost, []])
+        while client.epoch == message["epoch"] and not self.stub_dead:
+            if self.cut_streams:
+                self.cut_streams -= 1
+                break
+            if self.frozen:
+                await asyncio.sleep(0.01)
+                continue
+            while self.inject:
+                await response.write(self.inject.pop(0))
+            fresh = [batch for batch in client.past if batch[0] > sent]
+            for batch in fresh or [[sent, self.step_age, False, []]]:
+                await self._write(response, batch)
+                sent = batch[0]
+            client.news.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(client.news.wait(), 0.1)
+        while self.stub_dead:  # neither ends nor errs
+            await asyncio.sleep(0.01)
+        if request.transport is not None:
+            request.transport.close()
+        return response
+
+    async def _write(self, response: web.StreamResponse, batch: list[Any]) -> None:
+        data = b"data: " + envelope(batch) + b"\n\n"
+        for piece in (data[i : i + 1] for i in range(len(data))) if self.split else (data,):
+            await response.write(piece)
+            if self.split:
+                await asyncio.sleep(0)
+
+    async def _generate(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
+        self.generates.append(message)
+        if not message["stream"]:
+            return answer({"text": "".join(self.plan.texts), "finish_reason": "stop"})
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for text in self.plan.texts:
+            await response.write(b"data: " + envelope({"text": text}) + b"\n\n")
+        return response
+
+
+def envelope(document: Any) -> bytes:
+    return json.dumps({"model_name": "llm", "model_version": "1", RESPONSE: json.dumps(document)}).encode()
+
+
+def answer(document: Any) -> web.Response:
+    return web.Response(body=envelope(document), content_type="application/json")

@@ -74,7 +74,9 @@ _BAD_QUANTITIES: list[Any] = [0, -1, "0", "0Gi", "-1", "8GB", "8 Gi", "", "1e3",
 _GOOD_CIDRS = ["10.0.0.0/8", "192.168.1.0/24", "fd00::/8"]
 _BAD_CIDRS = ["10.0.0.0", "10.0.0.0/33", "lan", "10.0.0/8", ""]
 _BAD_NAMES = ["Models", "models/a", "-models", "mo dels"]
-_BAD_KEYS = ["", "a b", "/zone", "-a", "a/b/c"]
+_BAD_KEYS = ["a b", "/zone", "-a", "a/b/c"]
+_GOOD_VALUES = ["", "a", "nvme-1_b.C", "9"]
+_BAD_VALUES = ["a b", "-a", "a.", "ä", "a/b"]
 _TOLERATION = {"operator": "Exists", "effect": "NoExecute"}
 
 CASES: list[Case] = [
@@ -160,10 +162,22 @@ CASES: list[Case] = [
         for name in ("cpu", "memory", "ephemeral-storage")
     ),
     Case(
+        "placement.nodeSelector{}",
+        "write a label's value",
+        [{"placement.nodeSelector": {"disk": value}} for value in _GOOD_VALUES],
+        [{"placement.nodeSelector": {"disk": value}} for value in _BAD_VALUES],
+    ),
+    Case(
+        "placement.tolerations[].value",
+        "write a label's value",
+        [{"placement.tolerations": [{"key": "gpu", "value": value}]} for value in _GOOD_VALUES],
+        [{"placement.tolerations": [{"key": "gpu", "value": value}]} for value in _BAD_VALUES],
+    ),
+    Case(
         "placement.tolerations[].key",
         "write the key of a label",
         [{"placement.tolerations": [{**_TOLERATION, "key": key}]} for key in ("gpu", "nvidia.com/gpu", "a_b.C")],
-        [{"placement.tolerations": [{**_TOLERATION, "key": key}]} for key in _BAD_KEYS if key],
+        [{"placement.tolerations": [{**_TOLERATION, "key": key}]} for key in _BAD_KEYS],
     ),
     Case(
         "placement.tolerations[]",
@@ -237,10 +251,22 @@ CASES: list[Case] = [
         for selector in ("podSelector", "namespaceSelector")
         for case in (
             Case(
+                f"security.allowFrom[].{selector}.matchLabels{{}}",
+                "write a label's value",
+                [_peer(**{selector: {"matchLabels": {"a": value}}}) for value in _GOOD_VALUES],
+                [_peer(**{selector: {"matchLabels": {"a": value}}}) for value in _BAD_VALUES],
+            ),
+            Case(
+                f"security.allowFrom[].{selector}.matchExpressions[].values[]",
+                "write a label's value",
+                [_peer(**{selector: {"matchExpressions": [{"key": "a", "operator": "In", "values": _GOOD_VALUES}]}})],
+                [_peer(**{selector: {"matchExpressions": [{"key": "a", "operator": "In", "values": [v]}]}}) for v in _BAD_VALUES],
+            ),
+            Case(
                 f"security.allowFrom[].{selector}.matchExpressions[].key",
                 "write the key of a label",
                 [_peer(**{selector: {"matchExpressions": [{"key": "example.com/a", "operator": "Exists"}]}})],
-                [_peer(**{selector: {"matchExpressions": [{"key": key, "operator": "Exists"}]}}) for key in _BAD_KEYS if key],
+                [_peer(**{selector: {"matchExpressions": [{"key": key, "operator": "Exists"}]}}) for key in _BAD_KEYS],
             ),
             Case(
                 f"security.allowFrom[].{selector}.matchExpressions[]",

@@ -28,7 +28,7 @@ class LabelSelectorRequirement(SpecModel):
 
     key: LabelKey = Field(description="Key of the label.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label is compared to the values.")
-    values: tuple[LabelValue, ...] | None = Field(None, max_length=32, description="Values to compare with In and NotIn.")
+    values: tuple[LabelValue, ...] | None = Field(None, max_length=10, description="Values to compare with In and NotIn.")
 
 
 class LabelSelector(SpecModel):
@@ -38,7 +38,7 @@ class LabelSelector(SpecModel):
 
     match_labels: Labels | None = Field(None, description="Labels that must be there with these values.")
     match_expressions: tuple[LabelSelectorRequirement, ...] | None = Field(
-        None, max_length=16, description="Conditions on labels that all must hold."
+        None, max_length=4, description="Conditions on labels that all must hold."
     )
 
 

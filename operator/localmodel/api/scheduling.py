@@ -108,7 +108,7 @@ class PlacementSpec(SpecModel):
     """Where the pods may run."""
 
     node_selector: Labels = Field({}, description="Labels that a node must carry.")
-    tolerations: tuple[Toleration, ...] = Field((), max_length=32, description="Taints that the pods tolerate.")
+    tolerations: tuple[Toleration, ...] = Field((), max_length=16, description="Taints that the pods tolerate.")
     priority_class_name: str = Field(
         "",
         max_length=253,

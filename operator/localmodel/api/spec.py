@@ -120,7 +120,7 @@ class SecuritySpec(SpecModel):
 
     allow_from: tuple[Peer, ...] = Field(
         (),
-        max_length=32,
+        max_length=16,
         description="NetworkPolicy peers that may call the model. Empty: pods of the same namespace. "
         "[{namespaceSelector: {}}] is the whole cluster; ipBlock opens it to the LAN.",
     )

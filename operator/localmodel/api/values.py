@@ -26,6 +26,7 @@ _SHARE = r"^([1-9][0-9]?|100)%$"
 _CAP_QUANTITY = r"^[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T)$"
 _CAP_HELP = "write a share of each card from 1% to 100%, such as 60%, or a quantity with a unit, such as 60Gi"
 _LABEL_NAME = r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)"
+_LABEL_VALUE_HELP = "write a label's value: at most 63 letters, digits, '-', '_' and '.', not beginning or ending with a sign"
 _LABEL_KEY = rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}"
 
 
@@ -144,6 +145,5 @@ LabelKey = Annotated[
         ),
     ),
 ]
-LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^{_LABEL_NAME}?$")]
-"""A pattern instead of a rule: CEL's estimate for the values of a map exceeds its budget, whatever the limits."""
-Labels = Annotated[dict[str, LabelValue], AfterValidator(_checked_labels), Field(max_length=32)]
+LabelValue = Annotated[str, Field(max_length=63, json_schema_extra=cel(f"self.matches(r'^{_LABEL_NAME}?$')", _LABEL_VALUE_HELP))]
+Labels = Annotated[dict[str, LabelValue], Field(max_length=16), AfterValidator(_checked_labels)]

@@ -1,0 +1,20 @@
+"""`localmodel run`: one LocalModel as plain processes, without root and without a cluster.
+
+It must not touch anything outside its private directory (and --logs), and everything listens on 127.0.0.1 only.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from localmodel.cli.launch import RunOptions, prepare
+from localmodel.cli.session import Session, tell
+
+
+def run(options: RunOptions) -> int:
+    """Serves until interrupted, or until the question is answered; returns the exit code. Raises Problem."""
+    with tempfile.TemporaryDirectory(prefix="localmodel-", ignore_cleanup_errors=True) as directory:
+        launch = prepare(options, Path(directory))
+        for note in launch.notes:
+            tell(note)
+        return asyncio.run(Session(launch, options.question).run())

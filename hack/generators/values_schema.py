@@ -42,14 +42,10 @@ def strip(schema: Any) -> Any:
     kept = {key: value for key, value in schema.items() if not key.startswith("x-kubernetes-")}
     if isinstance(kept.get("title"), str):
         del kept["title"]
-    kept = {
-        key: ({name: strip(each) for name, each in value.items()} if key in _NAMED else strip(value))
-        for key, value in kept.items()
-    }
+    for key, value in kept.items():
+        by_name = key in ("properties", "$defs")
+        kept[key] = {name: strip(each) for name, each in value.items()} if by_name else strip(value)
     return kept | {"additionalProperties": False} if "properties" in kept else kept
-
-
-_NAMED = ("properties", "$defs")
 
 
 def _find_used(schema: Schema, definitions: Schema) -> set[str]:

@@ -26,7 +26,7 @@ _DESCRIPTION = (
     "A language model served inside the cluster, by NVIDIA Triton with LocalModel's PyTorch engine, behind a gateway that "
     "speaks the OpenAI API. The least to write is spec.model.source; everything else has a default that works."
 )
-_NAME_RULE = cel(
+NAME_RULE = cel(
     "self.metadata.name.matches(r'^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
     "write a name that a Service can have: at most 40 lower-case letters, digits and '-', beginning with a letter and "
     "ending with a letter or digit",
@@ -95,7 +95,7 @@ def _build_root() -> Schema:
         "description": _DESCRIPTION,
         "type": "object",
         "required": ["spec"],
-        **_NAME_RULE,
+        **NAME_RULE,
         "properties": {
             "apiVersion": {"type": "string", "maxLength": 253, "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "maxLength": 63, "description": KIND},

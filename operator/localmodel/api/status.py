@@ -18,6 +18,18 @@ class ConditionType(StrEnum):
     PAUSED = "Paused"
 
 
+CONDITION_MEANINGS = {
+    ConditionType.READY: "A request sent now gets an answer from the model. The summary of the others.",
+    ConditionType.ACCEPTED: "The object can be acted on: it is valid, and its names are taken by nobody else.",
+    ConditionType.SCHEDULED: "The pods that are wanted have a node and their volume.",
+    ConditionType.MODEL_LOADED: "The engine has loaded the model.",
+    ConditionType.GATEWAY_READY: "The gateway takes requests.",
+    ConditionType.PROGRESSING: "A change is being rolled out. Nothing is wrong when it is False.",
+    ConditionType.PAUSED: "spec.paused is set: what serves goes on, and nothing is changed.",
+}
+"""What a condition says when it is True, for the reference."""
+
+
 class Condition(SpecModel):
     """A condition of Kubernetes' API conventions."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cluster import layout as at
 from cluster import node as nodes
-from cluster import registry
+from cluster import proxy, registry
 from cluster.api import Api, wait_until
 from cluster.certificates import make_authority, sign
 from cluster.cgroups import create_group
@@ -51,6 +51,7 @@ def create_cluster(layout: Layout, record: Record, versions: dict[str, str]) -> 
     _make_certificates(layout)
     write_control_plane(layout)
     registry.write_registries(layout)
+    proxy.write_proxy(layout, proxy.FOR_THE_HOST, NODES[0])
     for node in NODES:
         nodes.write_node(layout, node, versions["PAUSE_VERSION"])
     create_network(record)
@@ -73,6 +74,8 @@ def create_cluster(layout: Layout, record: Record, versions: dict[str, str]) -> 
     for node in NODES:
         for name, command in nodes.node_commands(layout, node).items():
             start_daemon(layout, record, name, command, _enter(record, node))
+    name = f"kube-proxy-{proxy.FOR_THE_HOST}"
+    start_daemon(layout, record, name, proxy.proxy_command(layout, proxy.FOR_THE_HOST), control)
     create_dns(api)
     for node in NODES:
         what = f"{node.name}, see {log_path(layout, f'kubelet-{node.name}')}"

@@ -15,7 +15,7 @@ from cluster.build import build_tools, exclusive
 from cluster.control_plane import API_SERVER
 from cluster.daemons import start_daemon
 from cluster.layout import CGROUP, HOST_LINK, NODES, REGISTRY, Layout
-from cluster.network import all_netns, strangers
+from cluster.network import all_netns, names_in_use
 from cluster.record import Record
 from cluster.report import say
 from cluster.requirements import check_machine, install_packages
@@ -40,7 +40,7 @@ def up(layout: Layout) -> None:
         if record is not None:
             say("removing what is left of an earlier cluster")
             remove_cluster(layout, record)
-        if names := strangers(None):
+        if names := names_in_use():
             raise SystemExit(
                 f"in the way, but not recorded in {layout.state}: {', '.join(names)}. Another cluster runs, or a record was "
                 "deleted: take the first one down, or remove what bears our names with `hack/cluster/main.py down --unrecorded`."

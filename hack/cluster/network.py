@@ -14,12 +14,13 @@ from cluster.layout import NODES, Node
 from cluster.record import Record
 
 NETNS_FOLDER = "/run/netns"
-# Redirects would use up the ICMP rate limit, and "unreachable" answers would come late.
-_NODE_SETTINGS = """
-cd /proc/sys/net/ipv4
-echo 1 > ip_forward
-echo 0 > conf/all/send_redirects
-echo 0 > conf/default/send_redirects
+# Redirects would use up the ICMP rate limit, and "unreachable" answers would come late. Frames on the bridge between
+# two nodes are none of the packet rules' business.
+_FORWARDING = """
+cd /proc/sys/net
+echo 1 > ipv4/ip_forward
+for each in all default; do echo 0 > ipv4/conf/$each/send_redirects; done
+[ ! -e bridge ] || echo 0 > bridge/bridge-nf-call-iptables
 """
 
 
@@ -31,13 +32,10 @@ def netns_path(name: str) -> str:
     return f"{NETNS_FOLDER}/{name}"
 
 
-def strangers(record: Record | None) -> list[str]:
-    """Our names in use on this machine though the record does not know of them: another cluster's."""
-    known = set() if record is None else {*record.netns, *record.links}
-    present = [name for name in all_netns() if Path(NETNS_FOLDER, name).exists()]
-    if Path("/sys/class/net", at.HOST_LINK).exists():
-        present.append(at.HOST_LINK)
-    return [name for name in present if name not in known]
+def names_in_use() -> list[str]:
+    """Which of our names exist on this machine."""
+    links = [at.HOST_LINK] if Path("/sys/class/net", at.HOST_LINK).exists() else []
+    return [name for name in all_netns() if Path(NETNS_FOLDER, name).exists()] + links
 
 
 def create_network(record: Record) -> None:
@@ -50,9 +48,11 @@ def create_network(record: Record) -> None:
     _batch([], [f"link set {at.HOST_LINK} up", f"address add {at.HOST_IP}/{at.PREFIX_LENGTH} dev {at.HOST_LINK}"])
     for node in NODES:
         _batch(["-n", node.netns], _node_links(node))
-        _run("nsenter", f"--net={netns_path(node.netns)}", "sh", "-ec", _NODE_SETTINGS)
-    for netns in ([], ["-n", at.CONTROL_NETNS]):
-        _batch(netns, [*map(_pod_route, NODES), f"route add {at.SERVICE_RANGE} via {NODES[0].ip}"])
+    pod_routes = [_pod_route(node) for node in NODES]
+    _batch(["-n", at.CONTROL_NETNS], [*pod_routes, f"route add {at.SERVICE_RANGE} dev br0"])
+    _batch([], [*pod_routes, f"route add {at.SERVICE_RANGE} via {at.CONTROL_IP}"])
+    for name in record.netns:
+        _run("nsenter", f"--net={netns_path(name)}", "sh", "-ec", _FORWARDING)
 
 
 def remove_network(record: Record) -> None:

@@ -16,6 +16,7 @@ from cluster.control_plane import API_SERVER
 from cluster.kubeconfig import write_kubeconfig
 from cluster.layout import Layout, Node
 from cluster.network import netns_path
+from cluster.proxy import proxy_command, write_proxy
 
 # Paths that programs have hard-coded -> the node's own folder that covers each of them in its mount namespace.
 COVERED = {"/var/lib/cni": "cni", "/var/lib/kubelet": "kubelet"}
@@ -52,7 +53,7 @@ def node_commands(layout: Layout, node: Node) -> dict[str, list[str]]:
             f"--hostname-override={node.name}",
             f"--node-ip={node.ip}",
         ],
-        f"kube-proxy-{node.name}": [layout.tool("kube-proxy"), f"--config={folder}/kube-proxy.json"],
+        f"kube-proxy-{node.name}": proxy_command(layout, node.name),
     }
 
 
@@ -61,9 +62,8 @@ def write_node(layout: Layout, node: Node, pause_version: str) -> None:
     for name in ("cni.d", "pods", *COVERED.values()):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_kubeconfig(folder / "kubelet.kubeconfig", API_SERVER, layout.pki, node.name)
-    write_kubeconfig(folder / "kube-proxy.kubeconfig", API_SERVER, layout.pki, "kube-proxy")
     (folder / "kubelet.json").write_text(json.dumps(_kubelet_config(layout, node), indent=1))
-    (folder / "kube-proxy.json").write_text(json.dumps(_proxy_config(folder, node), indent=1))
+    write_proxy(layout, node.name, node)
     (folder / "cni.d" / "10-localmodel.conflist").write_text(json.dumps(_cni_config(folder, node), indent=1))
     (folder / "containerd.toml").write_text(_containerd_config(layout, node, pause_version))
     (layout.config / "resolv.conf").write_text(f"nameserver {at.DNS_SERVICE_IP}\n")
@@ -149,22 +149,4 @@ def _kubelet_config(layout: Layout, node: Node) -> dict[str, Any]:
             "imagefs.available": "1%",
             "imagefs.inodesFree": "1%",
         },
-    }
-
-
-def _proxy_config(folder: Path, node: Node) -> dict[str, Any]:
-    return {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-        "kind": "KubeProxyConfiguration",
-        "mode": "nftables",
-        "hostnameOverride": node.name,
-        "bindAddress": "0.0.0.0",
-        "healthzBindAddress": "127.0.0.1:10256",
-        "metricsBindAddress": "127.0.0.1:10249",
-        "clientConnection": {"kubeconfig": str(folder / "kube-proxy.kubeconfig")},
-        "clusterCIDR": at.POD_RANGE,
-        "detectLocalMode": "ClusterCIDR",
-        "oomScoreAdj": 0,
-        "nftables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
-        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
     }

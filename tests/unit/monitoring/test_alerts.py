@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from localmodel.api.gateway import Outcome
 from localmodel.monitoring.alerts import ALERTS, render_rules
+from localmodel.monitoring.outcomes import FAILED, SHED
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,3 +39,9 @@ def test_rules_have_what_alertmanager_routes_and_people_read():
     for rule in group["rules"]:
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+
+
+def test_every_outcome_of_a_request_is_ours_to_repair_or_too_little_capacity_or_neither():
+    """A new outcome must be put into one of the three, or nobody is told of it."""
+    neither = ("ok", "client_closed", "rejected", "unauthorized", "rate_limited", "drained")
+    assert sorted((*FAILED, *SHED, *neither)) == sorted(get_args(Outcome))

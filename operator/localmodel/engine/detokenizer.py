@@ -13,7 +13,7 @@ REPLACEMENT = "\ufffd"
 LONGEST_WINDOW = 64
 """Only an endless run of invisible tokens or broken bytes makes the window so long."""
 LONGEST_INCOMPLETE = 3
-"""A UTF-8 character lacks its last byte at worst after three; decoders show each or all of them as U+FFFD."""
+"""A UTF-8 character lacks its last byte at worst after three."""
 CONTEXT_TOKENS = 5
 """Tokens of the prompt that the first ones of the answer are decoded with, so that a leading space survives."""
 
@@ -32,14 +32,17 @@ class Detokenizer:
     def feed(self, ids: Ids[int]) -> str:
         """The text that became certain with `ids`."""
         self._window += ids
+        broken = len(self._window) > LONGEST_WINDOW
         text = self._decode()
-        certain = _certain_length(text)
+        certain = _certain_length(text, broken=broken)
         piece = text[self._out : certain]
         self._out = max(self._out, certain)
-        if piece and certain == len(text):
-            self._keep(len(self._window) - self._context)
-        elif len(self._window) > LONGEST_WINDOW:
-            self._keep(CONTEXT_TOKENS)
+        if broken:
+            self._window = self._window[-CONTEXT_TOKENS:]
+            self._context, self._out = 0, _certain_length(self._decode(), broken=True)
+        elif piece and certain == len(text):
+            self._window = self._window[self._context :]
+            self._context, self._out = len(self._window), len(self._decode())
         return piece
 
     def flush(self) -> str:
@@ -48,16 +51,12 @@ class Detokenizer:
         self._out += len(piece)
         return piece
 
-    def _keep(self, count: int) -> None:
-        """Drops all but the last `count` tokens of the window; their certain text is out."""
-        self._window = self._window[len(self._window) - count :]
-        self._context = count
-        self._out = _certain_length(self._decode())
-
     def _decode(self) -> str:
         return self._tokenizer.decode(self._window, skip_special_tokens=True) if self._window else ""
 
 
-def _certain_length(text: str) -> int:
+def _certain_length(text: str, *, broken: bool) -> int:
+    """Characters that later tokens can't change: a byte-fallback decoder shows a whole run of bytes as U+FFFD until its
+    last character is complete, so all of them wait; in a run too long to be text, only what a character may lack."""
     tail = len(text) - len(text.rstrip(REPLACEMENT))
-    return len(text) - min(tail, LONGEST_INCOMPLETE)
+    return len(text) - (min(tail, LONGEST_INCOMPLETE) if broken else tail)

@@ -89,7 +89,7 @@ class Pump:
             with channel.lock:
                 answer = direct.pop_due()
             finished = answer is not None and answer.finish_reason is not None
-            left = answer is not None and not _sent(direct.stream, answer.model_dump_json(), final=finished)
+            left = answer is not None and not _sent(direct.stream, answer.model_dump_json(exclude_none=True), final=finished)
             if not finished and not left and now - direct.polled_at >= POLL_SECONDS:
                 direct.polled_at = now
                 left = direct.stream.is_cancelled()

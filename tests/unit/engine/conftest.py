@@ -1,0 +1,134 @@
+"""Tiny models and tokenizers made on the spot: the real code paths at a thousandth of the size."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from localmodel.api.engine import EngineConfig
+
+VOCABULARY = 259
+CONTEXT = 128
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Tokenizer:
+    """Every byte is a token, as at the bottom of every byte-level BPE; ids 256 ... 258 are special."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={char: number for number, char in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<s>", "</s>", "<pad>")])
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def fallback_tokenizer() -> Tokenizer:
+    """As SentencePiece models do it: spaces are U+2581, unknown characters are bytes, the first space is dropped."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz.,!\n"]
+    model = models.BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=[], byte_fallback=True, unk_token="<unk>")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return tokenizer
+
+
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    "initializer_range": 0.3,
+    "eos_token_id": 257,
+    "bos_token_id": 256,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory, byte_tokenizer):
+    """make_model(kind) -> directory of a random network: llama, llama3 (rope scaling), biased, mistral, qwen2."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = directory = tmp_path_factory.mktemp(kind)
+            torch.manual_seed(7)
+            _network(kind).save_pretrained(directory)
+            byte_tokenizer.save(str(directory / "tokenizer.json"))
+        return made[kind]
+
+    return make
+
+
+def _network(kind: str):
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+    )
+
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True))
+    if kind == "llama3":
+        return LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=LLAMA3_ROPE))
+    if kind == "biased":
+        network = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, head_dim=24))
+    elif kind == "mistral":
+        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None))
+    else:
+        network = Qwen2ForCausalLM(Qwen2Config(**SIZES))
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+@pytest.fixture
+def engine_config(make_model, tmp_path):
+    """engine_config(kind or path, **changes) -> EngineConfig in float32."""
+
+    def make(model: str | Path = "llama", **changes) -> EngineConfig:
+        path = make_model(model) if isinstance(model, str) else model
+        values = {
+            "model_path": str(path), "dtype": "float32", "context_window": CONTEXT, "max_batch_size": 4, "cpu_threads": 1,
+            "channel_token_file": str(tmp_path / "token"),
+        }  # fmt: skip
+        return EngineConfig(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def edit_config(make_model, tmp_path):
+    """edit_config(kind, **changes) -> a copy of the model directory whose config.json is changed; None removes a key."""
+
+    def edit(kind: str, **changes) -> Path:
+        directory = tmp_path / "model"
+        directory.mkdir(exist_ok=True)
+        for file in make_model(kind).iterdir():
+            (directory / file.name).write_bytes(file.read_bytes())
+        config = json.loads((directory / "config.json").read_text())
+        config = {key: value for key, value in {**config, **changes}.items() if value is not None}
+        (directory / "config.json").write_text(json.dumps(config))
+        return directory
+
+    return edit

@@ -1,0 +1,147 @@
+"""Every way in which a model directory can be wrong, and the words the user gets."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from localmodel.api.engine import LoadErrorCode, parse_load_failure
+from localmodel.engine import errors
+from localmodel.engine.loader import load_model
+
+
+def failure(config):
+    with pytest.raises(errors.LoadError) as caught:
+        load_model(config)
+    found = parse_load_failure(f"failed to load 'llm': Internal: Error: {caught.value}\n\nAt:\n  /x.py(1): initialize\n")
+    assert found is not None
+    assert found.code == caught.value.code
+    return found
+
+
+def test_every_code_has_its_class_and_its_message_begins_with_it():
+    classes = {cls.code: cls for cls in errors.LoadError.__subclasses__()}
+    assert set(classes) == set(LoadErrorCode)
+    assert str(classes[LoadErrorCode.OUT_OF_MEMORY]("x")) == "[OutOfMemory] x"
+    assert parse_load_failure("failed to load 'llm', no such file") is None
+
+
+def test_loads_every_shard_and_counts_parameters(engine_config, make_model, tmp_path):
+    source = load_file(make_model("llama") / "model.safetensors")
+    names = sorted(source)
+    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, part in halves.items():
+        save_file({name: source[name] for name in part}, tmp_path / file)
+    index = {"weight_map": {name: file for file, part in halves.items() for name in part}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((make_model("llama") / name).read_bytes())
+    model = load_model(engine_config(tmp_path))
+    assert model.parameters == sum(tensor.numel() for tensor in source.values())
+    for name, place in model.network.tensors():
+        assert torch.equal(place, source[name]), name
+    (tmp_path / "b.safetensors").unlink()
+    assert re.search("absent: b.safetensors", failure(engine_config(tmp_path)).message)
+
+
+def test_no_directory_says_what_is_expected(engine_config, tmp_path):
+    found = failure(engine_config(tmp_path / "nothing"))
+    assert found.code == "ModelFilesMissing"
+    assert "does not exist" in found.message and "config.json" in found.message
+
+
+def test_no_config_says_what_is_there(engine_config, tmp_path):
+    (tmp_path / "weights.bin").touch()
+    found = failure(engine_config(tmp_path))
+    assert (found.code, "weights.bin" in found.message) == ("ModelFilesMissing", True)
+
+
+def test_only_pickles(engine_config, edit_config):
+    directory = edit_config("llama")
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    assert "pytorch_model.bin can't be used: convert to safetensors" in failure(engine_config(directory)).message
+
+
+@pytest.mark.parametrize("keep", [0, 7, 1000, -100])
+def test_truncated_weights(engine_config, edit_config, keep):
+    weights = edit_config("llama") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    found = failure(engine_config(weights.parent))
+    assert found.code == "ModelFilesCorrupt"
+    assert f"model.safetensors ({weights.stat().st_size} bytes)" in found.message
+
+
+def test_a_missing_tensor_is_named_with_its_shape(engine_config, edit_config):
+    weights = edit_config("llama") / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.1.self_attn.k_proj.weight"]
+    save_file(tensors, weights)
+    found = failure(engine_config(weights.parent))
+    assert found.code == "ModelFilesMissing"
+    assert "model.layers.1.self_attn.k_proj.weight with shape [32, 64]" in found.message
+
+
+def test_other_shapes_than_the_config(engine_config, edit_config):
+    found = failure(engine_config(edit_config("llama", intermediate_size=97)))
+    assert found.code == "ModelFilesCorrupt"
+    assert "has shape [96, 64], config.json asks for [97, 64]" in found.message
+
+
+def test_tensors_without_a_place_are_not_ignored(engine_config, edit_config):
+    found = failure(engine_config(edit_config("qwen2", architectures=["LlamaForCausalLM"])))
+    assert found.code == "ModelFilesCorrupt"
+    assert "9 tensors have no place" in found.message and "q_proj.bias" in found.message
+
+
+def test_broken_json(engine_config, edit_config):
+    directory = edit_config("llama")
+    (directory / "config.json").write_text('{"architectures": ')
+    assert failure(engine_config(directory)).code == "ModelFilesCorrupt"
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel; supported: LlamaForCausalLM, MistralForCausalLM, Qwen2"),
+        ({"architectures": None}, "names nothing"),
+        ({"hidden_act": "gelu"}, "gelu"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
+    ],
+)
+def test_what_is_not_computed_here(engine_config, edit_config, changes, words):
+    found = failure(engine_config(edit_config("llama", **changes)))
+    assert found.code == "UnsupportedArchitecture"
+    assert words in found.message
+
+
+def test_context_window_beyond_the_model(engine_config):
+    found = failure(engine_config("llama", context_window=129))
+    assert found.code == "ContextWindowTooLarge"
+    assert "129" in found.message and "limit 128" in found.message
+
+
+def test_a_sliding_window_is_a_limit(engine_config, edit_config):
+    assert "limit 64" in failure(engine_config(edit_config("mistral", sliding_window=64))).message
+
+
+def test_memory_names_what_is_predicted_and_what_is_allowed(engine_config):
+    found = failure(engine_config("llama", host_memory_bytes=10_000_000))
+    assert found.code == "OutOfMemory"
+    assert re.search(r"predicted \d+ bytes .* the cap is 10000000 bytes", found.message)
+
+
+def test_fewer_slots_where_all_do_not_fit(engine_config):
+    roomy = load_model(engine_config("llama", max_batch_size=1024, host_memory_bytes=2**40))
+    assert roomy.cache.slots == 1024
+    tight = load_model(engine_config("llama", max_batch_size=1024, host_memory_bytes=roomy.predicted_bytes - 10_000_000))
+    assert 900 < tight.cache.slots < 1024
+    assert tight.predicted_bytes <= roomy.predicted_bytes
+
+
+def test_no_card(engine_config):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+    assert failure(engine_config("llama", device="cuda")).code == "DeviceUnavailable"

@@ -1,0 +1,71 @@
+"""Our networks against transformers, in float32 and token by token."""
+
+import random
+
+import pytest
+import torch
+
+from localmodel.api.channel import Sampling
+from localmodel.engine.loader import load_model
+from localmodel.engine.service import build_engine
+
+KINDS = ["llama", "llama3", "biased", "mistral", "qwen2"]
+
+
+def run_all(engine, requests):
+    """requests: {key: (prompt, sampling)}, all at once -> {key: tokens}."""
+    answers = {key: [] for key in requests}
+    for key, (prompt, sampling) in requests.items():
+        engine.add_request(key, prompt, sampling)
+    while any(engine.load()[:2]):
+        for output in engine.step():
+            answers[output.key] += [output.token]
+    return answers
+
+
+def prompts(count, longest, seed=3):
+    source = random.Random(seed)
+    return [[source.randrange(256) for _ in range(source.randint(1, longest))] for _ in range(count)]
+
+
+def reference(directory, prompt, count):
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    made = network.generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False, pad_token_id=258)
+    return made[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_tokens_are_those_of_transformers_batched_and_alone(engine_config, make_model, kind):
+    engine = build_engine(load_model(engine_config(kind, max_batch_size=3)))
+    sampling = Sampling(temperature=0, max_tokens=12)
+    some = prompts(6, 100)
+    expected = dict(enumerate(reference(make_model(kind), prompt, 12) for prompt in some))
+    assert run_all(engine, {key: (prompt, sampling) for key, prompt in enumerate(some)}) == expected
+    for key, prompt in enumerate(some):
+        assert run_all(engine, {key: (prompt, sampling)}) == {key: expected[key]}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_seed_gives_the_same_tokens_in_any_company(engine_config, dtype):
+    engine = build_engine(load_model(engine_config("llama", max_batch_size=4, dtype=dtype)))
+    some = prompts(7, 100, seed=5)
+    requests = {
+        key: (prompt, Sampling(temperature=1, top_p=0.95, seed=key, max_tokens=20, ignore_eos=True))
+        for key, prompt in enumerate(some)
+    }
+    together = run_all(engine, requests)
+    alone = {key: run_all(engine, {key: request})[key] for key, request in requests.items()}
+    assert together == alone
+    other = {key: (prompt, sampling.model_copy(update={"seed": key + 100})) for key, (prompt, sampling) in requests.items()}
+    assert run_all(engine, other) != together
+
+
+def test_a_slot_used_before_changes_nothing(engine_config):
+    engine = build_engine(load_model(engine_config("llama", max_batch_size=1)))
+    sampling = Sampling(temperature=0, max_tokens=10, ignore_eos=True)
+    long, short = prompts(1, 5)[0], [7] * 90
+    first = run_all(engine, {0: (long, sampling)})
+    run_all(engine, {1: (short, sampling)})
+    assert run_all(engine, {0: (long, sampling)}) == first

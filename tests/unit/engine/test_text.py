@@ -1,0 +1,109 @@
+"""Detokenizer, stop strings, and the two together."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localmodel.engine.answer import Answer
+from localmodel.engine.detokenizer import LONGEST_WINDOW, REPLACEMENT, Detokenizer
+from localmodel.engine.scheduler import Output
+from localmodel.engine.stopping import StopCutter
+
+TEXTS = ["plain words", "naïve café", "日本語のテキスト", "🎉🇫🇷👩‍👩‍👧 done", "a\u0301 e\ufffd x", " leading, trailing \n", ""]
+
+
+def pieces(detokenizer, ids, cuts):
+    edges = [0, *sorted(cuts), len(ids)]
+    return [detokenizer.feed(ids[a:b]) for a, b in zip(edges, edges[1:], strict=False)] + [detokenizer.flush()]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_byte_tokens_one_by_one_give_the_whole_text_and_no_half_character(byte_tokenizer, text):
+    ids = byte_tokenizer.encode(text).ids
+    out = pieces(Detokenizer(byte_tokenizer), ids, range(1, len(ids)))
+    assert "".join(out) == text
+    assert "".join(out).count(REPLACEMENT) == text.count(REPLACEMENT)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=40), data=st.data())
+def test_cut_anywhere_byte_level(byte_tokenizer, text, data):
+    ids = byte_tokenizer.encode(text).ids
+    cuts = data.draw(st.sets(st.integers(0, len(ids))))
+    assert "".join(pieces(Detokenizer(byte_tokenizer), ids, cuts)) == byte_tokenizer.decode(ids)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet="ab. é日🎉", max_size=30), data=st.data())
+def test_cut_anywhere_byte_fallback_and_the_leading_space_after_a_prompt(fallback_tokenizer, text, data):
+    prompt = fallback_tokenizer.encode("go on").ids
+    ids = fallback_tokenizer.encode("x" + text).ids[2:]
+    cuts = data.draw(st.sets(st.integers(0, len(ids))))
+    whole = fallback_tokenizer.decode(prompt + ids).removeprefix("go on")
+    assert "".join(pieces(Detokenizer(fallback_tokenizer, prompt), ids, cuts)) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(ids=st.lists(st.integers(0, 258), max_size=60))
+def test_broken_bytes_come_out_as_replacements_and_nothing_is_lost(byte_tokenizer, ids):
+    assert "".join(pieces(Detokenizer(byte_tokenizer), ids, range(len(ids)))) == byte_tokenizer.decode(ids)
+
+
+def test_endless_broken_bytes_keep_the_window_short(byte_tokenizer):
+    lead = byte_tokenizer.encode("é").ids[:1]
+    detokenizer = Detokenizer(byte_tokenizer)
+    text = "".join(detokenizer.feed(lead) for _ in range(500)) + detokenizer.flush()
+    assert len(detokenizer._window) <= LONGEST_WINDOW + 1
+    assert 490 <= text.count(REPLACEMENT) <= 500
+
+
+def whole_cut(text, stops):
+    """The definition: cut before the stop string that is complete first."""
+    ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
+    return text[: min(ends)[1]] if ends else text
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.text(alphabet="abc", max_size=20),
+    stops=st.lists(st.text(alphabet="abc", min_size=1, max_size=4), max_size=3),
+    data=st.data(),
+)
+def test_stop_strings_cut_the_same_wherever_pieces_are_cut(text, stops, data):
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))))
+    edges = [0, *cuts, len(text)]
+    cutter = StopCutter(stops)
+    out = "".join(cutter.feed(text[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    out += "" if cutter.stopped else cutter.flush()
+    assert out == whole_cut(text, stops)
+    assert cutter.stopped == any(stop in text for stop in stops)
+
+
+def test_text_that_can_not_become_a_stop_string_is_not_held_back():
+    cutter = StopCutter(["###"])
+    assert [cutter.feed(piece) for piece in ("a#", "b##", "c", "##", "#d")] == ["a", "#b", "##c", "", ""]
+    assert cutter.stopped
+
+
+def test_an_answer_stopped_by_text_ignores_and_does_not_count_what_the_engine_computed_more(byte_tokenizer):
+    ids = byte_tokenizer.encode("yes STOP no").ids
+    answer = Answer("s", byte_tokenizer, [1, 2], ["STOP"])
+    events = [event for token in ids if (event := answer.take(Output("k", token)))]
+    assert "".join(event.text for event in events) == "yes "
+    assert events[-1].finish_reason == "stop"
+    assert events[-1].usage == (2, len("yes STOP"))
+    assert answer.take(Output("k", finish="cancelled")) is None
+
+
+def test_the_end_flushes_what_was_held(byte_tokenizer):
+    ids = byte_tokenizer.encode("ab#").ids
+    answer = Answer("s", byte_tokenizer, [1], ["##"])
+    events = [answer.take(Output("k", token, "length" if n == 2 else None)) for n, token in enumerate(ids)]
+    assert [event.text for event in events] == ["a", "b", "#"]
+    assert events[-1].finish_reason == "length"
+
+
+def test_an_end_without_a_token_carries_usage_and_error(byte_tokenizer):
+    answer = Answer("s", byte_tokenizer, [1, 2, 3], [])
+    event = answer.take(Output("k", finish="error"), "the step failed")
+    assert (event.tokens, event.usage, event.error) == (0, (3, 0), "the step failed")

@@ -28,12 +28,12 @@ def collect_outputs() -> dict[str, str]:
     return texts
 
 
-def find_stale(texts: dict[str, str], root: Path = ROOT) -> list[str]:
+def find_stale(texts: dict[str, str], root: Path) -> list[str]:
     """Paths whose file is missing or has another text."""
     return [path for path, text in texts.items() if not (root / path).is_file() or (root / path).read_bytes() != text.encode()]
 
 
-def write_outputs(texts: dict[str, str], root: Path = ROOT) -> list[str]:
+def write_outputs(texts: dict[str, str], root: Path) -> list[str]:
     """Writes what is stale and returns those paths: an unchanged file keeps its time stamp."""
     stale = find_stale(texts, root)
     for path in stale:
@@ -48,10 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     check = parser.parse_args(arguments).check
     texts = collect_outputs()
     if not check:
-        for path in write_outputs(texts):
+        for path in write_outputs(texts, ROOT):
             print(f"wrote {path}")
         return 0
-    stale = find_stale(texts)
+    stale = find_stale(texts, ROOT)
     for path in stale:
         print(f"stale: {path}", file=sys.stderr)
     if stale:

@@ -61,7 +61,11 @@ LAYERS = (
     Layer("unit", (pytest("tests/unit", "tests/golden", "-m", "not triton and not gpu"),)),
     Layer("gateway", (pytest("tests/gateway", "-m", "not triton and not gpu"),)),
     Layer("triton", ((str(BIN / "python"), "hack/weights.py", str(MODEL)), pytest("tests", "-m", "triton and not gpu"))),
-    Layer("api", (cluster("build"), pytest("tests/chart", "tests/cluster")), why_no_toolchain),
+    Layer(
+        "api",
+        (cluster("build"), (sys.executable, "hack/prometheus.py"), pytest("tests/chart", "tests/cluster")),
+        why_no_toolchain,
+    ),
     Layer("e2e", (cluster("up"), (sys.executable, "hack/images/main.py", "push"), pytest("tests/e2e", "-x")), why_no_cluster),
 )  # fmt: skip
 FAST = ("lint", "unit")

@@ -1,0 +1,175 @@
+"""The seven conditions, each from the plan, the cause and what was observed; and how they replace the previous ones."""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from localmodel.api.localmodel import LocalModel
+from localmodel.api.status import Condition, ConditionType
+from localmodel.core.failures import Cause, current_pods
+from localmodel.core.hints import hint
+from localmodel.core.observe import Observed, Pod, summarize_rollout
+from localmodel.core.plan import Plan
+from localmodel.core.reasons import Reason
+
+LONGEST_MESSAGE = 2048
+
+
+class Verdict(NamedTuple):
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+
+
+def explain(cause: Cause) -> str:
+    """What was said and what to do."""
+    return f"{cause.message}\n{hint(cause.reason)}".strip()
+
+
+def answering_pods(observed: Observed) -> list[Pod]:
+    """Pods that answer a request sent now: the gateway says so, and the Service sends requests there."""
+    return [pod for pod in observed.live_pods if pod.ready and (report := observed.gateways.get(pod.name)) and report.ready]
+
+
+def derive_verdicts(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> tuple[Verdict, ...]:
+    return (
+        _derive_ready(model, plan, observed, cause),
+        _derive_accepted(cause),
+        _derive_scheduled(model, plan, observed, cause),
+        _derive_loaded(model, plan, observed, cause),
+        _derive_gateway_ready(model, plan, observed, cause),
+        _derive_progressing(model, plan, observed, cause),
+        _derive_paused(model),
+    )
+
+
+def merge_conditions(
+    previous: Iterable[Condition], verdicts: Iterable[Verdict], generation: int, now: str
+) -> tuple[Condition, ...]:
+    """lastTransitionTime moves only when `status` does."""
+    before = {condition.type: condition for condition in previous}
+    merged = []
+    for verdict in verdicts:
+        old = before.get(verdict.type)
+        since = old.last_transition_time if old and old.status == verdict.status else now
+        merged.append(
+            Condition(
+                type=verdict.type,
+                status=verdict.status,
+                reason=verdict.reason,
+                message=verdict.message[:LONGEST_MESSAGE],
+                observed_generation=generation,
+                last_transition_time=since,
+            )
+        )
+    return tuple(merged)
+
+
+def _derive_accepted(cause: Cause | None) -> Verdict:
+    if cause and cause.stage == ConditionType.ACCEPTED:
+        return Verdict(ConditionType.ACCEPTED, "False", cause.reason, explain(cause))
+    return Verdict(ConditionType.ACCEPTED, "True", Reason.ACCEPTED)
+
+
+def _derive_scheduled(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
+    type_, wanted = ConditionType.SCHEDULED, model.spec.replicas
+    if cause and cause.stage == type_:
+        return Verdict(type_, "False", cause.reason, explain(cause))
+    if wanted == 0:
+        return _stopped(type_)
+    placed = sum(pod.scheduled for pod in current_pods(plan, observed))
+    if placed >= wanted:
+        return Verdict(type_, "True", Reason.SCHEDULED, f"{wanted} of {wanted} pods have a node.")
+    return Verdict(type_, "Unknown", Reason.PENDING, f"{placed} of {wanted} pods have a node.")
+
+
+def _derive_loaded(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
+    type_, wanted = ConditionType.MODEL_LOADED, model.spec.replicas
+    if cause and cause.stage == type_:
+        return Verdict(type_, "False", cause.reason, explain(cause))
+    if wanted == 0:
+        return _stopped(type_)
+    reports = [observed.gateways.get(pod.name) for pod in current_pods(plan, observed)]
+    states = [report.backend.state for report in reports if report]
+    loaded = states.count("Ready")
+    if loaded >= wanted:
+        return Verdict(type_, "True", Reason.LOADED, f"{wanted} of {wanted} replicas have the model loaded.")
+    reason = Reason.LOADING if "Loading" in states else Reason.STARTING
+    return Verdict(type_, "False", reason, f"{loaded} of {wanted} replicas have the model loaded.")
+
+
+def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
+    type_, wanted = ConditionType.GATEWAY_READY, model.spec.replicas
+    if cause and cause.stage == type_:
+        return Verdict(type_, "False", cause.reason, explain(cause))
+    if wanted == 0:
+        return _stopped(type_)
+    pods = current_pods(plan, observed)
+    ready = sum(1 for pod in pods if (report := observed.gateways.get(pod.name)) and report.ready)
+    message = f"{ready} of {wanted} gateways answer requests."
+    if ready >= wanted:
+        return Verdict(type_, "True", Reason.ANSWERING, message)
+    waiting = [pod for pod in pods if not ((report := observed.gateways.get(pod.name)) and report.ready)]
+    reports = [observed.gateways.get(pod.name) for pod in waiting]
+    told = next((report for report in reports if report), None)
+    if told:
+        return Verdict(type_, "False", told.reason, f"{message} {told.message}".strip())
+    if any(pod.ready and pod.name in observed.gateways for pod in waiting):
+        reason = Reason.GATEWAY_UNREACHABLE
+        return Verdict(type_, "False", reason, f"{message} A ready pod does not answer the operator.\n{hint(reason)}")
+    return Verdict(type_, "False", Reason.STARTING, message)
+
+
+def _derive_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
+    type_, wanted = ConditionType.READY, model.spec.replicas
+    answering = len(answering_pods(observed))
+    if answering and wanted:
+        rolling = " A roll-out is in progress." if len(current_pods(plan, observed)) < len(observed.live_pods) else ""
+        return Verdict(type_, "True", Reason.READY, f"{answering} of {wanted} replicas answer.{rolling}")
+    if cause:
+        return Verdict(type_, "False", cause.reason, explain(cause))
+    if wanted == 0:
+        return _stopped(type_)
+    if model.spec.paused and not observed.live_pods:
+        return Verdict(type_, "False", Reason.PAUSED, "Paused before anything was made; set spec.paused to false.")
+    for verdict in (
+        _derive_scheduled(model, plan, observed, cause),
+        _derive_loaded(model, plan, observed, cause),
+        _derive_gateway_ready(model, plan, observed, cause),
+    ):
+        if verdict.status != "True":
+            return Verdict(type_, "False", verdict.reason, verdict.message)
+    return Verdict(type_, "False", Reason.POD_NOT_READY, "The gateway answers; the kubelet has not called its pod ready yet.")
+
+
+def _derive_progressing(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
+    type_, wanted = ConditionType.PROGRESSING, model.spec.replicas
+    if model.spec.paused:
+        return Verdict(type_, "False", Reason.PAUSED, "Nothing is changed while spec.paused is true.")
+    if cause:
+        return Verdict(type_, "False", Reason.BLOCKED, f"{cause.reason}: {cause.message}")
+    current, live = current_pods(plan, observed), observed.live_pods
+    if wanted == 0:
+        status: Literal["True", "False"] = "True" if live else "False"
+        return Verdict(type_, status, Reason.STOPPING if live else Reason.STOPPED, f"{len(live)} pods are left.")
+    ready = [pod for pod in answering_pods(observed) if pod in current]
+    if len(ready) == len(live) == wanted:
+        if plan.upgrade_pending:
+            return Verdict(type_, "False", Reason.UPGRADE_PENDING, "\n".join(plan.notes))
+        return Verdict(type_, "False", Reason.COMPLETE, f"{wanted} of {wanted} replicas are as the spec wants them.")
+    message = f"{len(ready)} of {wanted} replicas of the present revision answer; {len(live) - len(current)} older pods are left."
+    if summarize_rollout(observed.deployment).deadline_exceeded:
+        reason = Reason.DEADLINE_EXCEEDED
+        return Verdict(type_, "False", reason, f"{message}\n{hint(reason)}")
+    return Verdict(type_, "True", Reason.ROLLING_OUT if len(live) > len(current) else Reason.STARTING, message)
+
+
+def _derive_paused(model: LocalModel) -> Verdict:
+    if model.spec.paused:
+        message = "Nothing but the status is written; what runs goes on serving."
+        return Verdict(ConditionType.PAUSED, "True", Reason.PAUSED, message)
+    return Verdict(ConditionType.PAUSED, "False", Reason.NOT_PAUSED)
+
+
+def _stopped(type_: ConditionType) -> Verdict:
+    return Verdict(type_, "False", Reason.STOPPED, "spec.replicas is 0; raise it to start the model.")

@@ -1,0 +1,113 @@
+"""What is wrong now, if anything: one cause, the earliest on the way from spec to answer, in the words of whoever failed.
+
+Conditions, lastFailure and Events are all made from it, so that they never tell different stories.
+"""
+
+from dataclasses import dataclass
+
+from localmodel.api import constants
+from localmodel.api.engine import parse_load_failure
+from localmodel.api.localmodel import LocalModel
+from localmodel.api.status import ConditionType
+from localmodel.core.observe import Container, Observed, Pod, summarize_rollout
+from localmodel.core.plan import Plan
+from localmodel.core.quantities import format_for_people, format_memory
+from localmodel.core.reasons import Reason
+
+_PULL_REASONS = {
+    "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
+}  # fmt: skip
+_START_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
+
+
+@dataclass(frozen=True)
+class Cause:
+    stage: ConditionType
+    """The condition that carries it."""
+    reason: str
+    message: str
+    said: str = ""
+    """Word for word what the failing part said, if `message` is only a part of it."""
+
+
+def find_cause(model: LocalModel, plan: Plan, observed: Observed) -> Cause | None:
+    if plan.refusal:
+        return Cause(ConditionType.ACCEPTED, plan.refusal.reason, plan.refusal.message)
+    if observed.refused:
+        return Cause(ConditionType.ACCEPTED, Reason.CHILD_REFUSED, observed.refused)
+    if model.spec.replicas == 0:
+        return None
+    pods = current_pods(plan, observed)
+    return (
+        _find_scheduling_cause(model, plan, observed, pods)
+        or next((cause for pod in pods if (cause := _find_container_cause(plan, pod))), None)
+        or next((cause for pod in pods if (cause := _find_backend_cause(pod, observed))), None)
+    )
+
+
+def current_pods(plan: Plan, observed: Observed) -> list[Pod]:
+    """Live pods of the revision that should run, always in the same order."""
+    pods = [pod for pod in observed.live_pods if not plan.revision or pod.revision == plan.revision]
+    return sorted(pods, key=lambda pod: (pod.created, pod.name))
+
+
+def _find_scheduling_cause(model: LocalModel, plan: Plan, observed: Observed, pods: list[Pod]) -> Cause | None:
+    placed = sum(pod.scheduled for pod in pods)
+    pvc = model.spec.model.source.pvc
+    if observed.claim == "Missing" and pvc and placed < model.spec.replicas:
+        message = f"PersistentVolumeClaim {pvc.claim_name} does not exist in namespace {model.namespace}."
+        return Cause(ConditionType.SCHEDULED, Reason.VOLUME_CLAIM_NOT_FOUND, message)
+    refusal = summarize_rollout(observed.deployment).refusal
+    if refusal and placed < model.spec.replicas:
+        return Cause(ConditionType.SCHEDULED, _refusal_reason(refusal), refusal)
+    waiting = next((pod for pod in pods if pod.unschedulable), None)
+    if waiting:
+        message = f"{waiting.unschedulable} Each replica asks for {plan.sizing.describe()}."
+        return Cause(ConditionType.SCHEDULED, Reason.UNSCHEDULABLE, message, waiting.unschedulable)
+    return None
+
+
+def _refusal_reason(message: str) -> Reason:
+    if "violates PodSecurity" in message:
+        return Reason.POD_SECURITY
+    return Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.PODS_REFUSED
+
+
+def _find_container_cause(plan: Plan, pod: Pod) -> Cause | None:
+    return next((cause for each in pod.containers if (cause := _container_cause(plan, pod, each))), None)
+
+
+def _container_cause(plan: Plan, pod: Pod, container: Container) -> Cause | None:
+    stage = ConditionType.GATEWAY_READY if container.name == constants.CONTAINER_GATEWAY else ConditionType.MODEL_LOADED
+    waiting, said = container.waiting_reason, container.waiting_message
+    if waiting in _PULL_REASONS:
+        return Cause(stage, Reason.IMAGE_PULL_FAILED, f"Container {container.name}: {said or waiting}", said)
+    if waiting in _START_REASONS:
+        return Cause(stage, Reason.CONTAINER_CANNOT_START, f"Container {container.name}: {said or waiting}", said)
+    if container.ended_reason == "OOMKilled" and not pod.ready:
+        limit = plan.sizing.memory_limit if container.name == constants.CONTAINER_TRITON else None
+        allowed = (
+            f" It may use {format_memory(limit)}; {format_for_people(plan.sizing.planned_bytes)} were planned." if limit else ""
+        )
+        message = f"Container {container.name} was killed because it used more memory than its limit.{allowed}"
+        return Cause(stage, Reason.OUT_OF_MEMORY, message)
+    if waiting == "CrashLoopBackOff":
+        ended = f" It said: {container.ended_message.strip()}" if container.ended_message.strip() else ""
+        message = f"Container {container.name} ended with exit code {container.exit_code} again and again.{ended}"
+        return Cause(stage, Reason.CRASH_LOOP, message, container.ended_message.strip())
+    return None
+
+
+def _find_backend_cause(pod: Pod, observed: Observed) -> Cause | None:
+    report = observed.gateways.get(pod.name)
+    if report is None or report.ready:
+        return None
+    backend = report.backend
+    if backend.state == "LoadFailed":
+        failure = parse_load_failure(backend.message)
+        if failure:
+            return Cause(ConditionType.MODEL_LOADED, failure.code, failure.message, backend.message)
+        return Cause(ConditionType.MODEL_LOADED, Reason.LOAD_FAILED, backend.message or "Triton gave no reason.")
+    if backend.state == "Hung":
+        return Cause(ConditionType.GATEWAY_READY, Reason.BACKEND_HUNG, backend.message or "The engine makes no progress.")
+    return None

@@ -46,9 +46,11 @@ class Case(NamedTuple):
 
 
 NAMED = ({"namespace": "llm", "localmodel": "qwen"},)
+CRASHING = {models("False", "Starting"): "1 0 " * 30, models("False", "CrashLoop"): "0 1 " * 30}
 CASES = (
-    Case("LocalModelNotReady", "failed", {models("False", "LoadFailed"): "2x60"}, "16m", ({"reason": "LoadFailed"},)),
-    Case("LocalModelNotReady", "unknown", {models("Unknown", "Silent"): "1x60"}, "16m", ({"reason": "Silent"},)),
+    Case("LocalModelNotReady", "failed", {models("False", "LoadFailed"): "2x60"}, "16m", ({},)),
+    Case("LocalModelNotReady", "unknown", {models("Unknown", "Silent"): "1x60"}, "16m", ({},)),
+    Case("LocalModelNotReady", "reason-changes", CRASHING, "16m", ({},)),
     Case("LocalModelNotReady", "still-loading", {models("False", "Loading"): "1x60"}, "14m", ()),
     Case("LocalModelNotReady", "ready", {models("True", "Ready"): "9x60"}, "30m", ()),
     Case("LocalModelNotReady", "asked-for", {models("False", "Stopped"): "1x60", models("False", "Paused"): "1x60"}, "30m", ()),

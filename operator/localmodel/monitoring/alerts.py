@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from localmodel.api import metrics
+from localmodel.core.reasons import Reason
 from localmodel.monitoring.outcomes import FAILED, SHED, one_of
 from localmodel.monitoring.promql import MODEL, aggregate, quantile, rate
 
 GROUP = "localmodel"
 RUNBOOKS = "docs/runbooks"
-INTENDED_REASONS = ("Stopped", "Paused", "Deleting")
+INTENDED_REASONS = (Reason.STOPPED, Reason.STOPPING, Reason.PAUSED)
 """Not ready because somebody asked for it."""
 
 _WINDOW = "5m"
@@ -43,17 +44,18 @@ def _share(outcomes: tuple[str, ...]) -> str:
     return f"{part} / {whole} > {_BAD_SHARE}"
 
 
-_NOT_READY = aggregate("max", ("reason",), metrics.OPERATOR_MODELS, ('ready!="True"', f'reason!~"{"|".join(INTENDED_REASONS)}"'))
+_INTENDED = "|".join(INTENDED_REASONS)
+_UNREADY = aggregate("max", ("ready", "reason"), metrics.OPERATOR_MODELS, ('ready!="True"', f'reason!~"{_INTENDED}"'))
 
 ALERTS = (
     Alert(
         "LocalModelNotReady",
-        f"{_NOT_READY} > 0",
+        f"sum ({_UNREADY}) > 0",
         "15m",
         "critical",
-        "{{ $value }} LocalModels are not ready: {{ $labels.reason }}",
-        "For 15 minutes, {{ $value }} LocalModels have not been ready, with the reason {{ $labels.reason }}. "
-        "`kubectl get localmodels -A` shows which, `kubectl describe` why.",
+        "{{ $value }} LocalModels are not ready",
+        "For 15 minutes at least one LocalModel has not been ready, and nobody asked for that; now it is {{ $value }}. "
+        "`kubectl get localmodels -A` shows which, `kubectl describe localmodel` why.",
     ),
     Alert(
         "LocalModelErrors",

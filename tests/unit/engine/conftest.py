@@ -1,4 +1,4 @@
-"""Tiny models and tokenizers made on the spot: the real code paths at a thousandth of the size."""
+"""Tiny models and tokenizers made on the spot, and a channel whose device is scripted."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,16 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from localmodel.api.channel import decode_batch
 from localmodel.api.engine import EngineConfig
+from localmodel.engine.channel import Channel
+from localmodel.engine.engine import Engine
+from localmodel.engine.pump import Pump
+from localmodel.engine.scheduler import Scheduler
 
 VOCABULARY = 259
 CONTEXT = 128
+CHANNEL_TOKEN = "t" * 64
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -132,3 +138,92 @@ def edit_config(make_model, tmp_path):
         return directory
 
     return edit
+
+
+class FakeStream:
+    def __init__(self):
+        self.texts, self.closed, self.cancelled, self.broken = [], False, False, False
+
+    def send(self, text, *, final=False):
+        assert not self.closed
+        if self.broken:
+            raise RuntimeError("the client has left")
+        self.texts.append(text)
+        self.closed = final
+
+    def close(self):
+        self.closed = True
+
+    def is_cancelled(self):
+        return self.cancelled
+
+    @property
+    def answer(self):
+        assert self.closed and len(self.texts) == 1
+        return json.loads(self.texts[0])
+
+    @property
+    def batches(self):
+        return [decode_batch(json.loads(text)) for text in self.texts]
+
+    def text_of(self, id_):
+        return "".join(event.text for batch in self.batches for event in batch.events if event.id == id_)
+
+    def finish_of(self, id_):
+        return next((e.finish_reason for batch in self.batches for e in batch.events if e.id == id_ and e.finish_reason), None)
+
+
+class World:
+    """One engine whose device answers every prompt with the letters a, b, c ..., and the channel before it."""
+
+    grace = 2.0
+    token = CHANNEL_TOKEN
+    stream = FakeStream
+
+    def __init__(self, tokenizer, slots=2):
+        letters = tokenizer.encode("abcdefghijklmnopqrstuvwxyz").ids
+
+        def run(works):
+            return [letters[len(work.sequence.answer)] for work in works if work.samples]
+
+        self.engine = Engine(run, Scheduler(slots, 64), slots=slots, context=40, vocabulary=259, stop_tokens=frozenset())
+        self.outputs = []
+        self.channel = Channel(self.engine, tokenizer, CHANNEL_TOKEN, self.grace, self.outputs.extend, lambda: None)
+        self.pump = Pump(self.channel)
+        self.now = 100.0
+
+    def ask(self, **document):
+        stream = FakeStream()
+        self.channel.handle(json.dumps({"token": CHANNEL_TOKEN, **document}), stream)
+        return stream
+
+    def generate(self, **document):
+        stream = FakeStream()
+        self.channel.handle(json.dumps({"op": "generate", **document}), stream)
+        return stream
+
+    def connect(self, instance="a", epoch=1, **more):
+        stream = self.ask(op="events", instance=instance, epoch=epoch, **more)
+        self.run(0)
+        return stream
+
+    def submit(self, id_="s", instance="a", epoch=1, prompt=(1, 2), **sampling):
+        sampling = {"temperature": 0, "max_tokens": 5, **sampling}
+        return self.ask(op="submit", instance=instance, epoch=epoch, id=id_, prompt=prompt, sampling=sampling).answer
+
+    def run(self, steps=1, seconds=0.01):
+        for _ in range(steps):
+            self.outputs += self.engine.step()
+            self.pass_time(seconds)
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds):
+        outputs, self.outputs[:] = list(self.outputs), []
+        self.channel.deliver(outputs)
+        self.now += seconds
+        self.pump.run(self.now, 0.0)
+
+
+@pytest.fixture
+def world(byte_tokenizer):
+    return World(byte_tokenizer)

@@ -1,5 +1,7 @@
 """Detokenizer, stop strings, and the two together."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ TEXTS = ["plain words", "naïve café", "日本語のテキスト", "🎉🇫�
 
 def pieces(detokenizer, ids, cuts):
     edges = [0, *sorted(cuts), len(ids)]
-    return [detokenizer.feed(ids[a:b]) for a, b in zip(edges, edges[1:], strict=False)] + [detokenizer.flush()]
+    return [detokenizer.feed(ids[a:b]) for a, b in itertools.pairwise(edges)] + [detokenizer.flush()]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -73,7 +75,7 @@ def test_stop_strings_cut_the_same_wherever_pieces_are_cut(text, stops, data):
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))))
     edges = [0, *cuts, len(text)]
     cutter = StopCutter(stops)
-    out = "".join(cutter.feed(text[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    out = "".join(cutter.feed(text[a:b]) for a, b in itertools.pairwise(edges))
     out += "" if cutter.stopped else cutter.flush()
     assert out == whole_cut(text, stops)
     assert cutter.stopped == any(stop in text for stop in stops)

@@ -1,0 +1,58 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localmodel.api.channel import SequenceEvent
+from localmodel.engine.outbox import Outbox
+
+
+def event(id_, text, finish=None):
+    return SequenceEvent(id_, text, len(text), finish)
+
+
+def test_events_of_one_sequence_are_merged_until_the_batch_is_made():
+    outbox = Outbox()
+    for text in "abc":
+        outbox.add(event("s", text))
+    outbox.add(event("t", "x"))
+    batch = outbox.make_batch()
+    assert (batch.number, batch.events) == (1, (event("s", "abc"), event("t", "x")))
+    assert outbox.make_batch() is None
+
+
+def test_a_number_that_never_was_or_is_gone_is_lost():
+    outbox = Outbox(kept_events=2)
+    assert outbox.after(0).events == ()
+    assert outbox.after(1) is None
+    for text in "abcd":
+        outbox.add(event("s", text))
+        outbox.make_batch()
+    assert outbox.after(0) is None
+    assert outbox.after(1) is None
+    assert outbox.after(2).events == (event("s", "cd"),)
+    assert outbox.after(4).events == ()
+    assert outbox.after(5) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.tuples(st.sampled_from("st"), st.text("ab", min_size=1, max_size=3)), st.none()), max_size=40),
+       st.integers(0, 40))  # fmt: skip
+def test_coming_back_after_any_number_misses_nothing_and_repeats_nothing(actions, cut):
+    outbox = Outbox()
+    whole, seen = {"s": "", "t": ""}, {"s": "", "t": ""}
+    last = 0
+
+    def hear(batch):
+        for one in batch.events:
+            seen[one.id] += one.text
+
+    for number, action in enumerate(actions):
+        if action:
+            outbox.add(event(*action))
+            whole[action[0]] += action[1]
+        elif (batch := outbox.make_batch()) and number < cut:
+            hear(batch)
+            last = batch.number
+    resumed = outbox.after(last)
+    hear(resumed)
+    assert seen == whole
+    assert resumed.number == outbox.number

@@ -1,0 +1,90 @@
+"""The real threads, over a device that works, fails or hangs."""
+
+import json
+import threading
+import time
+
+from localmodel.engine.channel import Channel
+from localmodel.engine.engine import Engine
+from localmodel.engine.publisher import Publisher
+from localmodel.engine.scheduler import Scheduler
+
+
+class Threads:
+    def __init__(self, tokenizer, world, run, step_limit_seconds=60.0):
+        self.token = world.token
+        self.fatal: list[str] = []
+        self.ended = threading.Event()
+        self.engine = Engine(run, Scheduler(2, 64), slots=2, context=40, vocabulary=259, stop_tokens=frozenset())
+        self.publisher = Publisher(self.engine, self._on_fatal, step_limit_seconds)
+        self.channel = Channel(self.engine, tokenizer, world.token, 2.0, self.publisher.put, lambda: None)
+        self.publisher.start(self.channel)
+        self.loop = threading.Thread(target=self._loop, daemon=True)
+        self.loop.start()
+        self.stream = world.stream()
+        self.ask(self.stream, op="events", instance="a", epoch=1)
+        self.ask(world.stream(), op="submit", instance="a", epoch=1, id="s", prompt=[1], sampling={"max_tokens": 20})
+
+    def _on_fatal(self, message):
+        self.fatal.append(message)
+        self.ended.set()
+
+    def _loop(self):
+        try:
+            while self.engine.wait_for_work():
+                self.publisher.put(self.engine.step())
+        except Exception as error:
+            self.publisher.fail(f"the engine failed: {error}")
+
+    def ask(self, stream, **document):
+        self.channel.handle(json.dumps({"token": self.token, **document}), stream)
+
+    def wait_for_end(self):
+        until = time.monotonic() + 20
+        while not self.stream.finish_of("s") and time.monotonic() < until:
+            time.sleep(0.01)
+        return next(event for batch in self.stream.batches for event in batch.events if event.finish_reason)
+
+
+def test_a_whole_answer_and_a_clean_stop(byte_tokenizer, world):
+    threads = Threads(byte_tokenizer, world, lambda works: [65] * len(works))
+    assert threads.wait_for_end().finish_reason == "length"
+    threads.publisher.stop()
+    threads.loop.join(20)
+    assert not threads.loop.is_alive()
+    assert threads.stream.closed
+    assert threads.fatal == []
+
+
+def test_a_failed_step_ends_every_sequence_with_the_reason_and_then_the_process(byte_tokenizer, world):
+    steps = iter([[65], [65]])
+
+    def failing(works):
+        tokens = next(steps, None)
+        if tokens is None:
+            raise RuntimeError("device lost")
+        return tokens
+
+    threads = Threads(byte_tokenizer, world, failing)
+    event = threads.wait_for_end()
+    assert event.finish_reason == "error"
+    assert "device lost" in event.error
+    assert event.usage == (1, 2)
+    assert threads.ended.wait(20)
+    assert threads.stream.closed
+
+
+def test_a_hung_step_shows_in_heartbeats_and_ends_the_process(byte_tokenizer, world):
+    release = threading.Event()
+
+    def hang(works):
+        release.wait(30)
+        return [65] * len(works)
+
+    threads = Threads(byte_tokenizer, world, hang, step_limit_seconds=0.5)
+    event = threads.wait_for_end()
+    release.set()
+    assert event.finish_reason == "error"
+    assert "a step has been running" in event.error
+    assert threads.ended.wait(20)
+    assert any(batch.step_age_seconds > 0 and not batch.events for batch in threads.stream.batches)

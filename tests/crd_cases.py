@@ -69,10 +69,11 @@ def _pair(name: str, request: Any, limit: Any) -> Fields:
 
 _GOOD_DURATIONS = ["1ms", "30s", "1m30s", "24h", "86400s", "86400000ms"]
 _BAD_DURATIONS = ["0s", "-5s", "1d", "24h1ms", "1.5s", "30", "", "99999h", "9999999999s"]
-_GOOD_QUANTITIES: list[Any] = [1, "2", "500m", "0.5", "8Gi", "1.5Ti", "100M"]
+_GOOD_CPUS: list[Any] = [1, "2", "500m", "0.5", "1k"]
+_GOOD_BYTES: list[Any] = [8589934592, "8589934592", "8Gi", "1.5Ti", "100M"]
 _BAD_QUANTITIES: list[Any] = [0, -1, "0", "0Gi", "-1", "8GB", "8 Gi", "", "1e3", "abc"]
-_GOOD_CIDRS = ["10.0.0.0/8", "192.168.1.0/24", "fd00::/8"]
-_BAD_CIDRS = ["10.0.0.0", "10.0.0.0/33", "lan", "10.0.0/8", ""]
+_GOOD_CIDRS = ["10.0.0.0/8", "192.168.1.7/32", "0.0.0.0/0", "fd00::/8"]
+_BAD_CIDRS = ["10.0.0.0", "10.0.0.0/33", "lan", "10.0.0/8", "", "10.0.0.5/8", "fd00:0::/8"]
 _BAD_NAMES = ["Models", "models/a", "-models", "mo dels"]
 _BAD_KEYS = ["a b", "/zone", "-a", "a/b/c"]
 _GOOD_VALUES = ["", "a", "nvme-1_b.C", "9"]
@@ -144,22 +145,31 @@ CASES: list[Case] = [
     *(
         Case(
             f"resources.{kind}.{name}",
-            "write a quantity of more than zero",
-            [{f"resources.{kind}.{name}": value} for value in _GOOD_QUANTITIES],
-            [{f"resources.{kind}.{name}": value} for value in _BAD_QUANTITIES],
+            "write a quantity of more than zero" if name == "cpu" else "write an amount of more than zero bytes",
+            [{f"resources.{kind}.{name}": value} for value in (_GOOD_CPUS if name == "cpu" else _GOOD_BYTES)],
+            [
+                {f"resources.{kind}.{name}": value}
+                for value in (_BAD_QUANTITIES if name == "cpu" else [*_BAD_QUANTITIES, "500m", "0.5"])
+            ],
             parser_judges=True,
         )
         for kind in ("requests", "limits")
         for name in ("cpu", "memory", "ephemeral-storage")
     ),
+    Case(
+        "resources",
+        "write limits.cpu not below requests.cpu",
+        [_pair("cpu", "500m", 1), _pair("cpu", 2, 2), _pair("cpu", "1000m", "1"), {"resources.limits.cpu": "1m"}],
+        [_pair("cpu", 2, 1), _pair("cpu", "2", "1500m"), _pair("cpu", 1, "999m"), _pair("cpu", 3, "2")],
+    ),
     *(
         Case(
             "resources",
             f"write limits.{name} not below requests.{name}",
-            [_pair(name, "500m", 1), _pair(name, 2, 2), _pair(name, "1Gi", "1024Mi"), {f"resources.limits.{name}": "1m"}],
-            [_pair(name, 2, 1), _pair(name, "2", "1500m"), _pair(name, 1, "999m"), _pair(name, "1Gi", "1G")],
+            [_pair(name, "500M", "1G"), _pair(name, "1Gi", "1024Mi"), {f"resources.limits.{name}": 1}],
+            [_pair(name, "1Gi", "1G"), _pair(name, 2, 1), _pair(name, "2Gi", 1)],
         )
-        for name in ("cpu", "memory", "ephemeral-storage")
+        for name in ("memory", "ephemeral-storage")
     ),
     Case(
         "placement.nodeSelector{}",

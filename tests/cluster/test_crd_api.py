@@ -171,6 +171,47 @@ def test_full_example_is_accepted(apiserver) -> None:
     apiserver.kubectl(*APPLY, input=(ROOT / "examples" / "full.yaml").read_text())
 
 
+def _deployment(name: str, fields: Fields) -> dict[str, Any]:
+    """What Kubernetes itself would get of these fields."""
+    spec = with_fields(fields)["spec"]
+    placement = {key: value for key, value in spec.get("placement", {}).items() if value}
+    container: dict[str, Any] = {"name": "a", "image": spec.get("runtime", {}).get("image") or "a"}
+    container["resources"] = spec.get("resources", {})
+    if device := spec["gpu"].get("resourceName"):
+        container["resources"] = {"limits": {device: 1}}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container], **placement}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "llm"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template},
+    }
+
+
+def _network_policy(name: str, fields: Fields) -> dict[str, Any]:
+    spec = {"podSelector": {}, "ingress": [{"from": fields["security.allowFrom"]}]}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "llm"},
+        "spec": spec,
+    }
+
+
+def test_what_the_rules_let_pass_kubernetes_lets_pass(apiserver) -> None:
+    """A peer, toleration or quantity that only the API server of our children refuses would leave the operator stuck."""
+    good = [fields for case in CASES for fields in case.good]
+    policies = [_network_policy(f"p-{n}", fields) for n, fields in enumerate(good) if "security.allowFrom" in fields]
+    pods = [
+        _deployment(f"d-{n}", fields)
+        for n, fields in enumerate(good)
+        if any(path.startswith(("placement.", "resources.", "runtime.image", "gpu.resourceName")) for path in fields)
+    ]
+    assert len(policies) > 10 and len(pods) > 30
+    result = apiserver.run("create", "--dry-run=server", "-f", "-", input=_list([*policies, *pods]))
+    assert (result.returncode, result.stderr) == (0, ""), "neither an error nor a warning"
+
+
 def test_rules_see_half_of_a_pair(apiserver) -> None:
     """A default must not make the half that a user writes illegal."""
     halves: list[Fields] = [

@@ -12,7 +12,13 @@ from localmodel.api.values import LabelKey, Labels, LabelValue, SpecModel, all_o
 
 CIDR = Annotated[
     str,
-    Field(max_length=43, json_schema_extra=cel("isCIDR(self)", "write a range of addresses such as 10.0.0.0/8 or fd00::/8")),
+    Field(
+        max_length=43,
+        json_schema_extra=cel(
+            "isCIDR(self) && string(cidr(self).masked()) == self",
+            "write a range of addresses with no bits beyond its length, such as 10.0.0.0/8, 192.168.1.7/32 or fd00::/8",
+        ),
+    ),
 ]
 
 

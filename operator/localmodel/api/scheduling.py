@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from localmodel.api.values import LabelKey, Labels, LabelValue, MemoryCap, Quantity, SpecModel, all_of, cel
+from localmodel.api.values import Bytes, LabelKey, Labels, LabelValue, MemoryCap, Quantity, SpecModel, all_of, cel
 
 
 class GPUSpec(SpecModel):
@@ -40,10 +40,8 @@ class ResourceList(SpecModel):
     model_config = ConfigDict(alias_generator=None)
 
     cpu: Quantity | None = Field(None, description="CPU cores: a whole number such as 2, or a text such as 500m or '0.5'.")
-    memory: Quantity | None = Field(None, description="Memory with a unit, such as 8Gi.")
-    ephemeral_storage: Quantity | None = Field(
-        None, alias="ephemeral-storage", description="Scratch disk with a unit, such as 2Gi."
-    )
+    memory: Bytes | None = Field(None, description="Memory with a unit, such as 8Gi.")
+    ephemeral_storage: Bytes | None = Field(None, alias="ephemeral-storage", description="Scratch disk with a unit, such as 2Gi.")
 
 
 def _not_below_request(name: str, cel_name: str) -> dict[str, object]:

@@ -22,6 +22,8 @@ _QUANTITY_UNITS = {
     "Ti": Decimal(2**40), "Pi": Decimal(2**50),
 }  # fmt: skip
 _QUANTITY_HELP = "write a quantity of more than zero, such as 2, 500m or 8Gi"
+_BYTES = r"^[0-9]{1,15}$|^[0-9]{1,15}(\.[0-9]{1,9})?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)$"
+_BYTES_HELP = "write an amount of more than zero bytes, such as 8Gi or 500M (m would be thousandths of a byte)"
 _SHARE = r"^([1-9][0-9]?|100)%$"
 _CAP_QUANTITY = r"^[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T)$"
 _CAP_HELP = "write a share of each card from 1% to 100%, such as 60%, or a quantity with a unit, such as 60Gi"
@@ -87,6 +89,12 @@ def _checked_quantity(value: str | int | float) -> str | int | float:
     return value
 
 
+def _checked_bytes(value: str | int) -> str | int:
+    if not re.fullmatch(_BYTES, str(value)) or parse_quantity(value) <= 0:
+        raise ValueError(_BYTES_HELP)
+    return value
+
+
 def _checked_memory_cap(text: str) -> str:
     if parse_memory_cap(text) == 0:
         raise ValueError(_CAP_HELP)
@@ -101,6 +109,12 @@ def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
+def _quantity_schema(pattern: str, message: str) -> WithJsonSchema:
+    """Kubernetes' own form of a value that may be written as a number or as a text."""
+    rule = f"type(self) == int ? self > 0 : (self.matches(r'{pattern}') && quantity(self).isGreaterThan(quantity('0')))"
+    return WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32} | cel(rule, message))
+
+
 Duration = Annotated[
     str,
     AfterValidator(_checked_duration),
@@ -112,17 +126,8 @@ Duration = Annotated[
         ),
     ),
 ]
-Quantity = Annotated[
-    str | int | float,
-    AfterValidator(_checked_quantity),
-    WithJsonSchema(
-        {"x-kubernetes-int-or-string": True, "maxLength": 32}
-        | cel(
-            f"type(self) == int ? self > 0 : (self.matches(r'{_QUANTITY}') && quantity(self).isGreaterThan(quantity('0')))",
-            _QUANTITY_HELP,
-        )
-    ),
-]
+Quantity = Annotated[str | int | float, AfterValidator(_checked_quantity), _quantity_schema(_QUANTITY, _QUANTITY_HELP)]
+Bytes = Annotated[str | int, AfterValidator(_checked_bytes), _quantity_schema(_BYTES, _BYTES_HELP)]
 MemoryCap = Annotated[
     str,
     AfterValidator(_checked_memory_cap),

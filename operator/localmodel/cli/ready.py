@@ -2,6 +2,9 @@
 
 import json
 
+from localmodel.api.engine import parse_load_failure
+from localmodel.core.hints import hint
+
 QUESTION = "What is the capital of France?"
 
 
@@ -22,4 +25,8 @@ def describe_ready(base_url: str, admin_url: str, served_name: str) -> str:
 
 
 def explain_failure(message: str) -> str:
-    return message
+    """The engine's code and sentence without Triton's frame around them, and what to do."""
+    failure = parse_load_failure(message)
+    if failure is None:
+        return f"The model can't be served: {message.strip()}\nWhat to do: read the message; --logs DIR keeps the log of Triton."
+    return f"The model can't be loaded: {failure.code}\n{failure.message}\nWhat to do: {hint(failure.code)}"

@@ -13,7 +13,9 @@ from localmodel.api.gateway import BackendStatus, GatewayStatus
 from localmodel.cli.launch import Launch
 from localmodel.cli.machine import find_free_port
 from localmodel.cli.problems import RunFailed
+from localmodel.cli.ready import describe_ready, explain_failure
 from localmodel.cli.session import INTERRUPTED, Session
+from localmodel.core.hints import hint
 
 TRITON = """
 import signal, sys, time
@@ -112,9 +114,11 @@ async def test_the_second_interrupt_does_not_wait(stage, capsys):
 
 async def test_a_load_failure_is_told_with_its_code_and_ends_both(stage):
     stage.say("LoadFailed", message="[ModelFilesCorrupt] model.safetensors is cut\n\nAt:\n  model.py(1)")
-    with pytest.raises(RunFailed, match=r"ModelFilesCorrupt.*model\.safetensors is cut") as failure:
+    with pytest.raises(RunFailed, match="ModelFilesCorrupt") as failure:
         await stage.session().run()
     assert failure.value.exit_code == 1
+    assert str(failure.value).splitlines()[1:] == ["model.safetensors is cut", f"What to do: {hint('ModelFilesCorrupt')}"]
+    assert hint("ModelFilesCorrupt")
     assert sorted(stage.order.read_text().split()) == ["gateway", "triton"]
 
 
@@ -147,9 +151,12 @@ async def test_triton_killed_after_ready_comes_back(stage, capsys):
     assert await running == 0
 
 
-def test_the_ready_text_can_be_copied():
-    from localmodel.cli.ready import describe_ready
+def test_a_failure_that_is_not_the_engines_is_shown_as_it_is():
+    text = explain_failure("no backend 'python'\n")
+    assert text.startswith("The model can't be served: no backend 'python'\nWhat to do: ")
 
+
+def test_the_ready_text_can_be_copied():
     text = describe_ready("http://127.0.0.1:8080/v1", "http://127.0.0.1:9090", "qwen")
     body = text.split("-d '")[1].split("'")[0]
     assert json.loads(body)["model"] == "qwen"

@@ -5,6 +5,7 @@ that it is built once. The tools' image is never pushed.
 """
 
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from images.store import Store
 
 SUITE = "bookworm"
 RUNTIME_PACKAGES = ("python3", "ca-certificates")
+SET_ID = stat.S_ISUID | stat.S_ISGID
 BUILD_PACKAGES = ("python3-pip", "binutils", "libpython3.11")
 NOT_NEEDED = (
-    "usr/share/doc/*", "usr/share/man/*", "usr/share/info/*", "usr/share/locale/*", "usr/share/lintian", "usr/share/bash-completion",
-    "usr/lib/x86_64-linux-gnu/gconv/*", "usr/lib/python3*/test", "usr/lib/python3*/lib2to3", "usr/share/zoneinfo/right",
+    "usr/share/doc/*", "usr/share/man/*", "usr/share/info/*", "usr/share/locale/*", "usr/share/lintian",
+    "usr/share/bash-completion",
+    "usr/lib/*/gconv/*", "usr/lib/python3*/test", "usr/lib/python3*/lib2to3", "usr/share/zoneinfo/right",
     "usr/share/zoneinfo/posix", "etc/hostname", "var/cache/apt/*", "var/cache/debconf/*", "var/log/*", "tmp/*",
 )  # fmt: skip
 OF_THIS_MACHINE = ("etc/apt/sources.list", "etc/resolv.conf", "var/lib/apt/lists")
@@ -36,6 +39,10 @@ def clean(tree: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+    for folder in ("usr/bin", "usr/sbin", "usr/lib"):
+        for path in (tree / folder).rglob("*"):
+            if not path.is_symlink() and path.is_file() and (mode := path.stat().st_mode) & SET_ID:
+                path.chmod(stat.S_IMODE(mode) & ~SET_ID)
 
 
 def chroot(tree: Path, *command: str) -> None:

@@ -32,7 +32,7 @@ IMAGES = (
             *("model_repo/Dockerfile", "model_repo/llm", "hack/locks/all.txt", *CODE),
             *(f"{TOOLS}/{name}.py" for name in ("cpu_torch", "elf", "tritonserver")),
         ),
-        (("TORCH_EDITION", "cpu"),),
+        (("TORCH_EDITION", "cpu"), ("TRITON_BASE", "triton-from-pypi")),
     ),
 )
 

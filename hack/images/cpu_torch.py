@@ -23,7 +23,16 @@ SAYS_CPU = (
     ("torch/backends/cuda/__init__.py", re.compile(r"return torch\._C\._has_cuda"), "return False"),
 )
 """Where torch's Python looks up whether it was built with CUDA; it would otherwise override CUDA kernels at import."""
-UNUSED = ("torch/include", "torch/test", "torch/share", "torch/bin/protoc*", "torch/lib/*.a", "nvidia/*/include")
+UNUSED = (
+    "torch/include",
+    "torch/test",
+    "torch/share",
+    "torch/bin/protoc*",
+    "torch/lib/*.a",
+    "nvidia/*/*/*.a",
+    "nvidia/*/include",
+)
+UNUSED_TESTS = ("sympy/**/tests", "networkx/**/tests", "numpy/**/tests")
 
 
 def closure(roots: tuple[str, ...], needed: dict[str, list[str]], *, opaque: str) -> set[str]:
@@ -107,8 +116,8 @@ def say_cpu(packages: Path) -> None:
 
 
 def remove_unused(packages: Path) -> None:
-    for pattern in UNUSED:
-        for path in packages.glob(pattern):
+    for pattern in (*UNUSED, *UNUSED_TESTS):
+        for path in list(packages.glob(pattern)):
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -17,7 +17,7 @@ CPLUSPLUS_COMMON = f"""\
 .local scratch; .comm scratch,4096,4096
 .text; virtual: leaq scratch(%rip),%rax; ret
 .data; .balign 32; typeinfo: .quad {CLASS_TYPEINFO}+16, 1f; 1: .asciz "stub"
-.balign 32; vtable: .quad 0, typeinfo; .rept 64; .quad virtual; .endr""" 
+.balign 32; vtable: .quad 0, typeinfo; .rept 64; .quad virtual; .endr"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def readelf(option: str, path: Path) -> str:
 
 
 def symbol_assembly(symbol: Symbol) -> str:
-    """One definition. Data is zeros of the same size; a C++ typeinfo gets its real name, by which classes are registered.
+    """One definition. Data is zeros of the same size; a C++ typeinfo has its real name, by which classes are registered.
 
     A C function returns 1, which a library with status codes reads as an error. A C++ function returns the address of
     a zeroed, page-aligned page: a valid reference where one is expected, and false where a bool is. A constructor

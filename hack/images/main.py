@@ -1,6 +1,6 @@
 """Builds LocalModel's images without a container daemon and pushes them to a registry on this machine.
 
-    python3 hack/images/main.py list    # names of the images this working tree makes, as JSON
+    python3 hack/images/main.py list    # what the others print too: the images of this working tree, as JSON
     python3 hack/images/main.py build   # what is not built yet
     python3 hack/images/main.py push    # build, then push what the registry doesn't have
     python3 hack/images/main.py smoke   # build, then start each entrypoint once
@@ -10,9 +10,12 @@ Tags are hashes of an image's inputs, so an existing one is never made or pushed
 """
 
 import argparse
+import contextlib
 import json
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,33 +24,49 @@ from images import base, catalogue, host, registry, smoke
 from images.store import Store, cache_folder
 
 
+@contextlib.contextmanager
+def timed(done: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    say(f"{done} in {time.monotonic() - started:.1f} s")
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def build(store: Store, images: list[catalogue.Image]) -> None:
-    present = store.names()
-    wanted = [(image, catalogue.image_name(image)) for image in images]
-    missing = [(image, name) for image, name in wanted if name not in present]
+def build(store: Store, images: list[catalogue.Image]) -> list[str]:
+    """The names of the images, built if they weren't."""
     base_name, tools_name = catalogue.base_names()
-    if missing and not {base_name, tools_name} <= present:
-        started = time.monotonic()
-        base.build(store, base_name, tools_name)
-        say(f"built {base_name} in {time.monotonic() - started:.0f} s")
-    for image, name in missing:
-        started = time.monotonic()
-        arguments = dict(image.arguments) | {"BASE_IMAGE": base_name, "TOOLS_IMAGE": tools_name}
-        store.build(catalogue.REPOSITORY, image.dockerfile, image.name, name, arguments)
-        say(f"built {name} in {time.monotonic() - started:.0f} s")
+    present = store.names()
+    if all(catalogue.image_name(image) in present for image in images):
+        return [catalogue.image_name(image) for image in images]
+    if not {base_name, tools_name} <= present:
+        with timed(f"built {base_name}"):
+            base.build(store, base_name, tools_name)
+    return [build_one(store, image, base_name, tools_name) for image in images]
 
 
-def push(store: Store, images: list[catalogue.Image], address: str) -> None:
-    missing = [image for image in images if not registry.has_image(address, catalogue.image_name(image))]
-    build(store, missing)
-    for name in map(catalogue.image_name, missing):
-        started = time.monotonic()
-        store.push(name, f"docker://{address}/{name}")
-        say(f"pushed {name} in {time.monotonic() - started:.0f} s")
+def build_one(store: Store, image: catalogue.Image, base_name: str, tools_name: str) -> str:
+    while (name := catalogue.image_name(image)) not in store.names():
+        with timed(f"built {name}"):
+            arguments = dict(image.arguments) | {"BASE_IMAGE": base_name, "TOOLS_IMAGE": tools_name}
+            image_id = store.build(catalogue.REPOSITORY, image.dockerfile, image.name, arguments)
+        if catalogue.image_name(image) == name:
+            store.tag(image_id, name)
+        else:
+            say(f"files of {image.name} changed while it was built: once more")
+    return name
+
+
+def push(store: Store, images: list[catalogue.Image], address: str) -> list[str]:
+    """The names of the images, pushed if the registry didn't have them."""
+    there = {image: name for image in images if registry.has_image(address, name := catalogue.image_name(image))}
+    names = dict(zip(missing := [image for image in images if image not in there], build(store, missing), strict=True))
+    for name in names.values():
+        with timed(f"pushed {name}"):
+            store.push(name, f"docker://{address}/{name}")
+    return [(there | names)[image] for image in images]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -65,18 +84,19 @@ def main() -> None:
         raise SystemExit(f"no such image: {', '.join(sorted(unknown))}")
     images = [image for image in catalogue.IMAGES if not only or image.name in only]
     if arguments.command == "list":
-        names = {image.name: f"{arguments.registry}/{catalogue.image_name(image)}" for image in images}
-        print(json.dumps(names, indent=2))
-        return
-    host.prepare()
-    store = Store(cache_folder())
-    if arguments.command == "push":
-        push(store, images, arguments.registry)
+        names = [catalogue.image_name(image) for image in images]
     else:
-        build(store, images)
-    if arguments.command == "smoke":
-        smoke.check(store, images)
+        host.prepare()
+        store = Store(cache_folder())
+        names = push(store, images, arguments.registry) if arguments.command == "push" else build(store, images)
+        if arguments.command == "smoke":
+            for image, name in zip(images, names, strict=True):
+                smoke.check(store, image.name, name)
+    print(json.dumps({image.name: f"{arguments.registry}/{name}" for image, name in zip(images, names, strict=True)}))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{error.cmd[0]} failed with exit code {error.returncode}; its output is above") from None

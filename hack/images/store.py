@@ -41,25 +41,41 @@ class Store:
         self.buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", "--cmd", "python3", container)
         self.buildah("commit", "--quiet", "--rm", container, name)
 
+    def run(self, name: str, command: list[str], volumes: list[str]) -> None:
+        """Runs a command in a throw-away container as the user, and with the environment, that the image names."""
+        container = self.buildah("from", "--pull-never", name, capture=True).strip()
+        try:
+            mounts = [flag for volume in volumes for flag in ("--volume", volume)]
+            self.buildah("run", "--isolation", "chroot", "--network", "host", *mounts, container, "--", *command)
+        finally:
+            self.buildah("rm", container, capture=True)
+
+    def tag(self, image_id: str, name: str) -> None:
+        self.buildah("tag", image_id, name)
+
     def push(self, name: str, destination: str) -> None:
         """Compression costs more here than the loopback transfer it saves; see docs/images.md for the measurement."""
         self.buildah("push", "--quiet", "--tls-verify=false", *COMPRESSION, name, destination)
 
-    def build(self, context: Path, dockerfile: str, target: str, name: str, arguments: dict[str, str]) -> None:
-        """Lends the build this machine's trust in certificates, pip settings and pip cache; none of it is kept."""
-        pip = self.folder / "pip"
+    def build(self, context: Path, dockerfile: str, target: str, arguments: dict[str, str]) -> str:
+        """Builds one target and returns the image's id.
+
+        The build is lent this machine's trust in certificates, pip settings and pip cache; the image keeps none of it.
+        """
+        pip, image_id = self.folder / "pip", self.folder / f"{target}.id"
         pip.mkdir(parents=True, exist_ok=True)
         settings = write_pip_settings(self.folder / "pip.conf")
         volumes = [f"{pip}:/root/.cache/pip", f"{settings}:/root/.config/pip/pip.conf:ro"]
         if CA_BUNDLE.exists():
             volumes.append(f"{CA_BUNDLE}:{CA_BUNDLE}:ro")
         self.buildah(
-            *("build", "--layers", "--isolation", "chroot", "--network", "host", "--pull-never", "--tag", name),
+            *("build", "--layers", "--isolation", "chroot", "--network", "host", "--pull-never", "--iidfile", image_id),
             *("--file", context / dockerfile, "--ignorefile", context / f"{dockerfile}.dockerignore"),
             *("--target", target, *(flag for volume in volumes for flag in ("--volume", volume))),
             *(flag for item in arguments.items() for flag in ("--build-arg", "=".join(item))),
             context,
         )
+        return image_id.read_text()
 
 
 def write_pip_settings(path: Path) -> Path:

@@ -1,0 +1,33 @@
+"""A model that checks torch against numpy in the interpreter that Triton's stub starts, and echoes its input."""
+
+import numpy as np
+import safetensors.torch  # noqa: F401
+import tokenizers  # noqa: F401
+import torch
+import torch.nn.functional as F
+import triton_python_backend_utils as pb_utils
+
+import localmodel  # noqa: F401
+
+
+def check_torch() -> None:
+    numbers = np.random.default_rng(0)
+    query, key, value = (numbers.standard_normal((5, 64), dtype=np.float32) for _ in range(3))
+    scores = np.exp(query @ key.T / 8)
+    expected = scores / scores.sum(axis=1, keepdims=True) @ value
+    tensors = [torch.from_numpy(array) for array in (query, key, value)]
+    np.testing.assert_allclose(F.scaled_dot_product_attention(*tensors).numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose((tensors[0] @ tensors[1].T).numpy(), query @ key.T, rtol=1e-4, atol=1e-5)
+    half = F.linear(tensors[0].bfloat16(), tensors[1].bfloat16()).float().numpy()
+    np.testing.assert_allclose(half, query @ key.T, rtol=0.05, atol=0.2)
+    assert torch.equal(F.embedding(torch.tensor([3, 1]), tensors[2]), tensors[2][[3, 1]])
+    assert not torch.cuda.is_available()
+
+
+class TritonPythonModel:
+    def initialize(self, _arguments: dict[str, str]) -> None:
+        check_torch()
+
+    def execute(self, requests: list) -> list:
+        texts = [pb_utils.get_input_tensor_by_name(request, "text").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("text", text)]) for text in texts]

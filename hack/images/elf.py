@@ -38,9 +38,7 @@ def parse_symbols(readelf_output: str) -> list[Symbol]:
         if len(fields) < 8 or not fields[0].rstrip(":").isdigit():
             continue
         name, _, version = fields[7].partition("@")
-        symbols.append(
-            Symbol(name, version.lstrip("@"), fields[3], int(fields[2], 0), fields[6] != "UND", fields[4] == "WEAK")
-        )
+        symbols.append(Symbol(name, version.lstrip("@"), fields[3], int(fields[2], 0), fields[6] != "UND", fields[4] == "WEAK"))
     return symbols
 
 
@@ -66,7 +64,7 @@ def readelf(option: str, path: Path) -> str:
 
 
 def symbol_assembly(symbol: Symbol) -> str:
-    """One definition. Data is zeros of the same size; a C++ typeinfo has its real name, by which classes are registered.
+    """One definition. Data is zeros of the same size; a C++ typeinfo has its real name, as classes go by it.
 
     A C function returns 1, which a library with status codes reads as an error. A C++ function returns the address of
     a zeroed, page-aligned page: a valid reference where one is expected, and false where a bool is. A constructor

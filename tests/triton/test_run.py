@@ -111,6 +111,8 @@ def test_answers_survives_a_killed_triton_and_leaves_nothing(start):
 
     first = run.pids("Triton")[0]
     assert len(list_group(first)) > 1, "Triton has no stub process: the check below could not fail"
+    private = re.search(r"logs are in (\S+)", run.output)[1]
+    assert list(Path("/dev/shm").glob(f"{Path(private).name}*")), "no shared memory: the check below could not fail"
     os.kill(first, signal.SIGKILL)
     run.wait_for("Ready again")
     assert "Triton ended (signal SIGKILL)" in run.output
@@ -133,9 +135,8 @@ def test_answers_survives_a_killed_triton_and_leaves_nothing(start):
     leaders = run.pids("Triton") + run.pids("Gateway")
     assert len(leaders) == 3
     assert [list_group(pid) for pid in leaders] == [[], [], []]
-    directory = re.search(r"logs are in (\S+)", run.output)
-    assert directory
-    assert not Path(directory[1]).exists()
+    assert not Path(private).exists()
+    assert list(Path("/dev/shm").glob(f"{Path(private).name}*")) == []
 
 
 def test_a_question_on_the_command_line(start, tmp_path):

@@ -17,4 +17,13 @@ def run(options: RunOptions) -> int:
         launch = prepare(options, Path(directory))
         for note in launch.notes:
             tell(note)
-        return asyncio.run(Session(launch, options.question).run())
+        try:
+            return asyncio.run(Session(launch, options.question).run())
+        finally:
+            _remove_shared_memory(directory)
+
+
+def _remove_shared_memory(directory: str) -> None:
+    """What a killed Triton could not remove itself; its regions bear the directory's name (see `launch`)."""
+    for region in Path("/dev/shm").glob(f"{Path(directory).name}*"):
+        region.unlink(missing_ok=True)

@@ -106,6 +106,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             process.wait(timeout=20)
 
 
+@pytest.fixture(scope="session")
+def namespaces(server: ApiServer) -> None:
+    """The operator's and a model's, both Pod Security restricted, with the account that Kubernetes itself would make."""
+    for namespace in (NAMESPACE, "llm"):
+        metadata = {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+        server.kubectl("create", "-f", "-", stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        server.kubectl("create", "serviceaccount", "default", "-n", namespace)
+
+
 def _read_kubeconfig(process: subprocess.Popen[str], folder: Path) -> str:
     assert process.stdout
     selector = selectors.DefaultSelector()

@@ -1,4 +1,4 @@
-"""A real Prometheus for tests: scrapes given targets every second, answers queries, holds nothing after it ends.
+"""A real Prometheus for tests: scrapes what it is told to, answers queries, holds nothing after it ends.
 
 It must not know what a query means. `prometheus` and `promtool` come from the system's packages (Debian: `prometheus`).
 """
@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -37,23 +38,23 @@ class Target:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-class Prometheus:
-    """`with Prometheus(folder, targets) as prometheus: prometheus.query("up")`."""
+def scrape(targets: list[Target]) -> dict[str, Any]:
+    """A scrape configuration of known addresses, every second."""
+    static = [{"targets": [each.address], "labels": each.labels} for each in targets]
+    return {"job_name": "static", "honor_labels": True, "scrape_interval": "1s", "static_configs": static}
 
-    def __init__(self, folder: Path, targets: list[Target], rule_files: tuple[Path, ...] = ()) -> None:
+
+class Prometheus:
+    """`with Prometheus(folder, [scrape(targets)]) as prometheus: prometheus.wait_until_scraped(len(targets))`, then `query`."""
+
+    def __init__(self, folder: Path, scrape_configs: list[dict[str, Any]], rule_files: tuple[Path, ...] = ()) -> None:
         with socket.create_server(("127.0.0.1", 0)) as chosen:
             self.address = f"127.0.0.1:{chosen.getsockname()[1]}"
         self._log = folder / "prometheus.log"
         configuration = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"evaluation_interval": "1s"},
             "rule_files": [str(path.absolute()) for path in rule_files],
-            "scrape_configs": [
-                {
-                    "job_name": "test",
-                    "honor_labels": True,
-                    "static_configs": [{"targets": [each.address], "labels": each.labels} for each in targets],
-                }
-            ],
+            "scrape_configs": scrape_configs,
         }
         (folder / "prometheus.yml").write_text(json.dumps(configuration))
         self._command = [
@@ -62,13 +63,12 @@ class Prometheus:
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={self.address}",
         ]
-        self._targets = len(targets)
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            self._wait_until_scraped()
+            self._wait(self._answers, "prometheus answers")
         except BaseException:
             self.__exit__()
             raise
@@ -77,6 +77,15 @@ class Prometheus:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(timeout=20)
+
+    def wait_until_scraped(self, targets: int, seconds: float = 30) -> None:
+        """Until so many targets were scraped twice, so that rates have a value."""
+        self._wait(lambda: len(self.query("sum_over_time(up[1m]) >= 2")) == targets, f"{targets} targets scraped", seconds)
+
+    def wait_for_targets(self, count: int, seconds: float = 30) -> list[dict[str, Any]]:
+        """So many discovered targets, scraped or not: `labels`, `scrapeUrl`, `lastError` of each."""
+        self._wait(lambda: len(self._list_targets()) == count, f"{count} targets discovered", seconds)
+        return self._list_targets()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples of an instant query; AssertionError with Prometheus' own words if it refuses the query."""
@@ -91,18 +100,20 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
-    def _wait_until_scraped(self, seconds: float = 30) -> None:
-        """Until every target was scraped twice, so that rates have a value."""
+    def _list_targets(self) -> list[dict[str, Any]]:
+        return self._get("targets", state="active")["activeTargets"]
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.query("1"))
+        except (OSError, AssertionError):
+            return False
+
+    def _wait(self, is_so: Callable[[], bool], what: str, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
-        scraped: list[Any] = []
-        while time.monotonic() < deadline:
+        while not is_so():
             assert self._process.poll() is None, f"prometheus ended: {self._log.read_text()[-2000:]}"
-            try:
-                scraped = self.query("sum_over_time(up[1m]) >= 2")
-            except OSError:
-                scraped = []
-            if len(scraped) == self._targets:
-                return
+            if time.monotonic() > deadline:
+                states = [(each["scrapeUrl"], each["lastError"]) for each in self._list_targets()] if self._answers() else []
+                raise AssertionError(f"after {seconds:.0f} s still not: {what}; targets: {states}")
             time.sleep(0.2)
-        states = [(each["scrapeUrl"], each["lastError"]) for each in self._get("targets", state="active")["activeTargets"]]
-        raise AssertionError(f"only {len(scraped)} of {self._targets} targets were scraped in {seconds:.0f} s: {states}")

@@ -9,15 +9,10 @@ import textwrap
 import pytest
 import yaml
 
+from chart import models
 from chart.conftest import CHART, NAMESPACE, RELEASE, Helm, pick
 
 CRD = "localmodels.localmodel.dev"
-MODEL = {
-    "apiVersion": "localmodel.dev/v1alpha1",
-    "kind": "LocalModel",
-    "metadata": {"name": "qwen", "namespace": "llm"},
-    "spec": {"model": {"source": {"pvc": {"claimName": "models"}}}},
-}
 VALUES = {
     "defaults": {},
     "one-replica": {"replicas": 1, "networkPolicy": {"enabled": True}, "monitoring": {"dashboards": False}},
@@ -42,13 +37,7 @@ VALUES = {
 
 
 @pytest.fixture(scope="module")
-def cluster_helm(server):
-    for namespace in (NAMESPACE, "llm"):
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
-        server.kubectl("apply", "-f", "-", stdin=body)
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
-        server.kubectl("apply", "-f", "-", stdin=account)
+def cluster_helm(server, namespaces):
     return Helm(server.kubeconfig)
 
 
@@ -109,11 +98,20 @@ def test_the_operator_may_do_what_it_needs_and_no_more(verb, what, namespace, an
     assert server.run("auth", "can-i", verb, *what.split(), "-n", namespace, f"--as={user}").stdout.strip() == answer
 
 
+def test_the_operators_rights_are_enough_for_every_child_of_a_model(installed, server):
+    account = f"--as=system:serviceaccount:{NAMESPACE}:localmodel-operator"
+    apply = ("apply", "--server-side", "--field-manager=localmodel-operator", "--dry-run=server", "--validate=strict", "-f", "-")
+    children = models.build_children()
+    server.kubectl(*apply, account, stdin={"apiVersion": "v1", "kind": "List", "items": children})
+    stranger = server.run(*apply, "--as=system:serviceaccount:llm:default", stdin=children[0])
+    assert "cannot patch resource" in stranger.stderr
+
+
 def test_upgrade_and_uninstall_keep_the_resource_and_every_model(server, cluster_helm, installed, old_chart):
     run(cluster_helm, "uninstall", "--no-hooks")
     run(cluster_helm, "install", str(old_chart), "--no-hooks")
     assert describe(server) == "an older one"
-    server.kubectl("create", "-f", "-", stdin=MODEL)
+    server.kubectl("create", "-f", "-", stdin=models.BODY)
     before = server.get("localmodel", "qwen", "-n", "llm")
 
     run(cluster_helm, "upgrade", str(CHART), "--no-hooks", values={"replicas": 1})

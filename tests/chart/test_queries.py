@@ -7,7 +7,7 @@ import http.server
 import itertools
 import threading
 
-from chart.prometheus import Prometheus, Target
+from chart.prometheus import Prometheus, Target, scrape
 from localmodel.api.metrics import GATEWAY_METRICS, OPERATOR_METRICS, Metric
 from localmodel.monitoring.alerts import ALERTS
 from localmodel.monitoring.queries import list_queries
@@ -29,7 +29,8 @@ def test_every_query_has_an_answer_from_a_real_prometheus(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         target = Target(f"127.0.0.1:{server.server_port}", {"namespace": "llm", "pod": "qwen-0", "localmodel": "qwen"})
-        with Prometheus(tmp_path, [target]) as prometheus:
+        with Prometheus(tmp_path, [scrape([target])]) as prometheus:
+            prometheus.wait_until_scraped(1)
             empty = [
                 query.where
                 for query in list_queries()

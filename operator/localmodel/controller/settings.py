@@ -57,6 +57,7 @@ class ProberSettings(Section):
 
     unsettled_seconds: float = Field(1.0, gt=0, description="While a model is not Ready.")
     settled_seconds: float = Field(5.0, gt=0, description="While it is.")
+    settled_per_second: float = Field(20.0, gt=0, description="Most questions a second to settled gateways, all together.")
     timeout_seconds: float = Field(2.0, gt=0)
 
 

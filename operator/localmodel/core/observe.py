@@ -165,3 +165,13 @@ def summarize_rollout(deployment: dict[str, Any] | None) -> Rollout:
         refusal=failure.get("message", "") if failure.get("status") == "True" else "",
         deadline_exceeded=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
     )
+
+
+def report_signature(report: GatewayStatus | None) -> tuple[Any, ...]:
+    """The part of a report that a status can show: while it stays, nobody needs to look again."""
+    if report is None:
+        return ()
+    engine = report.backend.engine or {}
+    numbers = tuple(engine.get(name) for name in ("kv_tokens_capacity", "weights_bytes"))
+    backend = (report.backend.state, report.backend.message, report.backend.load_seconds)
+    return (report.ready, report.reason, report.message, report.version, report.draining, *backend, *numbers)

@@ -18,8 +18,8 @@ class Permission(NamedTuple):
 
 
 _WATCH = ("list", "watch")
-_OWN = (*_WATCH, "create", "patch", "delete")
-_KEEP = (*_WATCH, "create", "patch")
+_KEEP = (*_WATCH, "get", "create", "patch")
+_OWN = (*_KEEP, "delete")
 
 MODEL_PERMISSIONS: tuple[Permission, ...] = (
     Permission(GROUP, PLURAL, _WATCH),

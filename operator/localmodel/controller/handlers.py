@@ -1,0 +1,83 @@
+"""Kopf's part: watching. An index fills the store before any handler runs, an event wakes a key; nothing else happens here.
+
+Only `on.event`, `index` and the activities are used: everything else of kopf writes annotations, finalizers or patches.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from localmodel.controller.audit import SELECTORS
+from localmodel.controller.store import Key, Store
+from localmodel.core.kinds import POD, Kind
+
+_CHUNK = 500
+_WATCH_SECONDS = 290
+
+
+def build_kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.watching.chunk_size = _CHUNK
+    settings.watching.server_timeout = _WATCH_SECONDS
+    settings.watching.connect_timeout = 10
+    settings.networking.error_backoffs = (0.2, 0.5, 1, 2, 3, 5, 5, 5)
+    settings.networking.request_timeout = 30
+    settings.process.ultimate_exiting_timeout = 20
+    settings.queueing.exit_timeout = 0.5
+    settings.queueing.idle_timeout = 2
+    for kind, selector in SELECTORS.items():
+        if selector:
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = selector
+    return settings
+
+
+def register(
+    registry: kopf.OperatorRegistry,
+    store: Store,
+    *,
+    wake: Callable[[Key], None],
+    look: Callable[[Key, str], None],
+    seen: Callable[[str], None],
+) -> None:
+    """For every watched kind: `wake` the models that an event concerns, `look` at a pod that changed, tell the watchdog."""
+    for kind in SELECTORS:
+        _register_kind(registry, store, kind, wake, look, seen)
+
+
+def _register_kind(
+    registry: kopf.OperatorRegistry,
+    store: Store,
+    kind: Kind,
+    wake: Callable[[Key], None],
+    look: Callable[[Key, str], None],
+    seen: Callable[[str], None],
+) -> None:
+    concerned: dict[str, set[Key]] = {}
+    """What the index found new and no handler has passed on yet, by uid."""
+
+    @kopf.index(kind.group, kind.version, kind.plural, id=f"index-{kind.plural}", registry=registry)
+    def fill(body: kopf.Body, **_: Any) -> None:
+        seen(kind.plural)
+        raw = _plain(body)
+        if keys := store.put(kind.name, raw):
+            concerned.setdefault(raw["metadata"]["uid"], set()).update(keys)
+
+    @kopf.on.event(kind.group, kind.version, kind.plural, id=f"event-{kind.plural}", registry=registry)
+    def pass_on(event: kopf.RawEvent, **_: Any) -> None:
+        body: Any = event["object"]
+        keys = concerned.pop(body["metadata"]["uid"], set())
+        if event["type"] == "DELETED":
+            seen(kind.plural)
+            keys |= store.remove(kind.name, body)
+        for key in keys:
+            wake(key)
+            if kind is POD:
+                look(key, body["metadata"]["name"])
+
+
+def _plain(body: kopf.Body) -> dict[str, Any]:
+    return {name: dict(value) if name in ("metadata", "spec", "status") else value for name, value in body.items()}

@@ -1,0 +1,84 @@
+"""The operator's metrics: registered from the table in api/metrics.py, served with prometheus-client.
+
+What can be read when it is asked for is computed at the scrape, so that no gauge can go stale.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from localmodel.api import metrics as names
+from localmodel.api.localmodel import LocalModel, parse_localmodel
+
+
+@dataclass
+class Sources:
+    """Where the gauges' values come from, as functions that never block."""
+
+    bodies: Callable[[], Iterator[dict[str, Any]]]
+    queue_depth: Callable[[], int]
+    queue_age_seconds: Callable[[], float]
+    is_leader: Callable[[], bool]
+    watch_ages: Callable[[], dict[str, float]]
+
+
+class OperatorMetrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        reconcile, writes = names.OPERATOR_RECONCILE_SECONDS, names.OPERATOR_WRITES
+        self._reconcile_seconds = Histogram(
+            reconcile.name, reconcile.help, reconcile.labels, buckets=reconcile.buckets, registry=self.registry
+        )
+        self._writes = Counter(writes.name, writes.help, writes.labels, registry=self.registry)
+
+    def attach(self, sources: Sources) -> None:
+        self.registry.register(_Gauges(sources))
+
+    def observe_reconcile(self, result: str, seconds: float) -> None:
+        self._reconcile_seconds.labels(result).observe(seconds)
+
+    def count_write(self, verb: str, resource: str) -> None:
+        self._writes.labels(verb, resource).inc()
+
+
+class _Gauges(Collector):
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        sources = self._sources
+        yield _gauge(names.OPERATOR_QUEUE_DEPTH, {(): sources.queue_depth()})
+        yield _gauge(names.OPERATOR_QUEUE_AGE_SECONDS, {(): sources.queue_age_seconds()})
+        yield _gauge(names.OPERATOR_LEADER, {(): float(sources.is_leader())})
+        yield _gauge(names.OPERATOR_WATCH_AGE_SECONDS, {(name,): age for name, age in sources.watch_ages().items()})
+        models: Tally[tuple[str, ...]] = Tally()
+        memory: dict[tuple[str, ...], float] = {}
+        for body in sources.bodies():
+            model = parse_localmodel(body)
+            models[_ready_of(model) if isinstance(model, LocalModel) else ("Unknown", "InvalidSpec")] += 1
+            if isinstance(model, LocalModel) and model.status.memory and model.status.memory.planned_bytes:
+                memory[(model.namespace, model.name)] = model.status.memory.planned_bytes * model.spec.replicas
+        yield _gauge(names.OPERATOR_MODELS, dict(models))
+        yield _gauge(names.OPERATOR_PLANNED_MEMORY_BYTES, memory)
+
+
+def _ready_of(model: LocalModel) -> tuple[str, ...]:
+    if model.deleting:
+        return ("False", "Deleting")
+    ready = next((c for c in model.status.conditions if c.type == "Ready"), None)
+    return (ready.status, ready.reason) if ready else ("Unknown", "NotReconciled")
+
+
+def _gauge(metric: names.Metric, values: dict[tuple[str, ...], float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in values.items():
+        family.add_metric(list(labels), value)
+    return family

@@ -53,7 +53,7 @@ CASES = (
     Case("LocalModelNotReady", "reason-changes", CRASHING, "16m", ({},)),
     Case("LocalModelNotReady", "still-loading", {models("False", "Loading"): "1x60"}, "14m", ()),
     Case("LocalModelNotReady", "ready", {models("True", "Ready"): "9x60"}, "30m", ()),
-    Case("LocalModelNotReady", "asked-for", {models("False", "Stopped"): "1x60", models("False", "Paused"): "1x60"}, "30m", ()),
+    Case("LocalModelNotReady", "asked-for", {models("False", "Stopped"): "1x60", models("False", "Deleting"): "1x60"}, "30m", ()),
     Case("LocalModelErrors", "one-in-ten", {requests("ok"): "0+9x60", requests("upstream_error"): "0+1x60"}, "11m", NAMED),
     Case("LocalModelErrors", "one-in-fifty", {requests("ok"): "0+49x60", requests("internal_error"): "0+1x60"}, "30m", ()),
     Case("LocalModelErrors", "one-at-night", {requests("ok"): "0x60", requests("idle_timeout"): "0x9 1x50"}, "14m", ()),

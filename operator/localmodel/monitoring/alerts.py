@@ -14,8 +14,8 @@ from localmodel.monitoring.promql import MODEL, aggregate, quantile, rate
 
 GROUP = "localmodel"
 RUNBOOKS = "docs/runbooks"
-INTENDED_REASONS = (Reason.STOPPED, Reason.STOPPING, Reason.PAUSED)
-"""Not ready because somebody asked for it."""
+INTENDED_REASONS = (Reason.STOPPED, Reason.STOPPING, Reason.PAUSED, "Deleting")
+"""Not ready because somebody asked for it. `Deleting` is the operator's word in its metrics only, for a model that goes away."""
 
 _WINDOW = "5m"
 _BAD_SHARE = 0.05

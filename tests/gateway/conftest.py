@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from gateway.fake_triton import FakeTriton
 from gateway.tiny_model import write_tiny_model
 
@@ -50,17 +51,25 @@ class GatewayProcess:
     session: aiohttp.ClientSession
     settings: dict[str, Any]
     process: asyncio.subprocess.Process
-    errors: list[str] = field(default_factory=list)
+    _reading: asyncio.Event = field(default_factory=asyncio.Event)
     _lines: bytearray = field(default_factory=bytearray)
 
     async def collect(self) -> None:
         assert self.process.stdout is not None
         while chunk := await self.process.stdout.read(65536):
             self._lines += chunk
+            await self._reading.wait()
+
+    def stall(self) -> None:
+        """Nobody reads the log any more."""
+        self._reading.clear()
+
+    def resume(self) -> None:
+        self._reading.set()
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in bytes(self._lines).splitlines()]
+        return [json.loads(line) for line in bytes(self._lines).splitlines(keepends=True) if line.endswith(b"\n")]
 
     @property
     def raw_log(self) -> bytes:
@@ -84,6 +93,12 @@ class GatewayProcess:
     async def metrics(self) -> str:
         async with self.session.get(f"{self.admin}/metrics") as reply:
             return await reply.text()
+
+    async def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        found = re.search(rf"^{name} (\S+)$", await self.metrics(), re.M)
+        assert found, name
+        return float(found[1])
 
     async def outcomes(self) -> dict[str, int]:
         """requests_total by outcome."""
@@ -176,9 +191,8 @@ async def start(triton: FakeTriton, tiny_model: Path, tmp_path: Path) -> AsyncIt
             sys.executable, "-m", "localmodel.gateway", "--settings", str(file), stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT / "operator"), "POD_NAME": "pod-1"},
         )  # fmt: skip
-        gateway = GatewayProcess(
-            f"http://127.0.0.1:{serving}", f"http://127.0.0.1:{admin}", session, settings, process
-        )
+        gateway = GatewayProcess(f"http://127.0.0.1:{serving}", f"http://127.0.0.1:{admin}", session, settings, process)
+        gateway.resume()
         started.append((gateway, asyncio.create_task(gateway.collect())))
         if wait:
             await gateway.ready()

@@ -107,7 +107,7 @@ class FakeTriton:
             return web.Response(status=200)
         if request.path not in ("/v2/models/llm/generate", "/v2/models/llm/generate_stream"):
             return web.json_response({"error": "no such route"}, status=404)
-        while self.frozen:
+        while self.frozen:  # noqa: ASYNC110 - a test sets it
             await asyncio.sleep(0.01)
         if self.stub_dead:
             return web.json_response({"error": "Stub process 'llm_0_0' is not healthy."}, status=400)
@@ -202,7 +202,7 @@ class FakeTriton:
             client.news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(client.news.wait(), 0.1)
-        while self.stub_dead:  # neither ends nor errs
+        while self.stub_dead:  # noqa: ASYNC110 - the stream of a dead stub neither ends nor errs
             await asyncio.sleep(0.01)
         if request.transport is not None:
             request.transport.close()

@@ -3,6 +3,7 @@
 import aiohttp
 import openai
 import pytest
+
 from gateway.conftest import CHAT, GatewayProcess, Start
 from gateway.fake_triton import FakeTriton, Plan
 from gateway.invariants import check_stream

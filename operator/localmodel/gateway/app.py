@@ -112,6 +112,7 @@ class Gateway:
             serving.close()
             await self._end_requests()
             admin.close()
+            self._admin.pre_shutdown()
             await self._admin.shutdown(_STOP_SECONDS)
             for each in (stopping, *tasks):
                 each.cancel()

@@ -26,13 +26,14 @@ class Gate:
             async with asyncio.timeout(limit.at - monotonic()):
                 await ticket
         except (TimeoutError, asyncio.CancelledError) as ended:
-            if not self.slots.withdraw(ticket):
+            if not self.slots.withdraw(ticket) and not ticket.cancelled():
                 self.leave()
             if isinstance(ended, TimeoutError):
                 raise limit.error() from None
             raise
 
     def leave(self) -> None:
+        """Gives the slot to the next who waits; a cancelled ticket belongs to a client that is just leaving the queue."""
         ticket = self.slots.release(monotonic())
         while ticket is not None and ticket.cancelled():
             ticket = self.slots.release(monotonic())

@@ -1,6 +1,6 @@
 """Sending an answer as server-sent events: the head with the first text, keep-alives in silence, errors as events.
 
-A stream never ends silently: it ends with [DONE], or with an error event and a closed connection.
+A stream never ends silently: it ends with [DONE], or with an error event and no [DONE].
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.openai_answer import Chunks
 from localmodel.gateway.openai_request import Call
 from localmodel.gateway.timers import KEEP_ALIVE_SECONDS, Deadlines
+
+_GRACE_SECONDS = 0.5
 
 
 class Source(Protocol):
@@ -43,6 +45,7 @@ class StreamAnswer:
         self._deadlines = deadlines
         self._chunks = Chunks(call, answer_id, created)
         self._response = web.StreamResponse()
+        self._too_slow = False
 
     async def run(self, first: str, source: Source) -> web.StreamResponse:
         headers = {
@@ -53,19 +56,36 @@ class StreamAnswer:
         self._response.headers.update(headers)
         if self._request.version < HttpVersion11:
             self._response.force_close()
-        await self._response.prepare(self._request)
+        left = self._deadlines.total.at - monotonic() + _GRACE_SECONDS
+        cut_off = asyncio.get_running_loop().call_later(left, self._cut_off)
+        try:
+            await self._response.prepare(self._request)
+            await self._answer(first, source)
+            await self._response.write_eof()
+        except (asyncio.CancelledError, ConnectionError):
+            if self._too_slow:
+                raise ReaderTooSlow from None
+            raise
+        finally:
+            cut_off.cancel()
+        return self._response
+
+    def _cut_off(self) -> None:
+        """The total timeout is over and the client still has not read what it was sent."""
+        self._too_slow = True
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def _answer(self, first: str, source: Source) -> None:
         try:
             await self._relay(first, source)
         except errors.ApiError as error:
-            self._response.force_close()
             try:
                 await self._write(sse.frame(error.body()))
             finally:
                 self._exchange.close(error.outcome, error.code)
         else:
             self._exchange.close("ok")
-        await self._response.write_eof()
-        return self._response
 
     async def _relay(self, first: str, source: Source) -> None:
         data = self._chunks.opening()
@@ -87,16 +107,5 @@ class StreamAnswer:
             text = await source.more(silent_since + KEEP_ALIVE_SECONDS)
 
     async def _write(self, data: bytes) -> None:
-        """Counts, and cuts off a reader that is too slow for the total timeout."""
-        if not self._request.protocol.writing_paused:
-            await self._response.write(data)
-        else:
-            try:
-                async with asyncio.timeout(self._deadlines.total.at - monotonic()):
-                    await self._request.writer.drain()
-                    await self._response.write(data)
-            except TimeoutError:
-                if self._request.transport is not None:
-                    self._request.transport.abort()
-                raise ReaderTooSlow from None
+        await self._response.write(data)
         self._exchange.sent(data)

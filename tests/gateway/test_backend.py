@@ -1,0 +1,264 @@
+"""Triton and the engine misbehave: refuse, send garbage, hang, die, come back. Requests end with a typed error, probes tell."""
+
+import asyncio
+import json
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from gateway.conftest import CHAT, GatewayProcess, Start, eventually
+from gateway.fake_triton import FakeTriton, Plan
+from gateway.invariants import check_stream
+from gateway.wire import chat_bytes, connect
+
+FAILURES: list[tuple[dict[str, Any], int, str | None]] = [
+    ({"reply": {"error": "out of luck\nTraceback (most recent call last):"}}, 502, "upstream_error"),
+    ({"reply": {"error": "no"}, "status": 400}, 502, "upstream_error"),
+    ({"reply": {"RESPONSE": "not json"}}, 502, "upstream_protocol_error"),
+    ({"reply": {"nothing": 1}}, 502, "upstream_protocol_error"),
+    ({"reply": {"RESPONSE": '{"code": "invalid_request", "message": "no such token"}'}}, 400, None),
+    ({"reply": {"RESPONSE": '{"code": "overloaded", "message": "full"}'}}, 503, "server_is_overloaded"),
+    ({"reply": {"RESPONSE": '{"code": "context_length_exceeded", "message": "long"}'}}, 400, "context_length_exceeded"),
+    ({"texts": (), "finish": "error", "error": "CUDA error"}, 502, "upstream_error"),
+    ({"texts": (), "finish": "cancelled"}, 502, "upstream_error"),
+    ({"texts": (), "finish": "deadline"}, 504, "total_timeout"),
+]
+
+
+async def test_typed_failures_before_the_head(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    for number, (plan, expected_status, code) in enumerate(FAILURES):
+        await gateway.ready()
+        triton.plan = Plan(**plan)
+        status, body = await gateway.chat(stream=number % 2 == 0)
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (expected_status, code), plan
+        assert "Traceback" not in error["message"]
+    await gateway.idle()
+    await gateway.balanced()
+    await gateway.record(len(FAILURES))
+
+
+async def test_failure_after_the_head_is_an_event(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    triton.plan = Plan(finish="error", error="CUDA error")
+    status, body = await gateway.chat(stream=True)
+    stream = check_stream(body)
+    assert status == 200 and stream.error is not None and stream.error["code"] == "upstream_error"
+    assert "CUDA error" in stream.error["message"]
+    assert (await gateway.record())["outcome"] == "upstream_error"
+
+
+async def test_a_failed_request_is_answered_by_a_canary(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(timeouts={"first_token_seconds": 0.3})
+    canaries = len(triton.submitted)
+    assert canaries == 1
+    triton.plan = Plan(first_delay=60)
+    assert (await gateway.chat())[0] == 504
+    await eventually(lambda: len(triton.submitted) == canaries + 2)
+    await gateway.ready()
+
+
+async def test_streams_survive_cuts_and_garbage(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    triton.plan = Plan(texts=tuple(f"{n} " for n in range(40)), gap=0.02)
+    streams = [asyncio.create_task(gateway.chat(stream=True)) for _ in range(3)]
+    await eventually(lambda: len(triton.user_submits) == 3)
+    for fault in ("cut", b"data: garbage\n\n", b'data: {"RESPONSE": "[9999, 0, false, [[1, 2]]]"}\n\n'):
+        await asyncio.sleep(0.1)
+        if isinstance(fault, bytes):
+            triton.inject.append(fault)
+        else:
+            triton.cut_streams = 1
+    for status, body in await asyncio.gather(*streams):
+        assert status == 200
+        assert check_stream(body).text == "".join(f"{n} " for n in range(40))
+    assert triton.paths.count("/v2/models/llm/generate_stream") >= 4
+
+
+async def test_the_process_dies_and_comes_back(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    triton.plan = Plan(stall_after=2)
+    held = [asyncio.create_task(gateway.chat(stream=True)), asyncio.create_task(gateway.chat())]
+    await eventually(lambda: len(triton.user_submits) == 2)
+    await asyncio.sleep(0.1)
+    began = monotonic()
+    await triton.die()
+    (_, streamed), (status, unary) = await asyncio.gather(*held)
+    assert monotonic() - began < 5
+    assert check_stream(streamed).error is not None
+    assert status == 502 and json.loads(unary)["error"]["code"] == "upstream_error"
+    await eventually(lambda: has_code(gateway, "/readyz", 503), 5)
+    assert await gateway.code("/livez") == 200
+    await eventually(lambda: has_code(gateway, "/livez/backend", 503), 5)
+    assert (await gateway.status())["backend"]["state"] == "Unreachable"
+    assert (await gateway.chat())[0] == 503
+
+    triton.plan = Plan()
+    loads = triton.loads
+    await triton.start()
+    await gateway.ready()
+    assert triton.loads == loads + 1
+    await gateway.idle()
+    assert (await gateway.chat())[0] == 200
+    await gateway.balanced()
+
+
+async def has_code(gateway: GatewayProcess, path: str, code: int) -> bool:
+    return await gateway.code(path) == code
+
+
+async def test_the_stub_dies_inside_a_living_triton(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    triton.plan = Plan(stall_after=2)
+    held = asyncio.create_task(gateway.chat(stream=True))
+    await eventually(lambda: triton.user_submits)
+    await asyncio.sleep(0.1)
+    triton.stub_dead = True
+    stream = check_stream((await held)[1])
+    assert stream.error is not None and stream.error["code"] == "upstream_error"
+    await eventually(lambda: "/v2/repository/models/llm/unload" in triton.paths)
+    await gateway.ready()
+    triton.plan = Plan()
+    assert (await gateway.chat())[0] == 200
+    await gateway.idle()
+
+
+async def test_a_hang_is_seen_without_tcp_ending(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    triton.plan = Plan(texts=("a ",) * 100, gap=0.02)
+    held = asyncio.create_task(gateway.chat(stream=True))
+    await eventually(lambda: triton.user_submits)
+    triton.frozen = True
+    await eventually(lambda: has_code(gateway, "/readyz", 503), 3)
+    assert (await gateway.status())["reason"] == "BackendHung"
+    assert await gateway.code("/livez/backend") == 200, "too early to kill it"
+    triton.frozen = False
+    await gateway.ready()
+    stream = check_stream((await held)[1])
+    assert stream.done and stream.text == "a " * 100, "a short hang costs no stream"
+
+    triton.frozen = True
+    held = asyncio.create_task(gateway.chat(stream=True))
+    await eventually(lambda: has_code(gateway, "/livez/backend", 503), 10)
+    assert (await held)[0] in (502, 503)
+    began = monotonic()
+    assert await gateway.code("/drain") == 200
+    assert monotonic() - began < 2, "preStop of a liveness kill must not wait"
+    assert (await gateway.status())["draining"] is False
+
+
+async def test_a_step_that_does_not_end(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(step_timeout_seconds=1.0)
+    triton.step_age = 5.0
+    await eventually(lambda: has_code(gateway, "/readyz", 503))
+    assert await gateway.code("/livez/backend") == 503
+    triton.step_age = 0.0
+    await gateway.ready()
+    assert await gateway.code("/livez/backend") == 200
+
+
+async def test_a_failed_load_is_shown_word_for_word(start: Start, triton: FakeTriton) -> None:
+    words = "load failed for model 'llm': version 1 is at UNAVAILABLE state: Internal: ModelFilesCorrupt: too short\n"
+    triton.load_errors = [words] * 100
+    gateway = await start(wait=False)
+    await eventually(lambda: state_is(gateway, "LoadFailed"), 20)
+    status = await gateway.status()
+    assert status["backend"]["message"] == words and status["reason"] == "LoadFailed" and not status["ready"]
+    assert await gateway.code("/livez/backend") == 200, "a restart would not help"
+    code, body = await gateway.chat()
+    error = json.loads(body)["error"]
+    assert (code, error["code"]) == (503, "model_not_ready")
+
+
+async def state_is(gateway: GatewayProcess, state: str) -> bool:
+    try:
+        return bool((await gateway.status())["backend"]["state"] == state)
+    except OSError:
+        return False
+
+
+async def test_a_model_without_tokenizer_is_not_ready(start: Start, triton: FakeTriton, tmp_path: Any) -> None:
+    (tmp_path / "empty").mkdir()
+    gateway = await start(wait=False, model_path=str(tmp_path / "empty"))
+    await eventually(lambda: state_is(gateway, "Ready"), 20)
+    status = await gateway.status()
+    assert (status["ready"], status["reason"]) == (False, "TokenizerMissing") and "tokenizer.json" in status["message"]
+
+
+async def test_drain_loses_no_stream_and_sigterm_exits_zero(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(endpoint_removal_seconds=0.5)
+    triton.plan = Plan(texts=("a ",) * 60, gap=0.02)
+    streams = [asyncio.create_task(gateway.chat(stream=True)) for _ in range(3)]
+    await eventually(lambda: len(triton.user_submits) == 3)
+    draining = asyncio.create_task(gateway.code("/drain"))
+    await eventually(lambda: has_code(gateway, "/readyz", 503))
+    assert (await gateway.status())["reason"] == "Draining"
+    late = asyncio.create_task(gateway.chat(stream=True))
+    await eventually(lambda: len(triton.user_submits) == 4)
+    await asyncio.sleep(0.6)
+    status, body = await gateway.chat()
+    assert status == 503 and json.loads(body)["error"]["code"] == "draining"
+    assert not draining.done()
+    for _, stream in await asyncio.gather(*streams, late):
+        assert check_stream(stream).text == "a " * 60
+    assert await draining == 200
+    assert (await gateway.status())["draining"] is True
+    gateway.terminate()
+    assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+    outcomes = sorted(record["outcome"] for record in gateway.records)
+    assert outcomes == ["drained", "ok", "ok", "ok", "ok"]
+
+
+async def test_draining_is_left_when_a_new_triton_appears(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    assert await gateway.code("/drain") == 200
+    assert (await gateway.status())["reason"] == "Draining"
+    await triton.die()
+    await eventually(lambda: state_is(gateway, "Unreachable"))
+    await triton.start()
+    await gateway.ready()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_sigterm_alone(start: Start, triton: FakeTriton, *, busy: bool) -> None:
+    gateway = await start(timeouts={"total_seconds": 2.0})
+    triton.plan = Plan(texts=("a ",) * 40, gap=0.02)
+    held = asyncio.create_task(gateway.chat(stream=True)) if busy else None
+    if held:
+        await eventually(lambda: triton.user_submits)
+    gateway.terminate()
+    if held:
+        assert check_stream((await held)[1]).text == "a " * 40
+    assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+    assert len(gateway.records) == int(busy)
+
+
+async def test_a_stalled_log_costs_no_request(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(log_mode="Full")
+    gateway.stall()
+    triton.plan = Plan(texts=("a" * 500_000,), gap=0)
+    for _ in range(12):
+        assert (await gateway.chat())[0] == 200
+    for _ in range(12):
+        assert (await gateway.chat(stream=True))[0] == 200
+    assert await gateway.metric("localmodel_gateway_log_records_lost_total") > 0
+    lost = await gateway.metric("localmodel_gateway_log_records_lost_total")
+    gateway.resume()
+    await eventually(lambda: len(gateway.records) == 24 - lost)
+    assert await gateway.outcomes() == {"ok": 24}
+
+
+async def test_instances_and_epochs(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    triton.cut_streams = 1
+    await eventually(lambda: triton.paths.count("/v2/models/llm/generate_stream") >= 2)
+    assert (await gateway.chat())[0] == 200
+    first, last = triton.submitted[0], triton.submitted[-1]
+    assert first["instance"] == last["instance"] and last["epoch"] == first["epoch"] + 1
+    assert len(first["token"]) == 64
+    reader, writer = await connect(gateway)
+    writer.write(chat_bytes({**CHAT, "stream": True}))
+    await reader.readuntil(b"[DONE]")
+    writer.close()

@@ -1,0 +1,119 @@
+"""The four timeouts, each with its own status before the head and its own event after it, and overload."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from gateway.conftest import CHAT, GatewayProcess, Start, eventually
+from gateway.fake_triton import FakeTriton, Plan
+from gateway.invariants import check_stream
+
+LONG = {"queue_seconds": 20, "first_token_seconds": 20, "idle_seconds": 20, "total_seconds": 20}
+
+
+async def expect(gateway: GatewayProcess, code: str, *, retry: str = "false", **fields: Any) -> None:
+    async with await gateway.post("/v1/chat/completions", {**CHAT, **fields}) as reply:
+        assert reply.status == 504
+        error = (await reply.json())["error"]
+        assert error["code"] == code and "raise timeouts." in error["message"]
+        assert reply.headers["x-should-retry"] == retry
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_first_token(start: Start, triton: FakeTriton, *, stream: bool) -> None:
+    gateway = await start(timeouts={**LONG, "first_token_seconds": 0.3})
+    triton.plan = Plan(first_delay=60)
+    await expect(gateway, "first_token_timeout", stream=stream)
+    await gateway.idle()
+    assert len(triton.cancelled) == 1 and not triton.running
+    assert (await gateway.record())["outcome"] == "first_token_timeout"
+    await gateway.balanced()
+
+
+async def test_first_token_ignores_the_accept(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(timeouts={**LONG, "first_token_seconds": 0.3})
+    triton.plan = Plan(accept_delay=1.0)
+    await expect(gateway, "first_token_timeout")
+    assert not triton.cancelled
+    await eventually(lambda: triton.cancelled == [triton.user_submits[0]["id"]])
+    await gateway.idle()
+
+
+async def test_idle_mid_stream_and_unary(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(timeouts={**LONG, "idle_seconds": 0.3})
+    triton.plan = Plan(stall_after=2)
+    status, body = await gateway.chat(stream=True)
+    stream = check_stream(body)
+    assert status == 200 and stream.text == "The capital" and stream.error is not None
+    assert stream.error["code"] == "idle_timeout"
+    await expect(gateway, "idle_timeout")
+    await gateway.idle()
+    assert len(triton.cancelled) == 2
+    await gateway.balanced()
+
+
+async def test_total_caps_the_others(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(timeouts={"total_seconds": 0.5}, max_batch_size=1)
+    triton.plan = Plan(first_delay=60)
+    await expect(gateway, "total_timeout")
+    triton.plan = Plan(texts=("a ",) * 1000, gap=0.05)
+    stream = check_stream((await gateway.chat(stream=True))[1])
+    assert stream.text.startswith("a a ") and stream.error is not None and stream.error["code"] == "total_timeout"
+    await gateway.idle()
+
+
+async def test_queue_and_overload(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(timeouts={**LONG, "queue_seconds": 0.4}, max_batch_size=2, concurrency={"queue": 1})
+    triton.plan = Plan(stall_after=0)
+    held = [asyncio.create_task(gateway.chat()) for _ in range(2)]
+    await eventually(lambda: len(triton.user_submits) == 2)
+    waiting = asyncio.create_task(expect(gateway, "queue_timeout", retry="true"))
+    await eventually(lambda: queued(gateway, 1))
+    async with await gateway.post("/v1/chat/completions", CHAT) as reply:
+        assert reply.status == 503 and reply.headers["x-should-retry"] == "true"
+        assert int(reply.headers["retry-after"]) >= 1 and int(reply.headers["retry-after-ms"]) >= 1
+        assert (await reply.json())["error"]["code"] == "server_is_overloaded"
+    await waiting
+    assert len(triton.user_submits) == 2
+    for task in held:
+        task.cancel()
+    await gateway.idle()
+    assert len(triton.cancelled) == 2
+    await gateway.balanced()
+    assert await gateway.outcomes() == {"queue_timeout": 1, "shed": 1, "client_closed": 2}
+
+
+async def queued(gateway: GatewayProcess, length: int) -> bool:
+    return (await gateway.status())["queue_length"] == length
+
+
+async def test_the_queue_is_served_in_order(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(max_batch_size=1)
+    triton.plan = Plan(gap=0.02)
+    answers = []
+
+    async def one(number: int) -> None:
+        status, _ = await gateway.chat(seed=number)
+        answers.append((number, status))
+
+    tasks = []
+    for number in range(5):
+        tasks.append(asyncio.create_task(one(number)))
+        await asyncio.sleep(0.02)
+    await asyncio.gather(*tasks)
+    assert answers == [(number, 200) for number in range(5)]
+    assert [s["sampling"]["seed"] for s in triton.user_submits] == list(range(5))
+
+
+async def test_context_window(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    status, body = await gateway.chat(messages=[{"role": "user", "content": "What " * 600}])
+    error = json.loads(body)["error"]
+    assert (status, error["code"]) == (400, "context_length_exceeded")
+    assert "603 tokens" in error["message"] and "512 tokens" in error["message"]
+    status, body = await gateway.chat(max_completion_tokens=511)
+    error = json.loads(body)["error"]
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "max_completion_tokens")
+    assert not triton.user_submits

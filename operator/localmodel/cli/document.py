@@ -1,7 +1,7 @@
 """From a YAML file to one LocalModel, with a sentence for everything that can be wrong with the file.
 
 The API server does this in a cluster; here the same pydantic models decide. Unknown fields are refused, as `kubectl apply`
-does. CEL rules are not evaluated: what they forbid and `run` depends on is checked where it is used.
+does; the rules of the CRD hold here as well, except those about sources, which `sources` checks in words of its own.
 """
 
 import re

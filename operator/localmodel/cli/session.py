@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+from localmodel.api.gateway import GatewayStatus
 from localmodel.cli.ask import ask
 from localmodel.cli.launch import Launch
 from localmodel.cli.problems import RunFailed
@@ -17,6 +18,8 @@ POLL_SECONDS = 0.25
 ENDS_BEFORE_GIVING_UP = 3
 """A child that ends this often before the model was ever ready will not get better by itself."""
 GRACE_SECONDS = 15.0
+HUNG_SECONDS = 15.0
+"""An engine that is silent for longer is ended, as the kubelet does in a cluster."""
 INTERRUPTED = 130
 
 
@@ -34,6 +37,7 @@ class Session:
         self._progress = Progress()
         self._stop = asyncio.Event()
         self._interrupts = 0
+        self._ended_hung = False
 
     async def run(self) -> int:
         """The exit code. Raises RunFailed if the model can't be served."""
@@ -57,6 +61,7 @@ class Session:
             for line in self._progress.see(status, time.monotonic() - began):
                 tell(line)
             self._raise_if_hopeless(children)
+            self._end_if_hung(status)
             if first and self._progress.ready:
                 tell(f"Ready: {self._launch.base_url}   (after {time.monotonic() - began:.0f} s)")
                 if self._question:
@@ -83,6 +88,15 @@ class Session:
         for child in (self._triton, self._gateway):
             if not self._progress.was_ready and child.quick_ends >= ENDS_BEFORE_GIVING_UP:
                 raise RunFailed(f"{child.name} ends each time it is started. Its last words:\n{child.read_log_tail()}")
+
+    def _end_if_hung(self, status: GatewayStatus | None) -> None:
+        """Once per hang: the gateway may go on saying Hung until the next Triton answers."""
+        if status is None or status.backend.state != "Hung":
+            self._ended_hung = False
+        elif status.backend.since_seconds >= HUNG_SECONDS and not self._ended_hung:
+            self._ended_hung = True
+            tell(f"The engine has not answered for {status.backend.since_seconds:.0f} s; ending Triton")
+            self._triton.restart()
 
     async def _end(self) -> None:
         """The gateway first: it finishes the answers that are running while Triton still lives."""

@@ -79,8 +79,12 @@ class Supervised:
         return True
 
     def kill(self) -> None:
-        """Ends the child's whole process group at once."""
+        """Ends the child's whole process group at once, for good."""
         self._stopping.set()
+        self.restart()
+
+    def restart(self) -> None:
+        """Ends the child's whole process group at once; `run` starts it again."""
         if self.pid is not None:
             _kill_group(self.pid)
 

@@ -14,7 +14,7 @@ from localmodel.cli.launch import Launch
 from localmodel.cli.machine import find_free_port
 from localmodel.cli.problems import RunFailed
 from localmodel.cli.ready import describe_ready, explain_failure
-from localmodel.cli.session import INTERRUPTED, Session
+from localmodel.cli.session import HUNG_SECONDS, INTERRUPTED, POLL_SECONDS, Session
 from localmodel.core.hints import hint
 
 TRITON = """
@@ -54,10 +54,11 @@ class Stage:
         self.status, self.order = directory / "status.json", directory / "order"
         self.say("Loading")
 
-    def say(self, state: str, *, ready: bool = False, message: str = "") -> None:
+    def say(self, state: str, *, ready: bool = False, message: str = "", since_seconds: float = 0) -> None:
+        backend = BackendStatus(state=state, message=message, since_seconds=since_seconds)
         status = GatewayStatus(
             pod="p", model="m", version="", gateway_version="0", ready=ready, reason="Ready" if ready else state,
-            draining=False, slots=1, slots_in_use=0, queue_length=0, backend=BackendStatus(state=state, message=message),
+            draining=False, slots=1, slots_in_use=0, queue_length=0, backend=backend,
         )  # fmt: skip
         draft = self.directory / "draft"
         draft.write_text(status.model_dump_json())
@@ -147,6 +148,26 @@ async def test_triton_killed_after_ready_comes_back(stage, capsys):
     await wait_for_line(capsys, "Triton started (pid ", after)
     stage.say("Ready", ready=True)
     await wait_for_line(capsys, "Ready again", after)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await running == 0
+
+
+async def test_a_hung_engine_is_ended_once_and_started_again(stage, capsys):
+    seen: list[str] = []
+    stage.say("Ready", ready=True)
+    running = asyncio.create_task(stage.session().run())
+    await wait_for_line(capsys, "Ready: ", seen)
+    stage.say("Hung", since_seconds=HUNG_SECONDS - 1)
+    await wait_for_line(capsys, "Hung", seen)
+    assert "ending Triton" not in "".join(seen)
+    stage.say("Hung", since_seconds=HUNG_SECONDS)
+    after: list[str] = []
+    await wait_for_line(capsys, "Triton started (pid ", after)
+    await asyncio.sleep(4 * POLL_SECONDS)
+    stage.say("Ready", ready=True)
+    await wait_for_line(capsys, "Ready again", after)
+    assert "".join(after).count("ending Triton") == 1
+    assert "".join(after).count("Triton ended") == 1
     os.kill(os.getpid(), signal.SIGINT)
     assert await running == 0
 

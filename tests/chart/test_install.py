@@ -119,6 +119,9 @@ def test_upgrade_and_uninstall_keep_the_resource_and_every_model(server, cluster
     assert describe(server) != "an older one", "an upgrade must renew the CRD"
     assert server.get("localmodel", "qwen", "-n", "llm") == before
 
+    run(cluster_helm, "upgrade", str(CHART), "--no-hooks", values={"crds": {"install": False}})
+    assert server.get("localmodel", "qwen", "-n", "llm") == before
+
     run(cluster_helm, "uninstall", "--no-hooks")
     assert "NotFound" in server.run("get", "deployment", "localmodel-operator", "-n", NAMESPACE).stderr
     assert server.get("localmodel", "qwen", "-n", "llm") == before

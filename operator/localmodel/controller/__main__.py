@@ -11,7 +11,6 @@ from typing import Any
 
 import kopf
 import uvloop
-from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from localmodel.controller.audit import run_audit
@@ -68,6 +67,8 @@ class Operator:
         )
         self._queue = WorkQueue(reconciler.reconcile, queue, workers=settings.queue.workers)
         self._seen: dict[str, float] = {}
+        self._listed = False
+        """All initial lists are in: kopf calls no handler before. Until then the store is no ground to decide on."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -95,14 +96,14 @@ class Operator:
         server = self._settings.server
         self._metrics.attach(
             Sources(
-                bodies=lambda: (body for key in self._store.keys() if (body := self._store.model(key))),
+                bodies=lambda: (body for key in self._store.model_keys() if (body := self._store.model(key))),
                 queue_depth=lambda: self._queue.depth,
                 queue_age_seconds=lambda: self._queue.age_seconds,
                 is_leader=self._is_leader,
                 watch_ages=lambda: {name: time.monotonic() - moment for name, moment in list(self._seen.items())},
             )
         )
-        start_http_server(server.metrics_port, server.metrics_host, registry=self._metrics.registry)
+        await self._metrics.serve(server.metrics_host, server.metrics_port)
         audit = run_audit(
             self._store,
             self._cluster,
@@ -122,17 +123,20 @@ class Operator:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._elector.release()
 
-    def _probe(self, **_: Any) -> dict[str, Any]:
+    async def _probe(self, **_: Any) -> dict[str, Any]:
         return {"leader": self._is_leader(), "queueDepth": self._queue.depth}
 
     def _is_leader(self) -> bool:
         return self._elector.may_write_for() > 0
 
     def _wake(self, key: Key) -> None:
+        self._listed = True
         self._queue.add(key)
 
     def _wake_all(self) -> None:
-        for key in self._store.keys():
+        if not self._listed:
+            return
+        for key in self._store.model_keys():
             self._wake(key)
         for key, pod in self._store.all_pods():
             self._prober.look(key, pod.name)

@@ -37,7 +37,7 @@ class NotLeader(Exception):
 
 class Connection(Protocol):
     async def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", timeout: float = 10.0
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", timeout_seconds: float = 10.0
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON of a successful answer; raises ApiError for any other."""
 
@@ -62,13 +62,13 @@ class KubernetesConnection:
         await self._api.close()
 
     async def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", timeout: float = 10.0
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", timeout_seconds: float = 10.0
     ) -> tuple[int, dict[str, Any]]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         method, url, headers, _, _ = await self._api.param_serialize(
             method, path, header_params=headers, auth_settings=["BearerToken"]
         )
-        limit = aiohttp.ClientTimeout(total=timeout)
+        limit = aiohttp.ClientTimeout(total=timeout_seconds)
         try:
             response = await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=limit)
             data = await response.read()
@@ -126,7 +126,7 @@ class Cluster:
         """The object that has this name, whoever made it. For names that our watches can't see."""
         self._check(kind.group, kind.plural, "get")
         try:
-            return (await self._connection.request("GET", kind.path(namespace, name), timeout=self._timeout))[1]
+            return (await self._connection.request("GET", kind.path(namespace, name), timeout_seconds=self._timeout))[1]
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -139,7 +139,7 @@ class Cluster:
         names: set[tuple[str, str]] = set()
         query = {"limit": "500"} | ({"labelSelector": selector} if selector else {})
         while True:
-            _, page = await self._connection.request("GET", f"{root}?{urlencode(query)}", timeout=self._timeout)
+            _, page = await self._connection.request("GET", f"{root}?{urlencode(query)}", timeout_seconds=self._timeout)
             names |= {(i["metadata"].get("namespace", ""), i["metadata"]["name"]) for i in page.get("items", ())}
             query["continue"] = page.get("metadata", {}).get("continue", "")
             if not query["continue"]:
@@ -171,7 +171,7 @@ class Cluster:
         limit = min(self._timeout, remaining)
         url = f"{path}?{urlencode({**query, 'timeout': f'{limit:.3f}s'})}"
         self._count_write(verb, resource)
-        return (await self._connection.request(method, url, body, content_type=content_type, timeout=limit))[1]
+        return (await self._connection.request(method, url, body, content_type=content_type, timeout_seconds=limit))[1]
 
     def _check(self, group: str, resource: str, verb: str) -> None:
         if not is_permitted(group, resource, verb):

@@ -1,6 +1,6 @@
 """Kopf's part: watching. An index fills the store before any handler runs, an event wakes a key; nothing else happens here.
 
-Only `on.event`, `index` and the activities are used: everything else of kopf writes annotations, finalizers or patches.
+Only `on.event`, `index` and the activities (login, startup, cleanup, probe) are used: everything else of kopf writes annotations, finalizers or patches. All are coroutines: kopf moves plain functions into threads.
 """
 
 from collections.abc import Callable
@@ -44,8 +44,13 @@ def register(
     seen: Callable[[str], None],
 ) -> None:
     """For every watched kind: `wake` the models that an event concerns, `look` at a pod that changed, tell the watchdog."""
+    kopf.on.login(id="login", registry=registry)(_login)
     for kind in SELECTORS:
         _register_kind(registry, store, kind, wake, look, seen)
+
+
+async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
 def _register_kind(
@@ -59,15 +64,15 @@ def _register_kind(
     concerned: dict[str, set[Key]] = {}
     """What the index found new and no handler has passed on yet, by uid."""
 
-    @kopf.index(kind.group, kind.version, kind.plural, id=f"index-{kind.plural}", registry=registry)
-    def fill(body: kopf.Body, **_: Any) -> None:
+    @kopf.index(kind.group, kind.version, kind.plural, id=f"index-{kind.plural}", registry=registry)  # type: ignore[untyped-decorator]
+    async def fill(body: kopf.Body, **_: Any) -> None:
         seen(kind.plural)
         raw = _plain(body)
         if keys := store.put(kind.name, raw):
             concerned.setdefault(raw["metadata"]["uid"], set()).update(keys)
 
-    @kopf.on.event(kind.group, kind.version, kind.plural, id=f"event-{kind.plural}", registry=registry)
-    def pass_on(event: kopf.RawEvent, **_: Any) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, id=f"event-{kind.plural}", registry=registry)  # type: ignore[untyped-decorator]
+    async def pass_on(event: kopf.RawEvent, **_: Any) -> None:
         body: Any = event["object"]
         keys = concerned.pop(body["metadata"]["uid"], set())
         if event["type"] == "DELETED":

@@ -129,7 +129,7 @@ class Elector:
         if not is_permitted(LEASE.group, LEASE.plural, verb):
             raise PermissionError(f"core/permissions.py does not allow to {verb} leases")
         path = LEASE.path(self._namespace, "" if method == "POST" else self._settings.name)
-        return (await self._connection.request(method, path, body, timeout=self._settings.renew_deadline_seconds))[1]
+        return (await self._connection.request(method, path, body, timeout_seconds=self._settings.renew_deadline_seconds))[1]
 
 
 def _version(lease: dict[str, Any]) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from localmodel.api import metrics as names
-from localmodel.api.localmodel import LocalModel, parse_localmodel
 
 
 @dataclass
@@ -39,6 +39,17 @@ class OperatorMetrics:
     def attach(self, sources: Sources) -> None:
         self.registry.register(_Gauges(sources))
 
+    async def serve(self, host: str, port: int) -> None:
+        """On the event loop, where everything that is read lives too."""
+        application = web.Application()
+        application.add_routes([web.get("/metrics", self._answer)])
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, host, port).start()
+
+    async def _answer(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
     def observe_reconcile(self, result: str, seconds: float) -> None:
         self._reconcile_seconds.labels(result).observe(seconds)
 
@@ -62,19 +73,19 @@ class _Gauges(Collector):
         models: Tally[tuple[str, ...]] = Tally()
         memory: dict[tuple[str, ...], float] = {}
         for body in sources.bodies():
-            model = parse_localmodel(body)
-            models[_ready_of(model) if isinstance(model, LocalModel) else ("Unknown", "InvalidSpec")] += 1
-            if isinstance(model, LocalModel) and model.status.memory and model.status.memory.planned_bytes:
-                memory[(model.namespace, model.name)] = model.status.memory.planned_bytes * model.spec.replicas
+            metadata, status = body["metadata"], body.get("status", {})
+            models[_ready_of(metadata, status)] += 1
+            if planned := status.get("memory", {}).get("plannedBytes"):
+                memory[(metadata["namespace"], metadata["name"])] = planned * body["spec"].get("replicas", 1)
         yield _gauge(names.OPERATOR_MODELS, dict(models))
         yield _gauge(names.OPERATOR_PLANNED_MEMORY_BYTES, memory)
 
 
-def _ready_of(model: LocalModel) -> tuple[str, ...]:
-    if model.deleting:
+def _ready_of(metadata: dict[str, Any], status: dict[str, Any]) -> tuple[str, ...]:
+    if "deletionTimestamp" in metadata:
         return ("False", "Deleting")
-    ready = next((c for c in model.status.conditions if c.type == "Ready"), None)
-    return (ready.status, ready.reason) if ready else ("Unknown", "NotReconciled")
+    ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), None)
+    return (ready["status"], ready["reason"]) if ready else ("Unknown", "NotReconciled")
 
 
 def _gauge(metric: names.Metric, values: dict[tuple[str, ...], float]) -> GaugeMetricFamily:

@@ -66,7 +66,7 @@ class Prober:
             self._failures.pop(target, None)
             return None
         if not self._is_leader():
-            return self._settings.unsettled_seconds
+            return None
         before = report_signature(self._reports.get(target))
         known = target in self._reports
         if self._note(target, await self._ask(pod)) and (not known or report_signature(self._reports.get(target)) != before):

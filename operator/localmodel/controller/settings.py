@@ -136,8 +136,8 @@ class _Environment(EnvSettingsSource):
         return _camel(super().__call__())
 
 
-def _camel(value: Any) -> Any:
-    return {to_camel(key): _camel(each) for key, each in value.items()} if isinstance(value, dict) else value
+def _camel(document: dict[str, Any]) -> dict[str, Any]:
+    return {to_camel(key): _camel(each) if isinstance(each, dict) else each for key, each in document.items()}
 
 
 def load_settings(path: Path | None) -> OperatorSettings:

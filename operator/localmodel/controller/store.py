@@ -64,7 +64,7 @@ class Store:
         if kind == LOCAL_MODEL.name or kind == VOLUME_CLAIM.name:
             owners = [id_]
         else:
-            table: dict[Key, dict[Any, Any]] = self._pods if kind == POD.name else self._children  # type: ignore[assignment]
+            table: dict[Key, dict[Any, Any]] = self._pods if kind == POD.name else self._children
             member = id_[1] if kind == POD.name else (kind, id_[1])
             owners = [key for key, members in table.items() if key[0] == id_[0] and member in members]
         touched: set[Key] = set()
@@ -77,7 +77,7 @@ class Store:
         packed = self._models.get(key)
         return _unpack(packed) if packed is not None else None
 
-    def keys(self) -> list[Key]:
+    def model_keys(self) -> list[Key]:
         return list(self._models)
 
     def children(self, key: Key) -> dict[ChildKey, dict[str, Any]]:
@@ -131,7 +131,7 @@ class Store:
             self._claims.discard((namespace, name))
             return self._users_of_claim(namespace, name)
         key = _owner(body)
-        table: dict[Key, dict[Any, Any]] = self._pods if kind == POD.name else self._children  # type: ignore[assignment]
+        table: dict[Key, dict[Any, Any]] = self._pods if kind == POD.name else self._children
         table.get(key, {}).pop(name if kind == POD.name else (kind, name), None)
         if not table.get(key):
             table.pop(key, None)

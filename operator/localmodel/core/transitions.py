@@ -15,7 +15,9 @@ _TOLD = (
     ConditionType.PROGRESSING,
     ConditionType.PAUSED,
 )
-_SILENT = {Reason.ACCEPTED, Reason.NOT_PAUSED, Reason.PENDING, Reason.STARTING, Reason.POD_NOT_READY}
+_SILENT = {
+    Reason.ACCEPTED, Reason.NOT_PAUSED, Reason.PENDING, Reason.STARTING, Reason.POD_NOT_READY, Reason.BLOCKED,
+}  # fmt: skip
 _NORMAL_WHEN_FALSE = {
     Reason.STOPPED, Reason.COMPLETE, Reason.LOADING, Reason.PAUSED, Reason.UPGRADE_PENDING,
     "BackendStarting", "Draining", "NoEvidence",

@@ -50,7 +50,7 @@ a `message` that says what to do.
 
 
 def outputs() -> dict[str, str]:
-    head = _HEAD.format(name_rule=NAME_RULE["x-kubernetes-validations"][0]["message"])
+    head = _HEAD.format(name_rule=NAME_RULE["message"])
     spec = "".join(_row(*cells) for cells in _list_fields(build_schema(LocalModelSpec), ""))
     status = "".join(_row(*cells[:2], cells[3]) for cells in _list_fields(build_schema(LocalModelStatus), ""))
     conditions = "".join(_row(f"`{condition}`", meaning) for condition, meaning in CONDITION_MEANINGS.items())

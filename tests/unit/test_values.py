@@ -1,14 +1,17 @@
 """Durations, quantities and memory caps as numbers."""
 
 from decimal import Decimal
+from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from localmodel.api.peers import Peer
+from localmodel.api.rules import Rule
 from localmodel.api.scheduling import Toleration
-from localmodel.api.values import all_of, cel, parse_duration, parse_memory_cap, parse_quantity
+from localmodel.api.values import parse_bytes, parse_duration, parse_memory_cap, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -61,11 +64,25 @@ def test_not_a_memory_cap(text: str) -> None:
         parse_memory_cap(text)
 
 
-def test_rules_are_joined_in_order() -> None:
-    joined = all_of(cel("a", "one"), cel("b", "two", ".x"))
-    assert joined == {
-        "x-kubernetes-validations": [{"rule": "a", "message": "one"}, {"rule": "b", "message": "two", "fieldPath": ".x"}]
-    }
+def test_a_rule_is_in_the_schema_and_in_the_parser() -> None:
+    adapter = TypeAdapter(Annotated[str, Rule("a", "one", lambda v: v != "x"), Rule("b", "two", lambda v: v != "y", ".p")])
+    rules = adapter.json_schema()["x-kubernetes-validations"]
+    assert rules == [{"rule": "a", "message": "one"}, {"rule": "b", "message": "two", "fieldPath": ".p"}]
+    assert adapter.validate_python("z") == "z"
+    for value, message in (("x", "one"), ("y", "two")):
+        with pytest.raises(ValidationError, match=message):
+            adapter.validate_python(value)
+
+
+@pytest.mark.parametrize(("value", "number"), [(1024, 1024), ("8Gi", 8 * 2**30), ("1.5Ki", 1536), ("500M", 500_000_000)])
+def test_parse_bytes(value: str | int, number: int) -> None:
+    assert parse_bytes(value) == number
+
+
+@pytest.mark.parametrize("value", ["500m", "0.5", "8GB", "", "-1"])
+def test_not_bytes(value: str) -> None:
+    with pytest.raises(ValueError, match="m would be thousandths of a byte"):
+        parse_bytes(value)
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from localmodel.api.constants import CATEGORY, GROUP, KIND, PLURAL, SHORT_NAME, SINGULAR, VERSION
+from localmodel.api.rules import KEYWORD as _RULES
 from localmodel.api.spec import LocalModelSpec
 from localmodel.api.status import LocalModelStatus
-from localmodel.api.values import cel
 
 Schema = dict[str, Any]
 
 _LIMITS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties", "format", "enum", "required")
 _KUBERNETES = ("x-kubernetes-int-or-string", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type")
-_RULES = "x-kubernetes-validations"
 _DROPPED = ("title", "$defs")
 _ELSEWHERE = ("type", "const", "default", "properties", "items", "additionalProperties", "description", "pattern", _RULES)
 
@@ -26,12 +25,12 @@ _DESCRIPTION = (
     "A language model served inside the cluster, by NVIDIA Triton with LocalModel's PyTorch engine, behind a gateway that "
     "speaks the OpenAI API. The least to write is spec.model.source; everything else has a default that works."
 )
-NAME_RULE = cel(
-    "self.metadata.name.matches(r'^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
-    "write a name that a Service can have: at most 40 lower-case letters, digits and '-', beginning with a letter and "
-    "ending with a letter or digit",
-    ".metadata.name",
-)
+NAME_RULE = {
+    "rule": "self.metadata.name.matches(r'^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",
+    "message": "write a name that a Service can have: at most 40 lower-case letters, digits and '-', beginning with a letter "
+    "and ending with a letter or digit",
+    "fieldPath": ".metadata.name",
+}
 _COLUMNS: tuple[tuple[str, str, str, str, int], ...] = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "True: a request sent now gets an answer.", 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is Ready, or not.", 0),
@@ -95,7 +94,7 @@ def _build_root() -> Schema:
         "description": _DESCRIPTION,
         "type": "object",
         "required": ["spec"],
-        **NAME_RULE,
+        _RULES: [NAME_RULE],
         "properties": {
             "apiVersion": {"type": "string", "maxLength": 253, "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "maxLength": 63, "description": KIND},

@@ -1,7 +1,7 @@
 """The `spec` of a LocalModel, as users write it. The CRD, the reference and `kubectl explain` are generated from here.
 
-A field appears here in the same change that makes it work. Rules that CEL can check stand beside the field as
-`x-kubernetes-validations`; what CEL cannot see (does the claim exist, does it fit) is a condition, decided in core.
+A field appears here in the same change that makes it work. A rule that CEL can check stands in the field's type; what CEL
+cannot see (does the claim exist, does it fit) is a condition, decided in core.
 A class's docstring is its field's description, unless the field has one of its own.
 """
 
@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from localmodel.api.peers import Peer
-from localmodel.api.scheduling import GPUSpec, PlacementSpec, ResourceList, ResourcesSpec, Toleration
-from localmodel.api.sources import HostPathSource, ModelSource, PVCSource
-from localmodel.api.values import Duration, SpecModel, cel
+from localmodel.api.peers import AllowedPeer, Peer
+from localmodel.api.rules import matches
+from localmodel.api.scheduling import GPU, GPUSpec, PlacementSpec, ResourceList, Resources, ResourcesSpec, Toleration
+from localmodel.api.sources import HostPathSource, ModelSource, OneSource, PVCSource
+from localmodel.api.values import Duration, SpecModel
 
 __all__ = [
     "GPUSpec",
@@ -37,20 +38,25 @@ __all__ = [
 
 ServedName = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=256,
-        json_schema_extra=cel(
-            "self.matches(r'^[A-Za-z0-9._:/-]+$')", "write a name of letters, digits and . _ : / - only, such as qwen-7b"
-        ),
-    ),
+    Field(max_length=256),
+    matches(r"[A-Za-z0-9._:/-]+", "write a name of letters, digits and . _ : / - only, such as qwen-7b"),
+]
+VersionText = Annotated[
+    str,
+    Field(max_length=128),
+    matches(r"[^\x00-\x1f\x7f-\x9f]*", "write a version of one line, without control characters, such as 2026.11.1"),
+]
+ImageReference = Annotated[
+    str,
+    Field(max_length=1024),
+    matches(r"[!-~]*", "write the reference of an image in ASCII and without spaces, such as engine:1.2"),
 ]
 
 
 class ModelSpec(SpecModel):
     """What is served."""
 
-    source: ModelSource
+    source: OneSource
     format: Literal["Transformers"] = Field(
         "Transformers", description="Transformers: a directory with config.json, *.safetensors and tokenizer.json."
     )
@@ -61,26 +67,14 @@ class ModelSpec(SpecModel):
         description="Names that clients may put into OpenAI's `model`. Default: metadata.name. Unique in a namespace.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
-    version: str = Field(
-        "",
-        max_length=128,
-        description="Free text shown everywhere the model is; a change makes a new revision.",
-        json_schema_extra=cel(
-            r"!self.matches(r'[\x00-\x1f\x7f]')", "write a version of one line, without control characters, such as 2026.11.1"
-        ),
-    )
+    version: VersionText = Field("", description="Free text shown everywhere the model is; a change makes a new revision.")
 
 
 class RuntimeSpec(SpecModel):
     """What runs the model."""
 
     backend: Literal["PyTorch"] = Field("PyTorch", description="PyTorch: LocalModel's own engine inside NVIDIA Triton.")
-    image: str = Field(
-        "",
-        max_length=1024,
-        description="Image of Triton with the engine. Default: the operator's setting.",
-        json_schema_extra=cel(r"!self.matches(r'\s')", "write the reference of an image without spaces, such as engine:1.2"),
-    )
+    image: ImageReference = Field("", description="Image of Triton with the engine. Default: the operator's setting.")
 
 
 class GatewayTimeouts(SpecModel):
@@ -118,7 +112,7 @@ class GatewaySpec(SpecModel):
 class SecuritySpec(SpecModel):
     """Who may reach the model. The pods themselves may reach nothing but DNS."""
 
-    allow_from: tuple[Peer, ...] = Field(
+    allow_from: tuple[AllowedPeer, ...] = Field(
         (),
         max_length=16,
         description="NetworkPolicy peers that may call the model. Empty: pods of the same namespace. "
@@ -139,8 +133,8 @@ class LocalModelSpec(SpecModel):
         description="Tokens of prompt and answer together; at most what the model was trained for.",
     )
     max_batch_size: int = Field(16, ge=1, le=1024, description="Sequences decoded together.")
-    gpu: GPUSpec = GPUSpec()
-    resources: ResourcesSpec = ResourcesSpec()
+    gpu: GPU = GPUSpec()
+    resources: Resources = ResourcesSpec()
     placement: PlacementSpec = PlacementSpec()
     replicas: int = Field(1, ge=0, le=64, description="Pods that serve; 0 stops the model on purpose.")
     gateway: GatewaySpec = GatewaySpec()

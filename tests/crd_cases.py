@@ -22,8 +22,6 @@ class Case(NamedTuple):
     bad: list[Fields]
     parser_judges: bool = True
     """Whether our parser, too, refuses what is bad; of sources, `localmodel run` judges by itself."""
-    parser_judges: bool = True
-    """Whether our parser, too, refuses what is bad; of sources, `localmodel run` judges by itself."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,6 @@ CASES: list[Case] = [
         [{"model.source.pvc.path": path} for path in ("", "qwen", "a/b..c/d", "..a")],
         [{"model.source.pvc.path": path} for path in ("/qwen", "..", "../qwen", "a/../b", "a/..")],
         parser_judges=False,
-        parser_judges=False,
     ),
     Case(
         "model.source.hostPath.path",
@@ -103,14 +100,12 @@ CASES: list[Case] = [
         [_host("/"), _host("/opt/models"), _host("/opt/..models")],
         [_host("opt/models"), _host("./models"), _host("/opt/../etc"), _host("/..")],
         parser_judges=False,
-        parser_judges=False,
     ),
     Case(
         "model.source",
         "write exactly one of pvc, hostPath",
         [{}, _host("/opt/models")],
         [{"model.source.pvc": REMOVE}, {"model.source.hostPath": {"path": "/opt/models"}}],
-        parser_judges=False,
         parser_judges=False,
     ),
     Case(

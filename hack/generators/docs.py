@@ -42,7 +42,7 @@ _CONDITIONS = """
 ## Conditions
 
 `kubectl wait --for=condition=Ready lm/NAME` waits for an answer that can be had. Each condition has a `reason` for programs and
-a `message` that says what to do.
+a `message` that says what to do; [troubleshooting](../troubleshooting.md) has a row for every reason.
 
 | condition | True means |
 |---|---|

@@ -1,0 +1,136 @@
+"""Prompts as the model's authors meant them: equal to transformers on a real model, and every place a template can lie in."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.tiny_model import write_tiny_model
+from localmodel.api.channel import Sampling
+from localmodel.gateway import errors
+from localmodel.gateway.chat_template import ChatTemplate, find_template
+from localmodel.gateway.openai_request import Call
+from localmodel.gateway.prompts import load_prompts
+
+CACHE = Path(os.environ.get("LOCALMODEL_CACHE", Path.home() / ".cache" / "localmodel"))
+REAL = CACHE / "models" / "smollm2-135m-instruct"
+
+CONVERSATIONS = [
+    [{"role": "user", "content": "What is the capital of France?"}],
+    [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi <|im_end|> {{ x }} {% y %}"}],
+    [
+        {"role": "user", "content": "日本 😀\n\n  spaces  "},
+        {"role": "assistant", "content": "Zoë"},
+        {"role": "user", "content": ""},
+    ],
+]
+
+
+def chat(messages: list[dict[str, str]]) -> Call:
+    return Call("chat", "m", messages, (), Sampling(), "max_tokens", False, False)
+
+
+def text(prompt: str) -> Call:
+    return Call("completions", "m", [], prompt, Sampling(), "max_tokens", False, False)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="run `python hack/weights.py` first")
+def test_equal_to_transformers_on_a_real_model() -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(REAL)
+    ours = load_prompts(str(REAL))
+    assert ours.problem is None
+    for messages in CONVERSATIONS:
+        rendered = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        expected = theirs(rendered, add_special_tokens=False)["input_ids"]
+        assert list(ours.encode(chat(messages))) == expected
+    for prompt in ("The capital of France is", " 日本", "<|im_start|>"):
+        assert list(ours.encode(text(prompt))) == theirs(prompt)["input_ids"]
+
+
+FEATURES = [
+    "{{ messages | tojson }}",
+    "{{ messages | tojson(indent=2) }}",
+    "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m['content'] }}{% endfor %}",
+    "{%- set ns = namespace(n=0) %}\n  {%- for m in messages %}\n{% set ns.n = ns.n + 1 %}\n{% endfor %}\n{{ ns.n }}\n",
+    "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    "{{ bos_token }}{{ eos_token }}{{ tools is none }}{{ missing is defined }}",
+    "{{ strftime_now('%Y') }}",
+]
+
+
+@pytest.mark.parametrize("template", FEATURES)
+def test_template_features_equal_transformers(template: str) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    for messages in CONVERSATIONS:
+        theirs, _ = render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+        )
+        assert ChatTemplate(template, {"bos_token": "<s>", "eos_token": "</s>"}).render(messages) == theirs[0]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception('no') }}",
+        "{{ 1 / 0 }}",
+        "{{ messages[5].content.x }}",
+        "{{ messages + 1 }}",
+    ],
+)
+def test_a_template_can_only_refuse(template: str) -> None:
+    with pytest.raises(errors.ApiError) as caught:
+        ChatTemplate(template, {}).render(CONVERSATIONS[0])
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
+def test_where_templates_are_found(tmp_path: Path) -> None:
+    config: dict[str, object] = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": "config {{ bos_token }}"}
+
+    def rendered() -> str | None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        template = find_template(tmp_path)
+        return template and template.render(CONVERSATIONS[0])
+
+    assert rendered() == "config <s>"
+    config["chat_template"] = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "default {{ eos_token }}"}]
+    assert rendered() == "default </s>"
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "json"}')
+    assert rendered() == "json"
+    (tmp_path / "chat_template.jinja").write_text("jinja")
+    assert rendered() == "jinja"
+
+
+def test_completions_have_what_the_post_processor_adds(tmp_path: Path) -> None:
+    prompts = load_prompts(str(write_tiny_model(tmp_path)))
+    assert prompts.encode(text("What is")) == (1, 5, 6)
+    assert prompts.encode(chat([{"role": "user", "content": "What"}])) == (1, 3, 5, 4)
+
+
+async def test_long_prompts_go_to_a_thread_and_come_back_equal(tmp_path: Path) -> None:
+    prompts = load_prompts(str(write_tiny_model(tmp_path)))
+    long = text("What is " * 5000)
+    assert await prompts.encode_async(long) == prompts.encode(long)
+
+
+def test_a_bad_directory_is_told_not_raised(tmp_path: Path) -> None:
+    def reason() -> str | None:
+        problem = load_prompts(str(tmp_path)).problem
+        return problem and problem[0]
+
+    assert reason() == "TokenizerMissing"
+    (tmp_path / "tokenizer.json").write_text("{")
+    assert reason() == "TokenizerMissing"
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    write_tiny_model(tmp_path)
+    assert reason() is None
+    for broken in ("{}", '{"chat_template": "{% if"}', '{"chat_template": [1]}', "[]", "{"):
+        (tmp_path / "tokenizer_config.json").write_text(broken)
+        assert reason() == "ChatTemplateMissing", broken

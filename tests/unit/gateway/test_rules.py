@@ -1,0 +1,169 @@
+"""Small rules: timers, probes, errors, ids, the token file, paths of /v2, the log."""
+
+import json
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from localmodel.api.gateway import Timeouts
+from localmodel.gateway import backend_state, errors
+from localmodel.gateway.backend_state import BackendState
+from localmodel.gateway.exchange import pick_request_id
+from localmodel.gateway.log import RecordLog
+from localmodel.gateway.open_inference import looks_like_v2, rebuild
+from localmodel.gateway.timers import Deadlines
+from localmodel.gateway.token_file import BadTokenFile, read_or_create
+
+
+def test_each_timeout_is_capped_by_the_total() -> None:
+    deadlines = Deadlines(Timeouts(queue_seconds=5, first_token_seconds=6, idle_seconds=7, total_seconds=10), 100.0)
+    assert deadlines.queue(100)[:2] == (105, "queue_timeout")
+    assert deadlines.first_token(101)[:2] == (107, "first_token_timeout")
+    assert deadlines.idle(102)[:2] == (109, "idle_timeout")
+    assert deadlines.idle(103)[:2] == (110, "total_timeout")
+    assert deadlines.queue(109).error().code == "total_timeout"
+
+
+def state(name: str, **more: float) -> BackendState:
+    return BackendState(state=name, since=0.0, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("backend", "now", "heard_at", "step_age", "dead"),
+    [
+        (state("Starting"), 1, 0, 0, True),
+        (state("Starting", live_at=0.5), 1, 0, 0, False),
+        (state("Loading", live_at=99), 100, 0, 0, False),
+        (state("Loading", live_at=90), 100, 0, 0, True),
+        (state("LoadFailed", live_at=99), 100, 0, 0, False),
+        (state("Ready"), 100, 99.9, 0, False),
+        (state("Ready"), 100, 94, 0, True),
+        (state("Ready"), 100, 99.9, 29, False),
+        (state("Ready"), 100, 99.9, 31, True),
+        (state("Hung"), 100, 98, 0, False),
+        (state("Hung"), 100, 94, 0, True),
+        (state("Unreachable"), 100, 99.9, 0, True),
+    ],
+)
+def test_liveness_of_the_backend(backend: BackendState, now: float, heard_at: float, step_age: float, dead: bool) -> None:
+    assert bool(backend_state.why_dead(backend, now, heard_at, step_age, 30)) == dead
+
+
+def test_readiness_needs_evidence() -> None:
+    backend = state("Ready")
+    ask = {"stream_open": True, "draining": False, "problem": None}
+
+    def reason(**changes: object) -> str | None:
+        why = backend_state.why_not_ready(backend, **{**ask, **changes})  # type: ignore[arg-type]
+        return why and why[0]
+
+    assert reason() == "NoEvidence"
+    backend.witness(True, 1)
+    assert reason() is None
+    assert reason(stream_open=False) == "BackendUnreachable"
+    assert reason(draining=True) == "Draining"
+    assert reason(problem=("TokenizerMissing", "")) == "TokenizerMissing"
+    for name, expected in (("Hung", "BackendHung"), ("Loading", "Loading"), ("LoadFailed", "LoadFailed")):
+        backend.enter(name, 2)
+        assert reason() == expected
+    backend.enter("Ready", 3)
+    backend.witness(False, 4)
+    assert reason() == "NoEvidence"
+
+
+def test_a_drain_waits_for_a_short_hang_only() -> None:
+    assert not backend_state.ends_nothing(state("Hung"), 1.0, "")
+    assert backend_state.ends_nothing(state("Hung"), 3.0, "")
+    assert not backend_state.ends_nothing(state("Ready"), 100.0, "")
+    assert backend_state.ends_nothing(state("Ready"), 100.0, "silent")
+    assert backend_state.ends_nothing(state("Loading"), 1.0, "")
+
+
+def test_only_our_capacity_asks_for_a_retry() -> None:
+    retried = [errors.overloaded(1), errors.draining(), errors.not_ready("x"), errors.timed_out("queue_timeout", 1)]
+    final = [errors.upstream("x"), errors.internal(), errors.body_timeout("body", 1), errors.timed_out("idle_timeout", 1),
+             errors.bad_request("x"), errors.protocol("x")]  # fmt: skip
+    assert {e.headers()["x-should-retry"] for e in retried} == {"true"}
+    assert {e.headers()["x-should-retry"] for e in final} == {"false"}
+    assert errors.overloaded(0.2).headers()["retry-after"] == "1" and errors.overloaded(2.5).headers()["retry-after-ms"] == "2500"
+    assert json.loads(errors.unsupported("n", "No.").body()) == {
+        "error": {"message": "No.", "type": "invalid_request_error", "param": "n", "code": "unsupported_parameter"}
+    }
+
+
+def test_request_ids() -> None:
+    assert pick_request_id("a.b-c_1") == "a.b-c_1"
+    for odd in (None, "", "a b", "a\nb", "x" * 129, "ä"):
+        assert pick_request_id(odd).startswith("req_")
+
+
+def test_the_token_file(tmp_path: Path) -> None:
+    file = tmp_path / "run" / "token"
+    with ThreadPoolExecutor(16) as pool:
+        tokens = set(pool.map(lambda _: read_or_create(file), range(64)))
+    (token,) = tokens
+    assert len(token) == 64 and set(token) <= set("0123456789abcdef")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert os.listdir(file.parent) == ["token"]  # noqa: PTH208 - names only
+    file.write_text("short")
+    with pytest.raises(BadTokenFile):
+        read_or_create(file)
+
+
+@pytest.mark.parametrize(
+    "target", ["/v2", "/v2/x", "//v2/x", "/V2/x", "/%76%32/x", "/%2576%2532", "http://h/v2/x", "/./v2/x", "/v2?x"]
+)
+def test_what_was_meant_for_v2(target: str) -> None:
+    assert looks_like_v2(target)
+
+
+@pytest.mark.parametrize("target", ["/", "/v1/models", "/v20", "/v1/v2/x", "*", "/health"])
+def test_what_was_not(target: str) -> None:
+    assert not looks_like_v2(target)
+
+
+def test_rebuilding_sets_the_operation() -> None:
+    inner = json.loads(
+        json.loads(rebuild(b'{"REQUEST": "{\\"text\\": \\"a\\", \\"op\\": \\"cancel\\"}"}', stream=True))["REQUEST"]
+    )
+    assert (inner["op"], inner["text"], inner["stream"]) == ("generate", "a", True)
+    for body in (b"{}", b'{"REQUEST": 1}', b'{"REQUEST": "{}", "x": 1}', b'{"REQUEST": "{\\"token\\": \\"t\\"}"}', b"[]"):
+        with pytest.raises(errors.ApiError):
+            rebuild(body, stream=False)
+
+
+def test_the_log_never_blocks_and_counts_what_it_lost() -> None:
+    reader, writer = os.pipe()
+    records = RecordLog(writer, buffer_bytes=1000)
+    line = b"x" * 199 + b"\n"
+    for _ in range(2000):
+        records.put(line)
+    assert records.lost > 0
+    received = bytearray()
+
+    def drain() -> None:
+        while chunk := os.read(reader, 65536):
+            received.extend(chunk)
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    records.close()
+    os.close(writer)
+    thread.join()
+    assert len(received) // 200 + records.lost == 2000
+    assert bytes(received) == line * (len(received) // 200)
+
+
+def test_a_closed_log_is_counted() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    records = RecordLog(writer)
+    for _ in range(10):
+        records.put(b"x\n")
+    records.close()
+    os.close(writer)
+    assert records.lost == 10

@@ -1,0 +1,87 @@
+"""The protocol's own timers, with short limits: a head and a body that never complete."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from localmodel.gateway import intake, server
+from localmodel.gateway.answers import send
+from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.record import Record
+
+
+class EchoSite:
+    def __init__(self) -> None:
+        self.ended: list[Record] = []
+
+    def open(self, message: object, client: str | None) -> Exchange:
+        return Exchange(Record("r", "", "", "", ""), lambda exchange: self.ended.append(exchange.record))
+
+    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        if request.raw_path == "/fail":
+            raise KeyError("a bug")
+        body = await intake.read_body(request, exchange)
+        response = await send(request, exchange, 200, body, until=exchange.started + 5)
+        exchange.close("ok")
+        return response
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[EchoSite, int]]:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
+    site = EchoSite()
+    listener = server.Listener(site)
+    opened = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
+    yield site, opened.sockets[0].getsockname()[1]
+    opened.close()
+    listener.pre_shutdown()
+    await listener.shutdown(1)
+
+
+async def talk(port: int, data: bytes) -> tuple[bytes, dict[str, object]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    writer.close()
+    return head.splitlines()[0], json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"POST / HTTP/1.1\r\nhost", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{", b"GET"]
+)
+async def test_what_never_completes_is_a_408(port: tuple[EchoSite, int], data: bytes) -> None:
+    site, number = port
+    line, error = await talk(number, data)
+    assert line.startswith(b"HTTP/1.1 408 ") and error["code"] == "request_body_timeout"
+    assert [record.outcome for record in site.ended] == ["rejected"]
+
+
+async def test_a_bug_is_a_500_without_a_traceback(port: tuple[EchoSite, int]) -> None:
+    site, number = port
+    line, error = await talk(number, b"GET /fail HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert line.startswith(b"HTTP/1.1 500 ") and error["code"] == "internal_error"
+    assert "KeyError" not in str(error) and "a bug" not in str(error)
+    assert [record.outcome for record in site.ended] == ["internal_error"]
+
+
+async def test_a_request_after_an_idle_pause_is_still_served(port: tuple[EchoSite, int]) -> None:
+    _, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    await asyncio.sleep(0.4)
+    for _ in range(2):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+        assert (await asyncio.wait_for(reader.readuntil(b"{}"), 5)).startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(0.4)
+    writer.close()
+
+
+async def test_a_connection_without_a_request_leaves_no_record(port: tuple[EchoSite, int]) -> None:
+    site, number = port
+    _, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.close()
+    await asyncio.sleep(0.1)
+    assert site.ended == []

@@ -57,7 +57,7 @@ class Helm:
         command = ("template", RELEASE, str(CHART), "-n", NAMESPACE, *arguments)
         result = self.run(*command, values=values or {})
         assert result.returncode == 0, result.stderr
-        return [document for document in yaml.safe_load_all(result.stdout) if document]
+        return [document for document in yaml.load_all(result.stdout, Loader=yaml.CSafeLoader) if document]
 
 
 @dataclass(frozen=True)

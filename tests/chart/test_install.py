@@ -50,14 +50,17 @@ def run(cluster_helm, command, *arguments, values=None):
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES.keys())
 def test_every_object_is_accepted_with_no_field_unknown(values, helm, server, cluster_helm):
     documents = {"apiVersion": "v1", "kind": "List", "items": helm.template(values)}
-    server.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=documents)
+    flags = ("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict")
+    server.kubectl("apply", *flags, "-f", "-", stdin=documents)
 
 
 @pytest.fixture(scope="module")
 def installed(server, cluster_helm):
     notes = run(cluster_helm, "install", str(CHART), "--no-hooks")
     server.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
-    return notes
+    yield notes
+    run(cluster_helm, "uninstall", "--no-hooks")
+    server.kubectl("delete", "localmodels", "--all", "-n", "llm")
 
 
 def test_notes_say_what_to_do_next_and_it_works(installed, server):

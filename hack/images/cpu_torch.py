@@ -3,7 +3,7 @@
 Exists because no package registry but PyPI may be reachable and PyPI's x86-64 torch is the CUDA build. What torch's
 libraries need from libtorch_cuda and from CUDA is read from them, and small stub libraries that define just that take
 their place; libcudart stays real, because it answers "no device" properly. Runs in an image build, on a folder made by
-`pip install --target`. Must not be used where a GPU is: a stubbed function only ever reports an error.
+`pip install --target`. Must not be used where a GPU is: stubbed functions do nothing, and C++ ones don't even report an error.
 """
 
 import ctypes

@@ -1,6 +1,7 @@
 """Kopf's part: watching. An index fills the store before any handler runs, an event wakes a key; nothing else happens here.
 
-Only `on.event`, `index` and the activities (login, startup, cleanup, probe) are used: everything else of kopf writes annotations, finalizers or patches. All are coroutines: kopf moves plain functions into threads.
+Only `on.event`, `index` and the activities (login, startup, cleanup, probe) are used: everything else of kopf
+writes annotations, finalizers or patches. All are coroutines: kopf moves plain functions into threads.
 """
 
 from collections.abc import Callable

@@ -68,9 +68,11 @@ class Channel:
         """Makes the events of `outputs`; `error` explains those that finish with `error`."""
         with self.lock:
             for output in outputs:
-                answer, sink = self._answers.get(output.key, (None, None))
-                event = answer.take(output, error) if answer else None
-                if answer is None or event is None:
+                if output.key not in self._answers:
+                    continue
+                answer, sink = self._answers[output.key]
+                event = answer.take(output, error)
+                if event is None:
                     continue
                 (sink if isinstance(sink, Direct) else sink.outbox).add(event)
                 if answer.finish:
@@ -90,7 +92,7 @@ class Channel:
 
     def _forget(self, key: Key) -> None:
         answer, sink = self._answers.pop(key, (None, None))
-        if answer and isinstance(sink, Gateway):
+        if answer is not None and isinstance(sink, Gateway):
             sink.running.discard(answer.id)
             sink.ended.append(answer.id)
 
@@ -102,7 +104,8 @@ class Channel:
             where = ".".join(str(part) for part in first["loc"])
             raise Refused("invalid_request", f"{where}: {first['msg']}" if where else first["msg"]) from error
         if isinstance(request, Generate):
-            return self._generate(request, stream)
+            self._generate(request, stream)
+            return None
         if not tokens_match(request.token, self._token):
             raise Refused("bad_token", "the token is not the one of this pod; only its gateway may use the channel")
         match request:
@@ -111,7 +114,8 @@ class Channel:
             case Cancel():
                 return self._cancel(request)
             case Events():
-                return self._events(request, stream)
+                self._events(request, stream)
+                return None
             case StatusRequest():
                 return self._status()
 

@@ -53,9 +53,10 @@ class Gateways:
 
     def connect(self, instance: str, epoch: int, after: int, stream: Stream) -> Stream | None:
         """Makes `stream` the event stream of `instance`; returns the one it replaces. Raises Refused for an older epoch."""
-        gateway = self._gateways.setdefault(instance, Gateway(instance))
+        gateway = self._gateways.get(instance) or Gateway(instance)
         if epoch <= gateway.epoch:
             raise Refused("stale_epoch", f"epoch {epoch} of {instance} is not newer than {gateway.epoch}")
+        self._gateways[instance] = gateway
         replaced, gateway.stream = gateway.stream, stream
         gateway.epoch = epoch
         gateway.greeting_after = after

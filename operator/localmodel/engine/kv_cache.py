@@ -29,4 +29,4 @@ class KVCache:
 
     @property
     def size_bytes(self) -> int:
-        return 2 * self.keys.numel() * self.keys.element_size()
+        return 2 * self.keys.nbytes

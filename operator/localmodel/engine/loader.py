@@ -25,7 +25,11 @@ from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.qwen2 import Qwen2Network
 from localmodel.engine.resident import resident_bytes
 
-FAMILIES = {"LlamaForCausalLM": LlamaNetwork, "MistralForCausalLM": LlamaNetwork, "Qwen2ForCausalLM": Qwen2Network}
+FAMILIES: dict[str, type[LlamaNetwork] | type[Qwen2Network]] = {
+    "LlamaForCausalLM": LlamaNetwork,
+    "MistralForCausalLM": LlamaNetwork,
+    "Qwen2ForCausalLM": Qwen2Network,
+}
 CPU_CHUNK = 64
 GPU_CHUNK = 1024
 GPU_MEMORY_SHARE = 0.8

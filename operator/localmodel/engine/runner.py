@@ -3,9 +3,10 @@
 Why it exists: what to compute is the scheduler's decision and how a network computes is the family's; this is the seam
 between them, where CUDA graphs go later. It keeps no state about sequences.
 
-A row of a matrix product must not depend on how many rows there are, or a sequence would be answered differently in
-company. Measured with torch 2.15 on an EPYC with avx512_bf16: rows are bit-equal for any count >= 2 in bfloat16, and for
-counts that are multiples of 4 in float32; so the batch is padded to that (ROW_MULTIPLE).
+A row of a matrix product may be rounded otherwise when it is computed alone, and a sequence with a seed must be answered
+the same in any company. Measured with torch 2.15 on an EPYC with avx512_bf16: rows are bit-equal for any count >= 2 in
+bfloat16, and for counts that are multiples of 4 in float32. So a step with such a sequence is padded to that
+(ROW_MULTIPLE); others are not, because one row alone takes half the time of two.
 """
 
 from typing import Protocol
@@ -31,24 +32,25 @@ class Runner:
     def __init__(self, network: Network, cache: KVCache) -> None:
         self._network = network
         self._cache = cache
-        self._multiple = ROW_MULTIPLE[cache.keys.dtype]
         self._device = cache.keys.device
 
     @torch.inference_mode()
     def run(self, works: list[Work]) -> list[int]:
         """Computes all of `works`; returns the token of each that samples, in order."""
-        batch = self._build(works)
+        seeded = any(work.sequence.sampling.seed is not None for work in works)
+        multiple = ROW_MULTIPLE[self._cache.keys.dtype] if seeded else 1
+        batch = self._build(works, multiple)
         rows, sequences, row = [], [], 0
         for work in works:
             row += work.count
             if work.samples:
                 rows.append(row - 1)
                 sequences.append(work.sequence)
-        padded = rows + rows[-1:] * (-len(rows) % self._multiple)
+        padded = rows + rows[-1:] * (-len(rows) % multiple)
         logits = self._network(batch, self._cache, torch.tensor(padded, dtype=torch.int64, device=self._device))
         return choose_tokens(logits[: len(rows)], sequences)
 
-    def _build(self, works: list[Work]) -> Batch:
+    def _build(self, works: list[Work], multiple: int) -> Batch:
         tokens: list[int] = []
         positions: list[int] = []
         cache_rows: list[int] = []
@@ -59,7 +61,7 @@ class Runner:
             tokens += work.sequence.tokens(work.start, work.count)
             positions += range(work.start, work.start + work.count)
             cache_rows += range(base + work.start, base + work.start + work.count)
-        padding = [0] * (-len(tokens) % self._multiple)
+        padding = [0] * (-len(tokens) % multiple)
         return Batch(self._indices(tokens + padding), self._indices(positions + padding), self._indices(cache_rows), segments)
 
     def _indices(self, values: list[int]) -> Tensor:

@@ -46,4 +46,4 @@ def _invert(probabilities: Tensor, uniform: float) -> int:
     """Index of the token whose share of [0, 1) holds `uniform`; shares need not add up to 1."""
     edges = probabilities.double().cumsum(-1)
     index = int(torch.searchsorted(edges, edges[-1] * uniform, right=True))
-    return min(index, edges.shape[0] - 1)
+    return min(index, len(edges) - 1)

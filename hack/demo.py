@@ -26,12 +26,10 @@ def step(text: str) -> None:
 
 
 def run(*command: str) -> None:
-    """A step of the project's own tools; ends the demo with its exit status if it fails."""
-    result = subprocess.run(command, cwd=deploy.ROOT)
-    if result.returncode == NO_RIGHTS:
-        print("\nThis machine can't run a cluster. The same model without one: make try", file=sys.stderr)
-    if result.returncode:
-        sys.exit(result.returncode)
+    """A step of the project's own tools, which say themselves what went wrong."""
+    status = subprocess.run(command, cwd=deploy.ROOT).returncode
+    if status:
+        raise deploy.DeployError(f"{Path(command[1]).name} failed", status)
 
 
 def prepare(context: str, registry: str) -> deploy.Target:
@@ -41,10 +39,10 @@ def prepare(context: str, registry: str) -> deploy.Target:
         run(PYTHON, "hack/cluster/main.py", "up")
         run(PYTHON, "hack/cluster/main.py", "build", "--only", "helm")
     step(f"Images: operator, gateway, Triton with the engine, to {registry}")
-    run(PYTHON, "hack/images/main.py", "push", "--registry", registry)
+    images = deploy.push_images(registry)
     step("Weights: SmolLM2-135M-Instruct")
     run(PYTHON, "hack/weights.py", str(MODEL))
-    return deploy.Target(context, registry, deploy.list_images(registry))
+    return deploy.Target(context, registry, images)
 
 
 def ask(target: deploy.Target) -> None:
@@ -106,4 +104,6 @@ if __name__ == "__main__":
         main()
     except deploy.DeployError as error:
         print(f"demo: {error}", file=sys.stderr)
-        sys.exit(1)
+        if error.status == NO_RIGHTS:
+            print("This machine can't run a cluster. The same model without one: make try", file=sys.stderr)
+        sys.exit(error.status)

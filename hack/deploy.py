@@ -23,7 +23,11 @@ CHART = ROOT / "charts" / "localmodel-operator"
 
 
 class DeployError(Exception):
-    """Something a person has to know; the message says what to do."""
+    """Something a person has to know; the message says what to do. `status` is the exit status of what failed."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,13 @@ class Target:
         return subprocess.Popen([*self._command(tool), *arguments], text=True, **options)
 
 
-def list_images(registry: str) -> dict[str, str]:
-    """Image references by component, for the current tree."""
-    command = [sys.executable, "hack/images/main.py", "list", "--registry", registry]
-    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+def push_images(registry: str) -> dict[str, str]:
+    """Builds and pushes what the registry lacks. Image references by component, for the current tree."""
+    command = [sys.executable, "hack/images/main.py", "push", "--registry", registry]
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        raise DeployError("the images could not be built and pushed: what failed is named above", result.returncode)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def install_operator(target: Target, *settings: str) -> None:

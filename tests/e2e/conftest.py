@@ -42,7 +42,7 @@ def make_models(directory: Path) -> None:
 def world() -> Iterator[World]:
     if not (MODEL / "model.safetensors").exists():
         pytest.fail("the real model is missing: run `make weights`")
-    target = deploy.Target(images=deploy.list_images(deploy.LOCAL_REGISTRY))
+    target = deploy.Target(images=deploy.push_images(deploy.LOCAL_REGISTRY))
     directory = deploy.STATE / "e2e-models"
     make_models(directory)
     namespace = f"e2e-{uuid.uuid4().hex[:6]}"

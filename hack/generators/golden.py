@@ -20,7 +20,7 @@ SPECS = {
     "hostpath-gpu": {"model": {"source": {"hostPath": {"path": "/opt/models/qwen-7b"}}}, "gpu": {"memory": "60%"}},
     "full": {
         "model": {"source": _PVC, "servedNames": ["qwen", "qwen:7b"], "version": "2026.11.1"},
-        "runtime": {"image": "registry.example/triton:custom"},
+        "runtime": {"image": "localmodel/triton:custom"},
         "contextWindow": 8192,
         "maxBatchSize": 32,
         "gpu": {"count": 2, "memory": "60Gi", "resourceName": "nvidia.com/mig-3g.40gb"},

@@ -132,6 +132,7 @@ def test_steady_state_and_restart_write_nothing(operator: OperatorProcess, workl
     workload.wait("chat", "Ready", "False")
     time.sleep(2)
     before = audit.writes(workload.namespace)
+    assert any("deployments" in write for write in before), "the audit log shows the operator's writes"
     time.sleep(4)
     assert audit.writes(workload.namespace)[len(before) :] == []
     operator.stop()

@@ -113,7 +113,8 @@ def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cau
     reports = [observed.gateways.get(pod.name) for pod in waiting]
     told = next((report for report in reports if report), None)
     if told:
-        return Verdict(type_, "False", told.reason, f"{message} {told.message}".strip())
+        reason = cause.reason if cause and cause.stage == ConditionType.MODEL_LOADED else told.reason
+        return Verdict(type_, "False", reason, f"{message} {told.message}".strip())
     if any(pod.ready and pod.name in observed.gateways for pod in waiting):
         reason = Reason.GATEWAY_UNREACHABLE
         return Verdict(type_, "False", reason, f"{message} A ready pod does not answer the operator.\n{hint(reason)}")

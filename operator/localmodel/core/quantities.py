@@ -12,9 +12,9 @@ def format_cpu(cores: Decimal) -> str:
     return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
 
 
-def format_memory(amount: int | Decimal) -> str:
+def format_memory(amount: int) -> str:
     """`8Gi` or `1536Mi`, rounded up to whole Mi."""
-    mebibytes = -int(-Decimal(amount) // _MI)
+    mebibytes = -(-amount // _MI)
     for unit in ("Mi", "Gi", "Ti"):
         if unit == "Ti" or mebibytes % 1024:
             return f"{mebibytes}{unit}"

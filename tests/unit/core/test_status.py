@@ -1,0 +1,245 @@
+"""What is told to people: one cause, the right condition, words of whoever failed, and no write without a transition."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from localmodel.api.engine import LoadErrorCode
+from localmodel.api.localmodel import Invalid
+from localmodel.api.status import LocalModelStatus
+from localmodel.core.hints import hint
+from localmodel.core.observe import Observed, Pod
+from localmodel.core.plan import plan
+from localmodel.core.status import derive_invalid_status, derive_status
+from localmodel.core.transitions import derive_events
+from simulation.fake_gateway import ENGINE, build_report
+from simulation.world import NOW, build_container, build_model, build_options, build_pod, observe_running
+
+OPTIONS = build_options()
+LATER = "2026-11-25T13:00:00Z"
+NONE = LocalModelStatus()
+
+
+def derive(model: Any, observed: Observed, previous: LocalModelStatus = NONE, now: str = NOW) -> LocalModelStatus:
+    return derive_status(model, plan(model, OPTIONS, observed), observed, previous, now)
+
+
+def conditions(status: LocalModelStatus) -> dict[str, tuple[str, str]]:
+    return {c.type: (c.status, str(c.reason)) for c in status.conditions}
+
+
+def message(status: LocalModelStatus, type_: str) -> str:
+    return next(c.message for c in status.conditions if c.type == type_)
+
+
+def test_ready() -> None:
+    model = build_model(replicas=2)
+    status = derive(model, observe_running(model, OPTIONS)[1])
+    assert conditions(status) == {
+        "Ready": ("True", "Ready"), "Accepted": ("True", "Accepted"), "Scheduled": ("True", "Scheduled"),
+        "ModelLoaded": ("True", "Loaded"), "GatewayReady": ("True", "Answering"), "Progressing": ("False", "Complete"),
+        "Paused": ("False", "NotPaused"),
+    }  # fmt: skip
+    assert (status.replicas, status.ready_replicas, status.last_failure) == (2, 2, None)
+
+
+@pytest.mark.parametrize("breaking", ["pod not ready", "gateway silent", "gateway not ready", "never asked"])
+def test_ready_needs_both_the_gateway_and_the_service(breaking: str) -> None:
+    model = build_model()
+    observed = observe_running(model, OPTIONS)[1]
+    reports: dict[str, dict[str, Any]] = {
+        "pod not ready": {"pods": (replace(observed.pods[0], ready=False),)},
+        "gateway silent": {"gateways": {"p0": None}},
+        "gateway not ready": {"gateways": {"p0": build_report("p0", ready=False, reason="NoEvidence")}},
+        "never asked": {"gateways": {}},
+    }
+    assert conditions(derive(model, replace(observed, **reports[breaking])))["Ready"][0] == "False"
+
+
+def _waiting(reason: str, said: str = "said") -> tuple[Any, ...]:
+    return (build_container(waiting_reason=reason, waiting_message=said),)
+
+
+POD_CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
+    (
+        "unschedulable",
+        {"scheduled": False, "unschedulable": "0/2 nodes."},
+        "Scheduled",
+        "Unschedulable",
+        "0/2 nodes. Each replica",
+    ),
+    ("pull", {"containers": _waiting("ImagePullBackOff")}, "ModelLoaded", "ImagePullFailed", "triton: said"),
+    ("no image", {"containers": _waiting("ErrImageNeverPull")}, "ModelLoaded", "ImagePullFailed", "said"),
+    ("config", {"containers": _waiting("CreateContainerConfigError")}, "ModelLoaded", "ContainerCannotStart", "said"),
+    (
+        "oom",
+        {"containers": (build_container(ended_reason="OOMKilled"),)},
+        "ModelLoaded",
+        "OutOfMemory",
+        "may use 3892Mi; 3.8Gi were planned",
+    ),
+    (
+        "crash",
+        {"containers": (build_container(waiting_reason="CrashLoopBackOff", exit_code=3, ended_message="no lib"),)},
+        "ModelLoaded",
+        "CrashLoop",
+        "exit code 3 again and again. It said: no lib",
+    ),
+    (
+        "gateway",
+        {"containers": (build_container("gateway", waiting_reason="ImagePullBackOff", waiting_message="said"),)},
+        "GatewayReady",
+        "ImagePullFailed",
+        "gateway: said",
+    ),
+]
+
+
+@pytest.mark.parametrize(("pod", "type_", "reason", "text"), [case[1:] for case in POD_CASES], ids=[c[0] for c in POD_CASES])
+def test_a_pod_that_cannot_run(pod: dict[str, Any], type_: str, reason: str, text: str) -> None:
+    model = build_model(resources={"limits": {"memory": "3.8Gi"}})
+    planned, observed = observe_running(model, OPTIONS, "Loading")
+    broken = replace(observed, pods=(build_pod("p0", planned.revision, ready=False, **pod),), gateways={})
+    status = derive(model, broken)
+    assert conditions(status)[type_] == ("False", reason) == conditions(status)["Ready"]
+    assert conditions(status)["Progressing"] == ("False", "Blocked")
+    said = message(status, type_)
+    assert text in said
+    assert said.endswith(hint(reason)) and hint(reason)
+    assert status.last_failure and (status.last_failure.reason, status.last_failure.hint) == (reason, hint(reason))
+
+
+@pytest.mark.parametrize("code", list(LoadErrorCode))
+def test_a_load_failure_in_tritons_words(code: LoadErrorCode) -> None:
+    model = build_model()
+    said = f"load failed for model 'llm': [{code}] the file is short\n\nAt:\n  /repository/llm/1/model.py(10)\n"
+    status = derive(model, observe_running(model, OPTIONS, "LoadFailed", said)[1])
+    assert conditions(status)["ModelLoaded"] == ("False", code) == conditions(status)["Ready"]
+    assert message(status, "ModelLoaded") == f"the file is short\n{hint(code)}" and hint(code)
+    assert status.last_failure and status.last_failure.message == said
+
+
+def test_a_load_failure_that_is_not_the_engines() -> None:
+    model = build_model()
+    status = derive(model, observe_running(model, OPTIONS, "LoadFailed", "Stub process is not healthy")[1])
+    assert conditions(status)["ModelLoaded"] == ("False", "LoadFailed")
+    assert "Stub process is not healthy" in message(status, "ModelLoaded")
+
+
+def test_the_old_version_serves_while_the_new_one_fails() -> None:
+    model = build_model()
+    _, observed = observe_running(model, OPTIONS, "LoadFailed", "[ModelFilesMissing] no config.json")
+    old = build_pod("a-old", "older")
+    both = replace(
+        observed, pods=(old, *observed.pods), gateways={**observed.gateways, "a-old": build_report("a-old", version="1")}
+    )
+    status = derive(model, both)
+    assert conditions(status)["Ready"] == ("True", "Ready") and status.version == "1"
+    assert conditions(status)["ModelLoaded"] == ("False", "ModelFilesMissing")
+    assert conditions(status)["Progressing"] == ("False", "Blocked")
+    assert status.last_failure and status.last_failure.reason == "ModelFilesMissing"
+
+
+@pytest.mark.parametrize(
+    ("claim", "refusal", "reason"),
+    [
+        ("Missing", "", "VolumeClaimNotFound"),
+        ("Found", 'pods "a" is forbidden: violates PodSecurity "restricted:latest": x', "PodSecurity"),
+        ("Found", 'pods "a" is forbidden: exceeded quota: q', "QuotaExceeded"),
+        ("Found", "admission webhook said no", "PodsRefused"),
+        ("Found", "", "Pending"),
+    ],
+)
+def test_no_pods(claim: Any, refusal: str, reason: str) -> None:
+    model = build_model()
+    observed = observe_running(model, OPTIONS)[1]
+    key = ("Deployment", "chat")
+    failure = [{"type": "ReplicaFailure", "status": "True", "message": refusal}] if refusal else []
+    body = {**observed.children[key], "status": {"conditions": failure}}
+    status = derive(model, replace(observed, pods=(), claim=claim, children={**observed.children, key: body}))
+    assert conditions(status)["Scheduled"][1] == reason == conditions(status)["Ready"][1]
+    assert refusal in message(status, "Scheduled")
+
+
+def test_stopped_paused_refused() -> None:
+    stopped = build_model(replicas=0)
+    status = derive(stopped, observe_running(stopped, OPTIONS)[1])
+    assert conditions(status)["Ready"] == ("False", "Stopped") == conditions(status)["Progressing"]
+    paused = build_model(paused=True)
+    assert conditions(derive(paused, Observed()))["Ready"] == ("False", "Paused")
+    serving = derive(paused, observe_running(build_model(), OPTIONS)[1])
+    assert conditions(serving)["Ready"][0] == "True" and conditions(serving)["Paused"] == ("True", "Paused")
+    refused = derive(build_model(), Observed(refused="exceeded quota"))
+    assert conditions(refused)["Accepted"] == ("False", "ChildRefused") and "exceeded quota" in message(refused, "Accepted")
+
+
+def test_the_time_moves_only_with_the_status() -> None:
+    model = build_model()
+    loading = derive(model, observe_running(model, OPTIONS, "Loading")[1])
+    again = derive(model, observe_running(model, OPTIONS, "Loading")[1], loading, LATER)
+    assert again == loading
+    failed = derive(model, observe_running(model, OPTIONS, "LoadFailed", "x")[1], loading, LATER)
+    ready = next(c for c in failed.conditions if c.type == "Ready")
+    assert ready.reason == "LoadFailed" and ready.last_transition_time == NOW
+    good = derive(model, observe_running(model, OPTIONS)[1], failed, LATER)
+    assert next(c for c in good.conditions if c.type == "Ready").last_transition_time == LATER
+
+
+@pytest.mark.parametrize(("factor", "changes"), [(1.05, False), (0.95, False), (1.2, True)])
+def test_measured_memory_does_not_flap(factor: float, changes: bool) -> None:
+    model = build_model()
+    observed = observe_running(model, OPTIONS)[1]
+    first = derive(model, observed)
+    report = observed.gateways["p0"]
+    assert report
+    engine = {**ENGINE, "memory_bytes": int(ENGINE["memory_bytes"] * factor)}
+    moved = report.model_copy(update={"backend": report.backend.model_copy(update={"engine": engine})})
+    assert (derive(model, replace(observed, gateways={"p0": moved}), first, LATER) != first) == changes
+
+
+def test_the_last_failure_stays_until_ready() -> None:
+    model = build_model()
+    failed = derive(model, observe_running(model, OPTIONS, "LoadFailed", "[OutOfMemory] 9 > 8")[1])
+    loading = derive(model, observe_running(model, OPTIONS, "Loading")[1], failed)
+    assert loading.last_failure == failed.last_failure and conditions(loading)["Ready"] == ("False", "Loading")
+    assert derive(model, observe_running(model, OPTIONS)[1], loading).last_failure is None
+
+
+def test_progress_of_a_roll_out() -> None:
+    model = build_model(replicas=2)
+    _, observed = observe_running(model, OPTIONS)
+    old: Pod = build_pod("a-old", "older")
+    gateways = {"a-old": build_report("a-old"), "p0": build_report("p0")}
+    rolling = replace(observed, pods=(old, observed.pods[0]), gateways=gateways)
+    assert conditions(derive(model, rolling))["Progressing"] == ("True", "RollingOut")
+    leaving = replace(observed, pods=(replace(old, deleting=True), *observed.pods))
+    assert conditions(derive(model, leaving))["Progressing"] == ("False", "Complete")
+
+
+def test_long_messages_are_cut() -> None:
+    model = build_model()
+    status = derive(model, observe_running(model, OPTIONS, "LoadFailed", "x" * 100_000)[1])
+    assert len(message(status, "ModelLoaded")) <= 2048 and status.last_failure and len(status.last_failure.message) <= 8192
+
+
+def test_events_on_transitions_only_and_one_per_reason() -> None:
+    model = build_model()
+    loading = derive(model, observe_running(model, OPTIONS, "Loading")[1])
+    failed = derive(model, observe_running(model, OPTIONS, "LoadFailed", "[ModelFilesCorrupt] short")[1], loading)
+    assert derive_events(failed, failed) == ()
+    assert [(note.type, note.reason) for note in derive_events(loading, failed)] == [
+        ("Warning", "ModelFilesCorrupt"),
+    ]
+    good = derive(model, observe_running(model, OPTIONS)[1], failed)
+    assert {note.type for note in derive_events(failed, good)} == {"Normal"}
+    assert "Ready" in [note.reason for note in derive_events(failed, good)]
+
+
+def test_an_unreadable_spec_keeps_the_rest_of_the_status() -> None:
+    model = build_model()
+    good = derive(model, observe_running(model, OPTIONS)[1])
+    status = derive_invalid_status(Invalid("chat", "llm", "u1", 4, ("spec.replicas: too many",)), good, LATER)
+    assert conditions(status)["Accepted"] == ("False", "InvalidSpec") and "too many" in message(status, "Accepted")
+    assert conditions(status)["ModelLoaded"] == ("True", "Loaded") and status.observed_generation == 4
+    assert derive_invalid_status(Invalid("chat", "llm", "u1", 4, ("spec.replicas: too many",)), status, LATER) == status

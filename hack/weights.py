@@ -51,9 +51,7 @@ def convert(gguf: Path, directory: Path) -> None:
     network = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(**source)
     tensors = {
-        name: tensor.to(torch.bfloat16).contiguous()
-        for name, tensor in network.state_dict().items()
-        if name != "lm_head.weight"
+        name: tensor.to(torch.bfloat16).contiguous() for name, tensor in network.state_dict().items() if name != "lm_head.weight"
     }
     weights = directory / "model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})

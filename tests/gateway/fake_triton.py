@@ -110,6 +110,7 @@ class FakeTriton:
         while self.frozen:  # noqa: ASYNC110 - a test sets it
             await asyncio.sleep(0.01)
         if self.stub_dead:
+            await asyncio.sleep(1)  # as long as the real one takes to say so
             return web.json_response({"error": "Stub process 'llm_0_0' is not healthy."}, status=400)
         if not self.loaded:
             return web.json_response({"error": "Request for unknown model: 'llm' is not found"}, status=404)

@@ -8,14 +8,14 @@ import contextlib
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Literal
 
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors
 from localmodel.gateway.backend_state import DEAD_SECONDS, SILENCE_SECONDS, BackendState
 from localmodel.gateway.canary import canary_answers
-from localmodel.gateway.channel import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Channel, Refused
+from localmodel.gateway.channel import BackendError, BackendUnreachable, Channel
 from localmodel.gateway.events import EventStream
+from localmodel.gateway.pulse import Pulse
 from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.triton import Triton
 
@@ -24,13 +24,10 @@ log = logging.getLogger("localmodel.gateway.backend")
 _TICK_SECONDS = 0.05
 _POLL_SECONDS = 0.2
 _LIVE_POLL_SECONDS = 1.0
-_PROBE_SECONDS = 0.4
 _STATUS_SECONDS = 2.0
 _QUIET_SECONDS = 30.0
 _CANARY_RETRY_SECONDS = 1.0
 _BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
-
-Verdict = Literal["alive", "silent", "dead"]
 
 
 class Backend:
@@ -46,17 +43,16 @@ class Backend:
     ) -> None:
         self._settings = settings
         self._triton = triton
-        self._channel = link
         self._sequences = sequences
         self._on_new_triton = on_new_triton
         self._back_off = back_off
         self.stream = EventStream(link, sequences)
+        self._pulse = Pulse(link, self.stream)
         self.state = BackendState(since=monotonic())
         self._gone = False
         """Triton itself has been seen to be away."""
         self._stale = False
         """Triton lives, but the engine's process inside it died: unload before load."""
-        self._status_at = 0.0
         self._canary: asyncio.Task[None] | None = None
         self._canary_at = 0.0
 
@@ -130,7 +126,7 @@ class Backend:
             task.cancel()
 
     def _lost(self, message: str) -> None:
-        self._gone = True
+        self._gone = self._stale = True
         self._enter("Unreachable", message)
 
     async def _serve(self) -> None:
@@ -138,13 +134,16 @@ class Backend:
         self.stream.forget()
         self.state.evidence = False
         self.stream.heard_at = monotonic()
-        self._canary_at = self._status_at = 0.0
+        self._canary_at = 0.0
         reading = asyncio.create_task(self.stream.run())
+        polling = asyncio.create_task(self._poll_status())
         try:
             while await self._watch():  # noqa: ASYNC110 - several facts are looked at, some of them only clocks
                 await asyncio.sleep(_TICK_SECONDS)
         finally:
             reading.cancel()
+            polling.cancel()
+            self._pulse.stop()
             if self._canary is not None:
                 self._canary.cancel()
             await asyncio.wait({reading})
@@ -152,56 +151,37 @@ class Backend:
 
     async def _watch(self) -> bool:
         """One look; False when the engine is gone."""
-        if monotonic() - self.stream.heard_at > SILENCE_SECONDS:
-            verdict = await self._probe()
-            silent = monotonic() - self.stream.heard_at
-            if verdict == "dead":
-                return False
-            if verdict == "silent" and silent > SILENCE_SECONDS:
-                self._enter("Hung", f"No event and no answer for {silent:.1f} seconds.")
-                if silent > DEAD_SECONDS:
-                    self._sequences.fail_all(errors.upstream("It stopped answering."))
-                return True
-            if verdict == "alive" and silent > DEAD_SECONDS / 2:
-                self.stream.reconnect()
+        if self._pulse.silent_seconds > SILENCE_SECONDS:
+            return await self._explain_silence()
+        self._pulse.stop()
         if self.stream.step_age_seconds >= self._settings.step_timeout_seconds:
             self._enter("Hung", f"A step has run for {self.stream.step_age_seconds:.0f} seconds.")
         elif self.stream.open.is_set():
             self._enter("Ready")
-            await self._poll_status()
             self._ask_canary()
         return True
 
-    async def _probe(self) -> Verdict:
-        try:
-            self.state.engine = await self._channel.status(_PROBE_SECONDS)
-        except BackendSilent:
-            return "silent"
-        except BackendUnreachable as error:
-            if await self._is_live():
-                return "silent"
-            self._lost(str(error))
-            return "dead"
-        except BackendError as error:
+    async def _explain_silence(self) -> bool:
+        finding = await self._pulse.ask()
+        silent = self._pulse.silent_seconds
+        if finding == "late" and silent > SILENCE_SECONDS:
+            self._enter("Hung", f"No event and no answer for {silent:.1f} seconds.")
+            if silent > DEAD_SECONDS:
+                self._sequences.fail_all(errors.upstream("It stopped answering."))
+        elif finding == "triton_gone":
+            self._lost(self._pulse.message)
+            return False
+        elif finding == "engine_dead":
             self._stale = True
-            # A dead engine leaves its stream open and silent; a new Triton has closed it.
-            self._gone = not self.stream.open.is_set()
-            self._enter("Unreachable", str(error))
-            log.warning("the engine is gone: %s", error)
-            return "dead"
-        except (BackendGarbage, Refused) as error:
-            log.warning("odd answer to a probe: %s", error)
-        return "alive"
+            self._enter("Unreachable", self._pulse.message)
+            return False
+        return True
 
     async def _poll_status(self) -> None:
-        now = monotonic()
-        if now - self._status_at < _STATUS_SECONDS:
-            return
-        self._status_at = now
-        try:
-            self.state.engine = await self._channel.status(_PROBE_SECONDS)
-        except (BackendError, BackendUnreachable, BackendGarbage, Refused) as error:
-            log.warning("no status from the engine: %s", error)
+        while True:
+            await self._pulse.refresh()
+            self.state.engine = self._pulse.engine
+            await asyncio.sleep(_STATUS_SECONDS)
 
     def _ask_canary(self) -> None:
         now = monotonic()

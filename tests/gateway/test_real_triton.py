@@ -1,0 +1,186 @@
+"""The gateway before the real tritonserver with the real engine and weights: answers, cancels, death."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import weights
+from gateway.conftest import ROOT, GatewayProcess, Start, eventually, free_ports
+from gateway.invariants import check_stream
+from gateway.wire import chat_bytes, connect
+from localmodel.cli.triton_runtime import triton_command
+
+pytestmark = pytest.mark.triton
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+PATIENCE = 120
+
+
+class RealTriton:
+    """tritonserver as a plain process, started again on the same port at will."""
+
+    def __init__(self, directory: Path, model: Path) -> None:
+        self.port = free_ports(1)[0]
+        self.model = model
+        self.token = directory / "token"
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        config = {
+            "model_path": str(model), "channel_token_file": str(self.token), "context_window": 512, "max_batch_size": 8,
+            "cpu_threads": 1,
+        }  # fmt: skip
+        llm = directory / "repository" / "llm"
+        (llm / "1").mkdir(parents=True)
+        for name in ("config.pbtxt", "1/model.py"):
+            (llm / name).write_bytes((ROOT / "model_repo" / "llm" / name).read_bytes())
+        (llm / "1" / "model.json").write_text(json.dumps(config))
+
+    def start(self) -> None:
+        command = triton_command(self._directory / "repository", self._directory, self.port)
+        with (self._directory / "triton.log").open("ab") as log:
+            self._process = subprocess.Popen(command.argv, env=command.env, stdout=log, stderr=log, start_new_session=True)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def signal_stub(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        found = subprocess.run(["pgrep", "-P", str(self._process.pid), "-f", "stub"], capture_output=True, text=True)
+        for pid in found.stdout.split():
+            os.kill(int(pid), number)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "triton_url": f"http://127.0.0.1:{self.port}", "model_path": str(self.model), "max_batch_size": 8,
+            "channel_token_file": str(self.token), "concurrency": {"queue": 300},
+            "timeouts": {"queue_seconds": PATIENCE, "first_token_seconds": PATIENCE, "idle_seconds": PATIENCE},
+        }  # fmt: skip
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[RealTriton]:
+    triton = RealTriton(tmp_path, weights.make(weights.default_destination()))
+    triton.start()
+    yield triton
+    triton.kill()
+
+
+async def begin(start: Start, real: RealTriton) -> GatewayProcess:
+    gateway = await start(wait=False, **real.settings())
+    await eventually(lambda: is_ready(gateway), PATIENCE)
+    return gateway
+
+
+async def is_ready(gateway: GatewayProcess) -> bool:
+    try:
+        return await gateway.code("/readyz") == 200
+    except OSError:
+        return False
+
+
+async def engine(gateway: GatewayProcess) -> dict[str, Any]:
+    return (await gateway.status())["backend"]["engine"] or {}
+
+
+async def engine_is_idle(gateway: GatewayProcess) -> bool:
+    status = await engine(gateway)
+    return bool(status) and status["running"] == status["waiting"] == 0
+
+
+async def test_paris_and_two_hundred_mixed_cancels(start: Start, real: RealTriton) -> None:
+    gateway = await begin(start, real)
+    client = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
+    answer = await client.chat.completions.create(model="tiny", messages=QUESTION, temperature=0, max_tokens=16)
+    assert "Paris" in (answer.choices[0].message.content or "")
+    stream = await client.chat.completions.create(model="tiny", messages=QUESTION, temperature=0, max_tokens=16, stream=True)
+    text = "".join([c.choices[0].delta.content or "" async for c in stream])
+    assert text == answer.choices[0].message.content
+    plain = await client.completions.create(model="tiny", prompt="The capital of France is", temperature=0, max_tokens=4)
+    assert "Paris" in plain.choices[0].text
+    body = json.dumps({"text": "The capital of France is", "sampling": {"temperature": 0, "max_tokens": 4}})
+    async with await gateway.post("/v2/models/tiny/generate", {"REQUEST": body}) as reply:
+        assert reply.status == 200 and "Paris" in await reply.text()
+    await client.close()
+
+    width = asyncio.Semaphore(16)
+
+    async def one(number: int) -> None:
+        async with width:
+            reader, writer = await connect(gateway)
+            fields = {"model": "tiny", "messages": QUESTION, "max_tokens": 24, "seed": number, "stream": number % 2 == 0}
+            writer.write(chat_bytes(fields))
+            try:
+                async with asyncio.timeout(0.004 * (number % 50) if number % 10 else PATIENCE):
+                    await reader.readuntil(b"[DONE]" if number % 2 == 0 else b'"usage"')
+            except TimeoutError:
+                pass
+            if number % 3 == 0:
+                writer.write_eof()
+                await asyncio.sleep(0)
+            writer.close()
+
+    await asyncio.gather(*(one(number) for number in range(200)))
+    await eventually(lambda: idle(gateway), PATIENCE)
+    await eventually(lambda: engine_is_idle(gateway), PATIENCE)
+    assert (await engine(gateway))["kv_tokens_used"] == 0
+    outcomes = await gateway.outcomes()
+    assert sum(outcomes.values()) == 204 and set(outcomes) == {"ok", "client_closed"}
+    assert outcomes["ok"] >= 24
+    await gateway.balanced()
+
+
+async def idle(gateway: GatewayProcess) -> bool:
+    return (await gateway.status())["slots_in_use"] == 0
+
+
+async def test_death_and_hang_of_the_engine(start: Start, real: RealTriton) -> None:
+    gateway = await begin(start, real)
+    story = [{"role": "user", "content": "Write a long story about a dragon and a princess."}]
+    long = {"messages": story, "max_tokens": 400, "stream": True, "temperature": 0, "model": "tiny"}
+    for end in (lambda: real.signal_stub(signal.SIGKILL), real.kill):
+        held = asyncio.create_task(gateway.chat(**long))
+        await eventually(lambda: engine_runs(gateway), PATIENCE)
+        await asyncio.sleep(0.5)
+        end()
+        status, raw = await asyncio.wait_for(held, 10)
+        if status == 200:
+            stream = check_stream(raw)
+            assert stream.error is not None and stream.error["code"] == "upstream_error"
+        else:
+            assert status == 502
+        if end == real.kill:
+            await eventually(lambda: has_state(gateway, "Unreachable"))
+            real.start()
+        await eventually(lambda: is_ready(gateway), PATIENCE)
+        assert "Paris" in (await gateway.chat(messages=QUESTION, temperature=0, max_tokens=16))[1].decode()
+        assert await idle(gateway)
+
+    real.signal_stub(signal.SIGSTOP)
+    await eventually(lambda: not_ready(gateway), 5)
+    assert (await gateway.status())["reason"] == "BackendHung"
+    real.signal_stub(signal.SIGCONT)
+    await eventually(lambda: is_ready(gateway), PATIENCE)
+    await gateway.balanced()
+
+
+async def engine_runs(gateway: GatewayProcess) -> bool:
+    return int((await gateway.status())["slots_in_use"]) > 0
+
+
+async def has_state(gateway: GatewayProcess, state: str) -> bool:
+    return bool((await gateway.status())["backend"]["state"] == state)
+
+
+async def not_ready(gateway: GatewayProcess) -> bool:
+    return await gateway.code("/readyz") == 503

@@ -1,0 +1,55 @@
+"""Comments in the silence of a stream: at their pace, between events only, and never instead of an end."""
+
+import asyncio
+from time import monotonic
+
+import aiohttp
+import pytest
+from aiohttp import web
+from gateway.invariants import check_stream
+
+from localmodel.api.channel import Sampling, Usage
+from localmodel.api.gateway import Timeouts
+from localmodel.gateway import streaming
+from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.openai_request import Call
+from localmodel.gateway.record import Record
+from localmodel.gateway.server import Listener
+from localmodel.gateway.timers import Deadlines
+
+
+class SlowSource:
+    """Says nothing for a while, wakes early with half a character, then ends."""
+
+    def __init__(self) -> None:
+        self.finish_reason = ""
+        self.usage = Usage(1, 2)
+        self._began = monotonic()
+
+    async def more(self, wake_at: float) -> str:
+        await asyncio.sleep(min(0.03, max(0.0, wake_at - monotonic())))
+        if monotonic() - self._began < 0.5:
+            return ""
+        self.finish_reason = "stop"
+        return "end"
+
+
+class StreamSite:
+    def open(self, message: object, client: str | None) -> Exchange:
+        return Exchange(Record("r", "", "", "", ""), lambda exchange: None)
+
+    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        call = Call("chat", "m", [], (), Sampling(), "max_tokens", True, False)
+        deadlines = Deadlines(Timeouts(), exchange.started)
+        return await streaming.StreamAnswer(request, exchange, call, "id", 1, deadlines).run("first", SlowSource())
+
+
+async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "KEEP_ALIVE_SECONDS", 0.1)
+    server = await asyncio.get_running_loop().create_server(Listener(StreamSite()), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with aiohttp.ClientSession() as session, session.post(f"http://127.0.0.1:{port}/") as reply:
+        stream = check_stream(await reply.read())
+    server.close()
+    assert stream.text == "firstend"
+    assert 2 <= stream.comments <= 5

@@ -6,8 +6,8 @@ from time import monotonic
 import aiohttp
 import pytest
 from aiohttp import web
-from gateway.invariants import check_stream
 
+from gateway.invariants import check_stream
 from localmodel.api.channel import Sampling, Usage
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import streaming

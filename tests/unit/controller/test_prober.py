@@ -1,0 +1,82 @@
+"""The prober against real sockets: what counts as an answer, as silence, and as news."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from localmodel.controller.prober import Prober
+from localmodel.controller.settings import ProberSettings
+from localmodel.controller.store import Key, Store
+from localmodel.core.observe import Pod
+from simulation.fake_gateway import FakeGateway, build_report
+
+KEY: Key = ("llm", "chat")
+SETTINGS = ProberSettings(unsettled_seconds=0.05, settled_seconds=0.05, timeout_seconds=0.5, settled_per_second=1000)
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    server = FakeGateway(build_report("p0"))
+    yield server
+    server.close()
+
+
+def put_pod(store: Store, ip: str, name: str = "p0") -> Pod:
+    metadata = {"name": name, "namespace": "llm", "labels": {"localmodel.dev/name": "chat"}, "resourceVersion": "1"}
+    store.put("Pod", {"metadata": metadata, "status": {"podIP": ip, "phase": "Running"}})
+    pod = store.pod(KEY, name)
+    assert pod
+    return pod
+
+
+@contextlib.asynccontextmanager
+async def running(store: Store, news: list[Any], *, leader: bool = True) -> AsyncIterator[Prober]:
+    prober = Prober(store, SETTINGS, on_change=news.append, is_leader=lambda: leader)
+    task = asyncio.create_task(prober.run())
+    await asyncio.sleep(0)
+    yield prober
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_nobody_is_judged_unheard_and_only_news_wakes(gateway: FakeGateway) -> None:
+    store, news = Store(), []
+    pod = put_pod(store, gateway.ip)
+    async with running(store, news) as prober:
+        reports = await prober.reports(KEY, (pod,))
+        assert reports["p0"] and reports["p0"].ready
+        await asyncio.sleep(0.3)
+        assert news == []
+        gateway.report = build_report("p0", "LoadFailed", "x")
+        await asyncio.sleep(0.3)
+        assert news == [KEY] and (await prober.reports(KEY, (pod,)))["p0"].backend.message == "x"  # type: ignore[union-attr]
+
+
+async def test_silence_counts_the_second_time(gateway: FakeGateway) -> None:
+    store, news = Store(), []
+    pod = put_pod(store, gateway.ip)
+    async with running(store, news) as prober:
+        await prober.reports(KEY, (pod,))
+        gateway.close()
+        await asyncio.sleep(0.4)
+        assert news == [KEY] and await prober.reports(KEY, (pod,)) == {"p0": None}
+
+
+async def test_the_answer_of_another_pod_is_no_answer(gateway: FakeGateway) -> None:
+    gateway.report = build_report("somebody-else")
+    store = Store()
+    pod = put_pod(store, gateway.ip)
+    async with running(store, []) as prober:
+        assert await prober.reports(KEY, (pod,)) == {"p0": None}
+
+
+async def test_a_follower_asks_nobody(gateway: FakeGateway) -> None:
+    store, news = Store(), []
+    put_pod(store, gateway.ip)
+    async with running(store, news, leader=False) as prober:
+        prober.look(KEY, "p0")
+        await asyncio.sleep(0.2)
+        assert news == []

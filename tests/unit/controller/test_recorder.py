@@ -1,0 +1,45 @@
+"""Events: posted once, repeated as a series, never in the way."""
+
+import asyncio
+import datetime
+from typing import Any
+
+from localmodel.controller.cluster import ApiError, Cluster
+from localmodel.controller.recorder import Recorder
+from localmodel.core.transitions import EventNote
+from simulation.fake_connection import FakeConnection
+from simulation.world import build_model
+
+NOTE = EventNote("Warning", "LoadFailed", "said " * 500)
+
+
+async def record(connection: FakeConnection, *notes: EventNote) -> list[tuple[str, Any]]:
+    cluster = Cluster(connection, may_write_for=lambda: 2, count_write=lambda *_: None, request_timeout_seconds=1)
+    recorder = Recorder(cluster, replica="r", wall_clock=lambda: datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    task = asyncio.create_task(recorder.run())
+    for note in notes:
+        recorder.record(build_model(), note)
+    await asyncio.sleep(0.05)
+    task.cancel()
+    return [(method, body) for method, _, body in connection.requests]
+
+
+async def test_once_then_a_series() -> None:
+    (first, event), (second, change), (_, last) = await record(FakeConnection(), NOTE, NOTE, NOTE)
+    assert (first, second) == ("POST", "PATCH")
+    assert event["regarding"]["name"] == "chat" and len(event["note"]) <= 1024 and event["type"] == "Warning"
+    assert (change["series"]["count"], last["series"]["count"]) == (2, 3)
+
+
+async def test_an_event_of_an_earlier_process_becomes_a_series() -> None:
+    connection = FakeConnection()
+    connection.errors.append(ApiError(409, "already exists"))
+    (_, _), (method, change) = await record(connection, NOTE)
+    assert method == "PATCH" and change["series"]["count"] == 2
+
+
+async def test_a_refused_event_stops_nothing() -> None:
+    connection = FakeConnection()
+    connection.errors.append(ApiError(403, "no"))
+    other = EventNote("Normal", "Ready", "x")
+    assert [body["reason"] for _, body in await record(connection, NOTE, other)] == ["LoadFailed", "Ready"]

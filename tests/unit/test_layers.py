@@ -48,7 +48,6 @@ def test_layers_hold() -> None:
         ("api/values.py", "import localmodel.core"),
         ("api/values.py", "import time"),
         ("gateway/__init__.py", "import localmodel.engine"),
-        ),
         ("gateway/__init__.py", "import kubernetes"),
         ("controller/__init__.py", "import kopf"),
     ],

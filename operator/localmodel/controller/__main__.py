@@ -85,6 +85,7 @@ class Operator:
                 registry=registry,
                 settings=build_kopf_settings(),
                 standalone=True,
+                identity=self._settings.replica,  # kopf's own guess needs a passwd entry
                 clusterwide=not namespaces,
                 namespaces=list(namespaces),
                 liveness_endpoint=f"http://{server.probe_host}:{server.probe_port}/healthz",

@@ -48,7 +48,7 @@ def prepare(context: str, registry: str) -> deploy.Target:
 def ask(target: deploy.Target) -> None:
     """Streams one answer through the openai SDK, over a port-forward to the model's Service."""
     forward = target.popen(
-        "kubectl", "port-forward", "-n", NAMESPACE, f"service/{NAME}", ":80", stdout=subprocess.PIPE
+        "kubectl", "port-forward", "-n", NAMESPACE, f"service/{NAME}", ":80", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )  # fmt: skip
     try:
         line = forward.stdout.readline() if forward.stdout else ""
@@ -95,8 +95,8 @@ What to try next
   lk logs -n {NAMESPACE} deploy/{NAME} -c gateway          one JSON line per request
   lk port-forward -n {NAMESPACE} service/{NAME} 8080:80    then any OpenAI client at http://127.0.0.1:8080/v1
   lk scale lm -n {NAMESPACE} {NAME} --replicas=2           a second pod, on the other node
-  lk explain localmodel.spec                          every field
-  make cluster-down                                   ends it and leaves the machine as it was""")
+  lk explain localmodel.spec                               every field
+  make cluster-down                                        ends it and leaves the machine as it was""")
 
 
 if __name__ == "__main__":

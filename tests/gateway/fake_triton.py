@@ -104,7 +104,7 @@ class FakeTriton:
         if request.path == "/v2/models/llm":
             return web.json_response({"name": "llm", "versions": ["1"], "platform": "python", "inputs": [], "outputs": []})
         if request.path == "/v2/models/llm/ready":
-            return web.Response(status=200)
+            return web.Response(status=200 if self.loaded else 400)
         if request.path not in ("/v2/models/llm/generate", "/v2/models/llm/generate_stream"):
             return web.json_response({"error": "no such route"}, status=404)
         while self.frozen:  # noqa: ASYNC110 - a test sets it

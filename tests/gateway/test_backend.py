@@ -262,3 +262,12 @@ async def test_instances_and_epochs(start: Start, triton: FakeTriton) -> None:
     writer.write(chat_bytes({**CHAT, "stream": True}))
     await reader.readuntil(b"[DONE]")
     writer.close()
+
+
+async def test_a_new_gateway_does_not_load_again(start: Start, triton: FakeTriton) -> None:
+    first = await start()
+    first.terminate()
+    assert await asyncio.wait_for(first.process.wait(), 10) == 0
+    second = await start()
+    assert (await second.chat())[0] == 200
+    assert triton.loads == 1

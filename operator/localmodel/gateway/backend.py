@@ -104,10 +104,13 @@ class Backend:
         return False
 
     async def _load_once(self) -> None:
+        """Loads, unless a gateway before this one has: Triton would load it anew, beside the running one."""
         if self._stale:
             self._stale = False
             with contextlib.suppress(BackendError):
                 await self._triton.unload()
+        elif await self._triton.loaded():
+            return
         await self._triton.load()
 
     async def _while_live(self, task: "asyncio.Task[None]") -> bool:

@@ -15,11 +15,19 @@ class Triton:
     def __init__(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
         self._session = session
         self._live = f"{url}/v2/health/live"
+        self._loaded = f"{url}/v2/models/{model}/ready"
         self._repository = f"{url}/v2/repository/models/{model}"
 
     async def live(self) -> bool:
+        return await self._says_yes(self._live)
+
+    async def loaded(self) -> bool:
+        """Triton's word, which stays yes when the engine's process has died: ask only where silence is noticed too."""
+        return await self._says_yes(self._loaded)
+
+    async def _says_yes(self, url: str) -> bool:
         try:
-            async with self._session.get(self._live, timeout=aiohttp.ClientTimeout(total=_PROBE_SECONDS)) as reply:
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_PROBE_SECONDS)) as reply:
                 return reply.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False

@@ -13,10 +13,10 @@ import kopf
 import uvloop
 from pydantic import ValidationError
 
-from localmodel.controller.audit import run_audit
 from localmodel.controller.cluster import Cluster, KubernetesConnection, wait_for_resource
 from localmodel.controller.handlers import build_kopf_settings, register
 from localmodel.controller.lease import Elector
+from localmodel.controller.listing import list_first, list_for_ever
 from localmodel.controller.logs import configure_logs
 from localmodel.controller.metrics import OperatorMetrics, Sources
 from localmodel.controller.prober import Prober
@@ -67,13 +67,12 @@ class Operator:
         )
         self._queue = WorkQueue(reconciler.reconcile, queue, workers=settings.queue.workers)
         self._seen: dict[str, float] = {}
-        self._listed = False
-        """All initial lists are in: kopf calls no handler before. Until then the store is no ground to decide on."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Until SIGTERM."""
         await wait_for_resource(self._connection)
+        await list_first(self._store, self._cluster, self._settings.watch_namespaces)
         registry, server = kopf.OperatorRegistry(), self._settings.server
         register(registry, self._store, wake=self._wake, look=self._prober.look, seen=self._note_event)
         kopf.on.startup(id="start", registry=registry)(self._start)
@@ -105,14 +104,14 @@ class Operator:
             )
         )
         await self._metrics.serve(server.metrics_host, server.metrics_port)
-        audit = run_audit(
+        lists = list_for_ever(
             self._store,
             self._cluster,
             self._settings.watch_namespaces,
             pause_seconds=self._settings.resync_seconds,
             on_change=self._wake,
         )
-        parts = (self._prober.run(), self._queue.run(), self._recorder.run(), self._elector.run(), audit)
+        parts = (self._prober.run(), self._queue.run(), self._recorder.run(), self._elector.run(), lists)
         self._tasks = [asyncio.create_task(part) for part in parts]
         for task in self._tasks:
             task.add_done_callback(_end_process_if_failed)
@@ -131,12 +130,9 @@ class Operator:
         return self._elector.may_write_for() > 0
 
     def _wake(self, key: Key) -> None:
-        self._listed = True
         self._queue.add(key)
 
     def _wake_all(self) -> None:
-        if not self._listed:
-            return
         for key in self._store.model_keys():
             self._wake(key)
         for key, pod in self._store.all_pods():

@@ -7,7 +7,7 @@ not name. It makes no decisions: what is written is given, complete, by core.
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -20,6 +20,7 @@ from localmodel.core.permissions import is_permitted
 
 logger = logging.getLogger(__name__)
 _APPLY = "application/apply-patch+yaml"
+_PAGE = 500
 _MERGE = "application/merge-patch+json"
 
 
@@ -132,18 +133,17 @@ class Cluster:
                 return None
             raise
 
-    async def list_names(self, kind: Kind, namespace: str, selector: str) -> tuple[set[tuple[str, str]], int]:
-        """Namespace and name of what exists, and the version of that answer. All namespaces if `namespace` is empty."""
+    async def list_pages(self, kind: Kind, namespace: str, selector: str) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
+        """Bodies and the version of the whole list, page by page. All namespaces if `namespace` is empty."""
         self._check(kind.group, kind.plural, "list")
         root = kind.path(namespace) if namespace else kind.path("").replace("/namespaces//", "/")
-        names: set[tuple[str, str]] = set()
-        query = {"limit": "500"} | ({"labelSelector": selector} if selector else {})
+        query = {"limit": str(_PAGE)} | ({"labelSelector": selector} if selector else {})
         while True:
             _, page = await self._connection.request("GET", f"{root}?{urlencode(query)}", timeout_seconds=self._timeout)
-            names |= {(i["metadata"].get("namespace", ""), i["metadata"]["name"]) for i in page.get("items", ())}
-            query["continue"] = page.get("metadata", {}).get("continue", "")
+            yield page.get("items") or [], int(page["metadata"].get("resourceVersion") or 0)
+            query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
-                return names, int(page["metadata"].get("resourceVersion") or 0)
+                return
 
     async def create_event(self, body: dict[str, Any]) -> None:
         path = _EVENTS.path(body["metadata"]["namespace"])

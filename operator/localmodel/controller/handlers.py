@@ -1,7 +1,7 @@
-"""Kopf's part: watching. An index fills the store before any handler runs, an event wakes a key; nothing else happens here.
+"""Kopf's part: watching. An event goes into the store and wakes the keys that it is news for; nothing else happens here.
 
-Only `on.event`, `index` and the activities (login, startup, cleanup, probe) are used: everything else of kopf
-writes annotations, finalizers or patches. All are coroutines: kopf moves plain functions into threads.
+Only `on.event` and the activities (login, startup, cleanup, probe) are used: everything else of kopf writes annotations,
+finalizers or patches, and its `index` is quadratic (listing.py). All are coroutines: kopf moves functions into threads.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Any
 
 import kopf
 
-from localmodel.controller.audit import SELECTORS
+from localmodel.controller.listing import SELECTORS
 from localmodel.controller.store import Key, Store
 from localmodel.core.kinds import POD, Kind
 
@@ -62,28 +62,12 @@ def _register_kind(
     look: Callable[[Key, str], None],
     seen: Callable[[str], None],
 ) -> None:
-    concerned: dict[str, set[Key]] = {}
-    """What the index found new and no handler has passed on yet, by uid."""
-
-    @kopf.index(kind.group, kind.version, kind.plural, id=f"index-{kind.plural}", registry=registry)  # type: ignore[untyped-decorator]
-    async def fill(body: kopf.Body, **_: Any) -> None:
-        seen(kind.plural)
-        raw = _plain(body)
-        if keys := store.put(kind.name, raw):
-            concerned.setdefault(raw["metadata"]["uid"], set()).update(keys)
-
-    @kopf.on.event(kind.group, kind.version, kind.plural, id=f"event-{kind.plural}", registry=registry)  # type: ignore[untyped-decorator]
+    @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)  # type: ignore[untyped-decorator]
     async def pass_on(event: kopf.RawEvent, **_: Any) -> None:
+        seen(kind.plural)
         body: Any = event["object"]
-        keys = concerned.pop(body["metadata"]["uid"], set())
-        if event["type"] == "DELETED":
-            seen(kind.plural)
-            keys |= store.remove(kind.name, body)
-        for key in keys:
+        deleted = event["type"] == "DELETED"
+        for key in store.remove(kind.name, body) if deleted else store.put(kind.name, body):
             wake(key)
             if kind is POD:
                 look(key, body["metadata"]["name"])
-
-
-def _plain(body: kopf.Body) -> dict[str, Any]:
-    return {name: dict(value) if name in ("metadata", "spec", "status") else value for name, value in body.items()}

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from localmodel.api import constants
 
-
 Outcome = Literal[
     "ok",
     "client_closed",

@@ -14,6 +14,8 @@ from localmodel.controller.store import Key, Store
 from localmodel.core.kinds import POD, Kind
 
 _CHUNK = 500
+_WORKERS = 16
+"""Objects that kopf works on at once. Without a limit thousands of its tasks fill one turn of the loop, and a lease is lost."""
 _WATCH_SECONDS = 290
 
 
@@ -29,7 +31,10 @@ def build_kopf_settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.process.ultimate_exiting_timeout = 20
     settings.queueing.exit_timeout = 0.5
-    settings.queueing.idle_timeout = 2
+    settings.queueing.worker_limit = _WORKERS
+    settings.queueing.idle_timeout = 0.01
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
     for kind, selector in SELECTORS.items():
         if selector:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = selector
@@ -71,3 +76,35 @@ def _register_kind(
             wake(key)
             if kind is POD:
                 look(key, body["metadata"]["name"])
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):  # type: ignore[misc]
+    """Kopf remembers objects to find changes: two copies of each event's object, of which we use nothing."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):  # type: ignore[misc]
+    """And how far its own handlers came; ours have no progress."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+    def purge(self, **_: Any) -> None:
+        pass
+
+    def touch(self, **_: Any) -> None:
+        pass
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence

@@ -22,7 +22,7 @@ from localmodel.controller.workqueue import Failed
 from localmodel.core.drift import find_drift
 from localmodel.core.kinds import DEPLOYMENT, KINDS, LOCAL_MODEL
 from localmodel.core.names import served_names
-from localmodel.core.observe import Observed
+from localmodel.core.observe import ChildKey, Observed
 from localmodel.core.options import Options
 from localmodel.core.plan import Plan, plan
 from localmodel.core.status import derive_invalid_status, derive_status
@@ -82,8 +82,10 @@ class Reconciler:
             return None
         observed = await self._observe(key, model)
         planned = plan(model, self._options, observed)
-        observed = await self._look_up_absent(model, planned, observed)
-        planned = plan(model, self._options, observed)
+        taken = await self._find_taken(model, planned, observed)
+        if taken:
+            observed = replace(observed, children={**observed.children, **taken})
+            planned = plan(model, self._options, observed)
         observed = await self._execute(key, model, planned, observed)
         status = derive_status(model, planned, observed, model.status, self._now())
         await self._write_status(model, status)
@@ -104,13 +106,12 @@ class Reconciler:
             rivals=self._store.rivals(key, served_names(model)),
         )
 
-    async def _look_up_absent(self, model: LocalModel, planned: Plan, observed: Observed) -> Observed:
+    async def _find_taken(self, model: LocalModel, planned: Plan, observed: Observed) -> dict[ChildKey, dict[str, Any]]:
         """Before the first write under a name: is it taken by something that our watches, which see our label only, can't see?"""
         ids = [(each["kind"], each["metadata"]["name"]) for each in planned.apply]
         absent = [id_ for id_ in ids if id_ not in observed.children]
         found = await asyncio.gather(*(self._cluster.find(KINDS[kind], model.namespace, name) for kind, name in absent))
-        taken = {id_: body for id_, body in zip(absent, found, strict=True) if body is not None}
-        return replace(observed, children={**observed.children, **taken})
+        return {id_: body for id_, body in zip(absent, found, strict=True) if body is not None}
 
     async def _execute(self, key: Key, model: LocalModel, planned: Plan, observed: Observed) -> Observed:
         """What was applied becomes part of what is observed. The Deployment comes last: its pods need all the others."""

@@ -1,5 +1,6 @@
 """The seven conditions, each from the plan, the cause and what was observed; and how they replace the previous ones."""
 
+import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -113,12 +114,17 @@ def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cau
     reports = [observed.gateways.get(pod.name) for pod in waiting]
     told = next((report for report in reports if report), None)
     if told:
-        reason = cause.reason if cause and cause.stage == ConditionType.MODEL_LOADED else told.reason
+        reason = cause.reason if cause and cause.stage == ConditionType.MODEL_LOADED else _word(told.reason)
         return Verdict(type_, "False", reason, f"{message} {told.message}".strip())
     if any(pod.ready and pod.name in observed.gateways for pod in waiting):
         reason = Reason.GATEWAY_UNREACHABLE
         return Verdict(type_, "False", reason, f"{message} A ready pod does not answer the operator.\n{hint(reason)}")
     return Verdict(type_, "False", Reason.STARTING, message)
+
+
+def _word(reason: str) -> str:
+    """A gateway of another version may say anything; the API server takes one word only."""
+    return reason if re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,127}", reason) else Reason.STARTING
 
 
 def _derive_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:

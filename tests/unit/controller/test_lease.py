@@ -134,14 +134,17 @@ async def test_errors_never_raise_and_never_prolong(error: ApiError) -> None:
     assert a.may_write_for() <= 0.5
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("abc"), st.sampled_from(["attempt", "cut", "heal", "release"]), st.floats(0, 1.5)), max_size=80
-    )
+STEPS = st.tuples(
+    st.sampled_from("ab"),
+    st.sampled_from(["attempt"] * 5 + ["cut", "heal", "release"]),
+    st.sampled_from([0.1, 0.5, 1.9, 2.1, 2.9, 3.1]),
 )
+
+
+@given(st.lists(STEPS, min_size=3, max_size=40))
 async def test_never_two_leaders(steps: list[tuple[str, str, float]]) -> None:
     server, clock = FakeConnection(), Clock()
-    replicas = {name: build(server, clock, name) for name in "abc"}
+    replicas = {name: build(server, clock, name) for name in "ab"}
     for name, step, pause in steps:
         clock.now += pause
         elector, way, _ = replicas[name]

@@ -206,6 +206,14 @@ def test_the_last_failure_stays_until_ready() -> None:
     assert derive(model, observe_running(model, OPTIONS)[1], loading).last_failure is None
 
 
+@pytest.mark.parametrize(("said", "reason"), [("NoEvidence", "NoEvidence"), ("", "Starting"), ("no word!", "Starting")])
+def test_any_gateways_reason_makes_a_valid_status(said: str, reason: str) -> None:
+    model = build_model()
+    _, observed = observe_running(model, OPTIONS, "Loading")
+    status = derive(model, replace(observed, gateways={"p0": build_report("p0", "Loading", reason=said)}))
+    assert conditions(status)["GatewayReady"] == ("False", reason)
+
+
 def test_progress_of_a_roll_out() -> None:
     model = build_model(replicas=2)
     _, observed = observe_running(model, OPTIONS)

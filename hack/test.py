@@ -63,7 +63,7 @@ LAYERS = (
     Layer("triton", ((str(BIN / "python"), "hack/weights.py", str(MODEL)), pytest("tests", "-m", "triton and not gpu"))),
     Layer(
         "api",
-        (cluster("build"), (sys.executable, "hack/prometheus.py"), pytest("tests/chart", "tests/cluster")),
+        (cluster("build"), (sys.executable, "hack/prometheus_package.py"), pytest("tests/chart", "tests/cluster")),
         why_no_toolchain,
     ),
     Layer("e2e", (cluster("up"), (sys.executable, "hack/images/main.py", "push"), pytest("tests/e2e", "-x")), why_no_cluster),

@@ -1,10 +1,9 @@
 """A real Prometheus for tests: scrapes what it is told to, answers queries, holds nothing after it ends.
 
-It must not know what a query means. `prometheus` and `promtool` come from the system's packages (Debian: `prometheus`).
+It must not know what a query means. `hack/prometheus_package.py` brings `prometheus` and `promtool` into the cache.
 """
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -16,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-INSTALL = "is missing: `apt-get install prometheus` (or its release archive) brings prometheus and promtool"
+import prometheus_package
 
 
 def find(name: str) -> str:
-    """The path of `prometheus` or `promtool`; AssertionError that says what to install."""
-    found = shutil.which(name)
-    assert found, f"{name} {INSTALL}"
+    """The path of `prometheus` or `promtool`; AssertionError that says what to do."""
+    found = prometheus_package.find(name)
+    assert found, f"{name} is missing: `python3 hack/prometheus_package.py` brings it"
     return found
 
 

@@ -17,9 +17,11 @@ def test_changed_timeout_rolls_out_without_a_failed_request(world: World, chat: 
         after = load.answers
         until(lambda: load.answers > after + 2, "answers after the change", 60)
     assert load.failures == []
-    settings = json.loads(world.get("configmap", chat)["data"]["gateway.json"])
-    assert settings["timeouts"]["queue_seconds"] == 20
     world.wait_condition(chat, "Progressing", "False")
+    volumes = world.pods(chat)[0]["spec"]["volumes"]
+    name = next(volume["configMap"]["name"] for volume in volumes if "configMap" in volume)
+    settings = json.loads(world.get("configmap", name)["data"]["gateway.json"])
+    assert settings["timeouts"]["queue_seconds"] == 20
 
 
 def test_two_replicas_run_on_two_nodes(world: World, chat: str) -> None:

@@ -1,0 +1,38 @@
+"""Dashboards and alert rules: each of their queries runs on a real Prometheus that scrapes this cluster."""
+
+from pathlib import Path
+
+import deploy
+from chart.prometheus import Prometheus, Target, scrape
+from e2e.world import World
+from localmodel.api import constants
+from localmodel.monitoring.alerts import ALERTS
+from localmodel.monitoring.queries import list_queries
+
+
+def targets_of(pods: list[dict], port: int, **labels: str) -> list[Target]:
+    """A pod's metrics, with the labels that Kubernetes discovery would add."""
+    found = []
+    for pod in pods:
+        metadata = pod["metadata"]
+        extra = {"namespace": metadata["namespace"], "pod": metadata["name"], **labels}
+        found.append(Target(f"{pod['status']['podIP']}:{port}", extra))
+    return found
+
+
+def test_every_query_runs_on_a_real_prometheus_of_this_cluster(world: World, chat: str, tmp_path: Path) -> None:
+    operators = world.target.get("-n", deploy.SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=localmodel-operator")[
+        "items"
+    ]
+    targets = targets_of(operators, constants.OPERATOR_METRICS_PORT)
+    targets += targets_of(world.pods(chat), constants.ADMIN_PORT, localmodel=chat)
+    world.ask(chat)
+    with Prometheus(tmp_path, [scrape(targets)]) as prometheus:
+        prometheus.wait_until_scraped(len(targets))
+        alerts = {alert.name for alert in ALERTS}
+        empty = [q.where for q in list_queries() if not prometheus.query(q.expression) and q.where not in alerts]
+        ready = prometheus.query("localmodel_gateway_ready")
+        leaders = prometheus.query("sum(localmodel_operator_leader)")
+    assert empty == []
+    assert [sample["value"][1] for sample in ready] == ["1"]
+    assert [sample["value"][1] for sample in leaders] == ["1"]

@@ -27,6 +27,7 @@ from localmodel.controller.store import Key, Store
 from localmodel.controller.workqueue import KeyQueue, WorkQueue
 
 logger = logging.getLogger(__name__)
+_FRESH_SECONDS = 5.0
 
 
 class Operator:
@@ -40,7 +41,7 @@ class Operator:
             settings.lease,
             namespace=settings.namespace,
             replica=settings.replica,
-            on_elected=self._wake_all,
+            on_elected=self._take_over,
         )
         self._cluster = Cluster(
             connection,
@@ -67,12 +68,15 @@ class Operator:
         )
         self._queue = WorkQueue(reconciler.reconcile, queue, workers=settings.queue.workers)
         self._seen: dict[str, float] = {}
+        self._listed_at = 0.0
+        self._caught_up_in_term = 0
+        self._catching_up: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Until SIGTERM."""
         await wait_for_resource(self._connection)
-        await list_first(self._store, self._cluster, self._settings.watch_namespaces)
+        await self._list()
         registry, server = kopf.OperatorRegistry(), self._settings.server
         register(registry, self._store, wake=self._wake, look=self._prober.look, seen=self._note_event)
         kopf.on.startup(id="start", registry=registry)(self._start)
@@ -127,16 +131,28 @@ class Operator:
         return {"leader": self._is_leader(), "queueDepth": self._queue.depth}
 
     def _is_leader(self) -> bool:
-        return self._elector.may_write_for() > 0
+        """And knows what it needs for it."""
+        return self._elector.may_write_for() > 0 and self._caught_up_in_term == self._elector.term
 
-    def _wake(self, key: Key) -> None:
-        self._queue.add(key)
+    def _take_over(self) -> None:
+        self._catching_up = asyncio.create_task(self._catch_up(self._elector.term))
 
-    def _wake_all(self) -> None:
+    async def _catch_up(self, term: int) -> None:
+        """What was seen while the way to the API server was cut may be old: look again before deciding anything."""
+        if time.monotonic() - self._listed_at > _FRESH_SECONDS:
+            await self._list()
+        self._caught_up_in_term = term
         for key in self._store.model_keys():
             self._wake(key)
         for key, pod in self._store.all_pods():
             self._prober.look(key, pod.name)
+
+    async def _list(self) -> None:
+        await list_first(self._store, self._cluster, self._settings.watch_namespaces)
+        self._listed_at = time.monotonic()
+
+    def _wake(self, key: Key) -> None:
+        self._queue.add(key)
 
     def _note_event(self, resource: str) -> None:
         self._seen[resource] = time.monotonic()

@@ -37,6 +37,8 @@ class Elector:
         self._on_elected, self._monotonic, self._wall_clock = on_elected, monotonic, wall_clock
         self.identity = f"{replica}_{uuid.uuid4().hex[:8]}"
         """Of this process: a restarted one is another holder, because it does not know what the first one still does."""
+        self.term = 0
+        """How often this process was elected."""
         self._lease: dict[str, Any] | None = None
         self._seen_at = 0.0
         self._held_until = 0.0
@@ -114,6 +116,7 @@ class Elector:
         elected = self.may_write_for() <= 0
         self._held_until = began + self._settings.renew_deadline_seconds
         if elected:
+            self.term += 1
             logger.info("holds the lease", extra={"identity": self.identity})
             self._on_elected()
 

@@ -18,6 +18,7 @@ from localmodel.core.kinds import CHILD_KINDS
 from localmodel.core.permissions import MODEL_PERMISSIONS, OPERATOR_PERMISSIONS
 from simulation.fake_gateway import build_report
 from simulation.operator_process import USER, OperatorProcess, build_rbac, write_operator_kubeconfig
+from simulation.proxy import Proxy
 from simulation.workload import Workload, until
 
 pytestmark = pytest.mark.cluster
@@ -317,6 +318,42 @@ def test_one_leader_and_a_fast_successor(operator: OperatorProcess, workload: Wo
     finally:
         second.stop()
     assert operator.wait_for_lead() < 2, "a clean exit releases the lease"
+
+
+def test_a_cut_from_the_api_server(operator: OperatorProcess, workload: Workload, audit: Audit) -> None:
+    """Longer than the lease: nothing is written meanwhile, the process lives on, and 10 s after healing all is right."""
+    server = json.loads(operator.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    proxy = Proxy(int(server.rsplit(":", 1)[1]))
+    kubeconfig = operator.folder / "proxied.kubeconfig"
+    kubeconfig.write_text(operator.kubeconfig.read_text().replace(server, f"https://127.0.0.1:{proxy.port}"))
+    operator.stop()
+    behind = OperatorProcess(kubeconfig, operator.folder, "behind").start()
+    try:
+        behind.wait_for_lead()
+        make_ready(workload, "chat", CPU)
+        workload.apply("gone", {**CPU, "model": {**CPU["model"], "version": "1"}})
+        until(lambda: workload.get("deployment", "gone"), "a second model")
+        workload.wait("gone", "Ready", "False")
+        time.sleep(1)
+        before = audit.writes(workload.namespace)
+        proxy.set_cut(True)
+        until(lambda: behind.metric("localmodel_operator_leader") == 0, "it knows that it may not write", 5)
+        workload.apply("chat", {**CPU, "replicas": 2})
+        workload.api.kubectl("delete", "service", "chat", "-n", workload.namespace)
+        workload.api.kubectl("delete", "localmodel", "gone", "-n", workload.namespace)
+        time.sleep(3)
+        assert audit.writes(workload.namespace)[len(before) :] == []
+        proxy.set_cut(False)
+        until(lambda: workload.get("deployment", "chat")["spec"]["replicas"] == 2, "the change is seen", 10)
+        until(lambda: workload.get("service", "chat"), "the deletion is seen", 10)
+        time.sleep(2)
+        after = audit.writes(workload.namespace)[len(before) :]
+        assert not any("gone" in write for write in after), "a stale cache brings nothing back"
+        assert behind.process and behind.process.poll() is None
+    finally:
+        behind.stop()
+        proxy.close()
+        operator.start().wait_for_lead()
 
 
 def test_rights_are_exactly_what_is_used(operator, audit: Audit) -> None:

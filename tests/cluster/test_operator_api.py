@@ -54,7 +54,7 @@ def operator(apiserver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Op
     operator.wait_for_lead()
     yield operator
     operator.stop()
-    assert "Traceback" not in operator.log(), operator.log()
+    assert operator.own_exceptions() == []
 
 
 @pytest.fixture

@@ -112,6 +112,11 @@ class OperatorProcess:
     def log(self) -> str:
         return (self.folder / f"{self.identity}.log").read_text()
 
+    def own_exceptions(self) -> list[str]:
+        """Log lines of our own loggers with a traceback; kopf's at its end (closing a watch) are not ours."""
+        lines = [line for line in self.log().splitlines() if '"logger": "kopf' not in line and '"logger": "asyncio"' not in line]
+        return [line for line in lines if "Traceback" in line]
+
     def metric(self, name: str) -> float | None:
         """Sum over the labels; None if the operator does not answer or has no such metric."""
         try:

@@ -43,16 +43,10 @@ def test_steady_cluster_sees_no_write(world: World, chat: str) -> None:
 
 def test_models_serve_without_the_operator_and_its_return_writes_nothing(world: World, chat: str) -> None:
     before = world.pods(chat)[0]["metadata"]["name"]
-    system = ("-n", deploy.SYSTEM_NAMESPACE)
-    deployment = world.target.get(*system, "deployments", "-l", "app.kubernetes.io/name=localmodel-operator")["items"][0]
-    name = deployment["metadata"]["name"]
-    world.target.kubectl(*system, "scale", "deployment", name, "--replicas=0")
-    pods = (*system, "pods", "-l", "app.kubernetes.io/name=localmodel-operator")
-    until(lambda: not world.target.get(*pods)["items"], "the operator is gone", 90)
+    world.scale_operator(0)
     assert "Paris" in world.ask(chat)
     start = time.time()
-    world.target.kubectl(*system, "scale", "deployment", name, "--replicas=2")
-    world.target.kubectl(*system, "rollout", "status", f"deployment/{name}", "--timeout=120s")
+    world.scale_operator(2)
     time.sleep(25)
     assert world.operator_writes(start) == []
     assert [pod["metadata"]["name"] for pod in world.pods(chat)] == [before]

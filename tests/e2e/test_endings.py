@@ -34,14 +34,12 @@ def test_namespace_goes_while_the_operator_is_gone(world: World) -> None:
     manifest = {**world.manifest("orphan"), "metadata": {"name": "orphan", "namespace": "e2e-leaving"}}
     world.target.apply(manifest)
     until(lambda: world.target.get("-n", "e2e-leaving", "deployment", "orphan"), "a child was made", 30)
-    system = ("-n", deploy.SYSTEM_NAMESPACE)
-    deployment = world.target.get(*system, "deployments", "-l", "app.kubernetes.io/name=localmodel-operator")["items"][0]
-    world.target.kubectl(*system, "scale", f"deployment/{deployment['metadata']['name']}", "--replicas=0")
+    world.scale_operator(0)
     try:
         world.target.kubectl("delete", "namespace", "e2e-leaving", "--wait=false")
         until(lambda: not world.target.get("namespace", "e2e-leaving"), "the namespace is gone", 90)
     finally:
-        world.target.kubectl(*system, "scale", f"deployment/{deployment['metadata']['name']}", "--replicas=2")
+        world.scale_operator(2)
 
 
 def test_uninstall_keeps_models_and_their_pods(world: World, chat: str) -> None:

@@ -1,16 +1,17 @@
 """Dashboards and alert rules: each of their queries runs on a real Prometheus that scrapes this cluster."""
 
 from pathlib import Path
+from typing import Any
 
-import deploy
 from chart.prometheus import Prometheus, Target, scrape
+from e2e.load import Load
 from e2e.world import World
 from localmodel.api import constants
 from localmodel.monitoring.alerts import ALERTS
 from localmodel.monitoring.queries import list_queries
 
 
-def targets_of(pods: list[dict], port: int, **labels: str) -> list[Target]:
+def targets_of(pods: list[dict[str, Any]], port: int, **labels: str) -> list[Target]:
     """A pod's metrics, with the labels that Kubernetes discovery would add."""
     found = []
     for pod in pods:
@@ -21,13 +22,9 @@ def targets_of(pods: list[dict], port: int, **labels: str) -> list[Target]:
 
 
 def test_every_query_runs_on_a_real_prometheus_of_this_cluster(world: World, chat: str, tmp_path: Path) -> None:
-    operators = world.target.get("-n", deploy.SYSTEM_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=localmodel-operator")[
-        "items"
-    ]
-    targets = targets_of(operators, constants.OPERATOR_METRICS_PORT)
+    targets = targets_of(world.operator_pods(), constants.OPERATOR_METRICS_PORT)
     targets += targets_of(world.pods(chat), constants.ADMIN_PORT, localmodel=chat)
-    world.ask(chat)
-    with Prometheus(tmp_path, [scrape(targets)]) as prometheus:
+    with Load(world, chat), Prometheus(tmp_path, [scrape(targets)]) as prometheus:
         prometheus.wait_until_scraped(len(targets))
         alerts = {alert.name for alert in ALERTS}
         empty = [q.where for q in list_queries() if not prometheus.query(q.expression) and q.where not in alerts]

@@ -16,6 +16,7 @@ import deploy
 
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 OPERATOR_USER = f"system:serviceaccount:{deploy.SYSTEM_NAMESPACE}:"
+OPERATOR_LABEL = "app.kubernetes.io/name=localmodel-operator"
 PACKET_TABLE = "localmodel_e2e"
 PACKET_RULES = """
 table ip localmodel_e2e {
@@ -125,9 +126,22 @@ class World:
         lines = [line for line in self.kubectl("logs", pod, "-c", "gateway").splitlines() if line.startswith("{")]
         return [record for record in map(json.loads, lines) if "outcome" in record]
 
+    # --- the operator
+
+    def operator_pods(self) -> list[dict[str, Any]]:
+        return self.target.get("-n", deploy.SYSTEM_NAMESPACE, "pods", "-l", OPERATOR_LABEL).get("items", [])
+
     def operator_logs(self) -> str:
-        label = "app.kubernetes.io/name=localmodel-operator"
-        return self.target.kubectl("logs", "-n", deploy.SYSTEM_NAMESPACE, "-l", label, "--tail=-1")
+        return self.target.kubectl("logs", "-n", deploy.SYSTEM_NAMESPACE, "-l", OPERATOR_LABEL, "--tail=-1")
+
+    def scale_operator(self, replicas: int) -> None:
+        """And waits until it is so."""
+        system = ("-n", deploy.SYSTEM_NAMESPACE)
+        self.target.kubectl(*system, "scale", "deployment", "-l", OPERATOR_LABEL, f"--replicas={replicas}")
+        if replicas:
+            self.target.kubectl(*system, "rollout", "status", "deployment", "-l", OPERATOR_LABEL, "--timeout=120s")
+        else:
+            until(lambda: not self.operator_pods(), "the operator is gone", 90)
 
     # --- processes
 

@@ -105,7 +105,8 @@ class GatewayProcess:
         found: dict[str, int] = {}
         for outcome, value in re.findall(r'^localmodel_gateway_requests_total\{.*?outcome="(\w+)".*?\} (\S+)$',
                                          await self.metrics(), re.M):  # fmt: skip
-            found[outcome] = found.get(outcome, 0) + int(float(value))
+            if float(value):
+                found[outcome] = found.get(outcome, 0) + int(float(value))
         return found
 
     async def ready(self) -> None:

@@ -55,7 +55,7 @@ class Gateway:
         self._prompts = prompts
         self._pod = pod
         self._records = records
-        self._metrics = GatewayMetrics()
+        self._metrics = GatewayMetrics(settings.model_name)
         self._lag = LoopLag()
         self._channel = Channel(session, settings.triton_url, settings.triton_model, token, instance)
         self._sequences = Sequences(self._channel, self._metrics.of(declared.GATEWAY_WASTED_TOKENS).inc)

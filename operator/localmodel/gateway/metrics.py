@@ -1,21 +1,26 @@
 """The gateway's metrics, registered from their declarations in `api.metrics`; what is counted elsewhere is read from there."""
 
 from collections.abc import Callable
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from localmodel.api import metrics as declared
-from localmodel.gateway.record import Record
+from localmodel.api.gateway import Outcome
+from localmodel.gateway.record import Endpoint, Record
 
 _KINDS: dict[str, Any] = {"counter": Counter, "gauge": Gauge}
 
 
 class GatewayMetrics:
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        """Every outcome starts at 0: a series that appears with its first failure would hide that failure from rate()."""
         self.registry = CollectorRegistry()
         self._lost = 0
         self._metrics = {m.name: self._register(m) for m in declared.GATEWAY_METRICS}
+        for outcome, endpoint in product(get_args(Outcome), get_args(Endpoint)):
+            self.of(declared.GATEWAY_REQUESTS).labels(outcome, endpoint, model)
 
     def _register(self, metric: declared.Metric) -> Any:
         if metric.kind == "histogram":

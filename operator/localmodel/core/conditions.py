@@ -6,13 +6,14 @@ from typing import Literal, NamedTuple
 
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.status import Condition, ConditionType
-from localmodel.core.failures import Cause, current_pods
+from localmodel.core.failures import UNUSABLE_DIRECTORY, Cause, current_pods, explain
 from localmodel.core.hints import hint
 from localmodel.core.observe import Observed, Pod, summarize_rollout
 from localmodel.core.plan import Plan
 from localmodel.core.reasons import Reason
 
 LONGEST_MESSAGE = 2048
+_NOT_CALLED_READY = "The gateway answers, but its pod is not called ready: the kubelet has yet to do it, or its node is lost."
 
 
 class Verdict(NamedTuple):
@@ -20,11 +21,6 @@ class Verdict(NamedTuple):
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str = ""
-
-
-def explain(cause: Cause) -> str:
-    """What was said and what to do."""
-    return f"{cause.message}\n{hint(cause.reason)}".strip()
 
 
 def answering_pods(observed: Observed) -> list[Pod]:
@@ -73,11 +69,11 @@ def _derive_accepted(cause: Cause | None) -> Verdict:
 
 
 def _derive_scheduled(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
-    type_, wanted = ConditionType.SCHEDULED, model.spec.replicas
+    type_, wanted = ConditionType.SCHEDULED, plan.replicas
     if cause and cause.stage == type_:
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:
-        return _stopped(type_)
+        return _stopped(type_, model)
     placed = sum(pod.scheduled for pod in current_pods(plan, observed))
     if placed >= wanted:
         return Verdict(type_, "True", Reason.SCHEDULED, f"{wanted} of {wanted} pods have a node.")
@@ -85,11 +81,11 @@ def _derive_scheduled(model: LocalModel, plan: Plan, observed: Observed, cause: 
 
 
 def _derive_loaded(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
-    type_, wanted = ConditionType.MODEL_LOADED, model.spec.replicas
+    type_, wanted = ConditionType.MODEL_LOADED, plan.replicas
     if cause and cause.stage == type_:
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:
-        return _stopped(type_)
+        return _stopped(type_, model)
     reports = [observed.gateways.get(pod.name) for pod in current_pods(plan, observed)]
     states = [report.backend.state for report in reports if report]
     loaded = states.count("Ready")
@@ -100,22 +96,25 @@ def _derive_loaded(model: LocalModel, plan: Plan, observed: Observed, cause: Cau
 
 
 def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
-    type_, wanted = ConditionType.GATEWAY_READY, model.spec.replicas
+    type_, wanted = ConditionType.GATEWAY_READY, plan.replicas
     if cause and cause.stage == type_:
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:
-        return _stopped(type_)
+        return _stopped(type_, model)
     pods = current_pods(plan, observed)
     ready = sum(1 for pod in pods if (report := observed.gateways.get(pod.name)) and report.ready)
     message = f"{ready} of {wanted} gateways answer requests."
     if ready >= wanted:
         return Verdict(type_, "True", Reason.ANSWERING, message)
+    if cause and cause.stage == ConditionType.MODEL_LOADED:
+        return Verdict(type_, "False", cause.reason, f"{message} The model is not loaded.")
     waiting = [pod for pod in pods if not ((report := observed.gateways.get(pod.name)) and report.ready)]
     reports = [observed.gateways.get(pod.name) for pod in waiting]
     told = next((report for report in reports if report), None)
     if told:
-        reason = cause.reason if cause and cause.stage == ConditionType.MODEL_LOADED else _word(told.reason)
-        return Verdict(type_, "False", reason, f"{message} {told.message}".strip())
+        if told.reason in UNUSABLE_DIRECTORY and told.backend.state != "Ready":
+            return Verdict(type_, "False", Reason.LOADING, f"{message} The model is not loaded yet.")
+        return Verdict(type_, "False", _word(told.reason), f"{message} {told.message}".strip())
     if any(pod.ready and pod.name in observed.gateways for pod in waiting):
         reason = Reason.GATEWAY_UNREACHABLE
         return Verdict(type_, "False", reason, f"{message} A ready pod does not answer the operator.\n{hint(reason)}")
@@ -128,16 +127,17 @@ def _word(reason: str) -> str:
 
 
 def _derive_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
-    type_, wanted = ConditionType.READY, model.spec.replicas
+    type_, wanted = ConditionType.READY, plan.replicas
     answering = len(answering_pods(observed))
     if answering and wanted:
         rolling = " A roll-out is in progress." if len(current_pods(plan, observed)) < len(observed.live_pods) else ""
-        return Verdict(type_, "True", Reason.READY, f"{answering} of {wanted} replicas answer.{rolling}")
+        counted = f"{answering} of {wanted}" if answering <= wanted else f"{answering}"
+        return Verdict(type_, "True", Reason.READY, f"{counted} replicas answer.{rolling}")
     if cause:
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:
-        return _stopped(type_)
-    if model.spec.paused and not observed.live_pods:
+        return _stopped(type_, model)
+    if model.spec.paused and observed.deployment is None:
         return Verdict(type_, "False", Reason.PAUSED, "Paused before anything was made; set spec.paused to false.")
     for verdict in (
         _derive_scheduled(model, plan, observed, cause),
@@ -146,11 +146,11 @@ def _derive_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Caus
     ):
         if verdict.status != "True":
             return Verdict(type_, "False", verdict.reason, verdict.message)
-    return Verdict(type_, "False", Reason.POD_NOT_READY, "The gateway answers; the kubelet has not called its pod ready yet.")
+    return Verdict(type_, "False", Reason.POD_NOT_READY, _NOT_CALLED_READY)
 
 
 def _derive_progressing(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
-    type_, wanted = ConditionType.PROGRESSING, model.spec.replicas
+    type_, wanted = ConditionType.PROGRESSING, plan.replicas
     if model.spec.paused:
         return Verdict(type_, "False", Reason.PAUSED, "Nothing is changed while spec.paused is true.")
     if cause:
@@ -178,5 +178,8 @@ def _derive_paused(model: LocalModel) -> Verdict:
     return Verdict(ConditionType.PAUSED, "False", Reason.NOT_PAUSED)
 
 
-def _stopped(type_: ConditionType) -> Verdict:
-    return Verdict(type_, "False", Reason.STOPPED, "spec.replicas is 0; raise it to start the model.")
+def _stopped(type_: ConditionType, model: LocalModel) -> Verdict:
+    message = "spec.replicas is 0; raise it to start the model."
+    if model.spec.paused:
+        message = "It was stopped before it was paused; set spec.paused to false and spec.replicas above 0."
+    return Verdict(type_, "False", Reason.STOPPED, message)

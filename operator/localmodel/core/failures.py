@@ -1,14 +1,17 @@
 """What is wrong now, if anything: one cause, the earliest on the way from spec to answer, in the words of whoever failed.
 
+What failed and is tried again stays the cause until it succeeds: a status that flips with every try tells nobody anything.
 Conditions, lastFailure and Events are all made from it, so that they never tell different stories.
 """
 
+import re
 from dataclasses import dataclass
 
 from localmodel.api import constants
 from localmodel.api.engine import parse_load_failure
 from localmodel.api.localmodel import LocalModel
-from localmodel.api.status import ConditionType
+from localmodel.api.status import ConditionType, LocalModelStatus
+from localmodel.core.hints import hint
 from localmodel.core.observe import Container, Observed, Pod, summarize_rollout
 from localmodel.core.plan import Plan
 from localmodel.core.quantities import format_for_people, format_memory
@@ -17,7 +20,14 @@ from localmodel.core.reasons import Reason
 _PULL_REASONS = {
     "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable",
 }  # fmt: skip
+_PULL_FAILED = "ErrImagePull"
+"""The kubelet tells the same error with this before it while it waits to pull again."""
+_STUB_GONE = re.compile(r"Stub process \S* ?is not healthy")
+"""Triton's words when the process that runs the model ended before it could say why."""
 _START_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
+
+UNUSABLE_DIRECTORY = {"TokenizerMissing", "ChatTemplateMissing"}
+"""A gateway's words. Before Triton has loaded the model they may be a mere consequence of what Triton is about to say."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +40,25 @@ class Cause:
     """Word for word what the failing part said, if `message` is only a part of it."""
 
 
-def find_cause(model: LocalModel, plan: Plan, observed: Observed) -> Cause | None:
+def find_cause(model: LocalModel, plan: Plan, observed: Observed, previous: LocalModelStatus) -> Cause | None:
     if plan.refusal:
         return Cause(ConditionType.ACCEPTED, plan.refusal.reason, plan.refusal.message)
     if observed.refused:
         return Cause(ConditionType.ACCEPTED, Reason.CHILD_REFUSED, observed.refused)
-    if model.spec.replicas == 0:
+    if plan.replicas == 0:
         return None
     pods = current_pods(plan, observed)
     return (
         _find_scheduling_cause(model, plan, observed, pods)
         or next((cause for pod in pods if (cause := _find_container_cause(plan, pod))), None)
-        or next((cause for pod in pods if (cause := _find_backend_cause(pod, observed))), None)
+        or next((cause for pod in pods if (cause := _find_backend_cause(plan, pod, observed))), None)
+        or _find_standing_cause(model, pods, observed, previous)
     )
+
+
+def explain(cause: Cause) -> str:
+    """What was said and what to do."""
+    return f"{cause.message}\n{hint(cause.reason)}".strip()
 
 
 def current_pods(plan: Plan, observed: Observed) -> list[Pod]:
@@ -54,11 +70,11 @@ def current_pods(plan: Plan, observed: Observed) -> list[Pod]:
 def _find_scheduling_cause(model: LocalModel, plan: Plan, observed: Observed, pods: list[Pod]) -> Cause | None:
     placed = sum(pod.scheduled for pod in pods)
     pvc = model.spec.model.source.pvc
-    if observed.claim == "Missing" and pvc and placed < model.spec.replicas:
+    if observed.claim == "Missing" and pvc and placed < plan.replicas:
         message = f"PersistentVolumeClaim {pvc.claim_name} does not exist in namespace {model.namespace}."
         return Cause(ConditionType.SCHEDULED, Reason.VOLUME_CLAIM_NOT_FOUND, message)
     refusal = summarize_rollout(observed.deployment).refusal
-    if refusal and placed < model.spec.replicas:
+    if refusal and placed < plan.replicas:
         return Cause(ConditionType.SCHEDULED, _refusal_reason(refusal), refusal)
     waiting = next((pod for pod in pods if pod.unschedulable), None)
     if waiting:
@@ -81,14 +97,12 @@ def _container_cause(plan: Plan, pod: Pod, container: Container) -> Cause | None
     stage = ConditionType.GATEWAY_READY if container.name == constants.CONTAINER_GATEWAY else ConditionType.MODEL_LOADED
     waiting, said = container.waiting_reason, container.waiting_message
     if waiting in _PULL_REASONS:
+        said = said.rpartition(f": {_PULL_FAILED}: ")[2]
         return Cause(stage, Reason.IMAGE_PULL_FAILED, f"Container {container.name}: {said or waiting}", said)
     if waiting in _START_REASONS:
         return Cause(stage, Reason.CONTAINER_CANNOT_START, f"Container {container.name}: {said or waiting}", said)
     if container.ended_reason == "OOMKilled" and not pod.ready:
-        limit = plan.sizing.memory_limit if container.name == constants.CONTAINER_TRITON else None
-        allowed = (
-            f" It may use {format_memory(limit)}; {format_for_people(plan.sizing.planned_bytes)} were planned." if limit else ""
-        )
+        allowed = f" {_describe_memory(plan)}" if container.name == constants.CONTAINER_TRITON else ""
         message = f"Container {container.name} was killed because it used more memory than its limit.{allowed}"
         return Cause(stage, Reason.OUT_OF_MEMORY, message)
     if waiting == "CrashLoopBackOff":
@@ -98,7 +112,25 @@ def _container_cause(plan: Plan, pod: Pod, container: Container) -> Cause | None
     return None
 
 
-def _find_backend_cause(pod: Pod, observed: Observed) -> Cause | None:
+def _find_standing_cause(model: LocalModel, pods: list[Pod], observed: Observed, previous: LocalModelStatus) -> Cause | None:
+    """What made the same pods fail to load this same spec before, while they try again."""
+    failure = previous.last_failure
+    told = next((c for c in previous.conditions if c.type == ConditionType.MODEL_LOADED), None)
+    if failure is None or told is None or told.reason != failure.reason or told.observed_generation != model.generation:
+        return None
+    if not any(_tries_again(pod, observed) for pod in pods):
+        return None
+    message = told.message.removesuffix(hint(failure.reason)).strip()
+    return Cause(ConditionType.MODEL_LOADED, failure.reason, message, failure.message)
+
+
+def _tries_again(pod: Pod, observed: Observed) -> bool:
+    report = observed.gateways.get(pod.name)
+    loaded = report is not None and report.backend.state == "Ready"
+    return not loaded and any(each.restarts or each.ended_reason for each in pod.containers)
+
+
+def _find_backend_cause(plan: Plan, pod: Pod, observed: Observed) -> Cause | None:
     report = observed.gateways.get(pod.name)
     if report is None or report.ready:
         return None
@@ -107,7 +139,22 @@ def _find_backend_cause(pod: Pod, observed: Observed) -> Cause | None:
         failure = parse_load_failure(backend.message)
         if failure:
             return Cause(ConditionType.MODEL_LOADED, failure.code, failure.message, backend.message)
-        return Cause(ConditionType.MODEL_LOADED, Reason.LOAD_FAILED, backend.message or "Triton gave no reason.")
+        return _load_cause(plan, backend.message)
+    if backend.state == "Ready" and report.reason in UNUSABLE_DIRECTORY:
+        return Cause(ConditionType.GATEWAY_READY, report.reason, report.message or "The model's directory is not complete.")
     if backend.state == "Hung":
         return Cause(ConditionType.GATEWAY_READY, Reason.BACKEND_HUNG, backend.message or "The engine makes no progress.")
     return None
+
+
+def _load_cause(plan: Plan, said: str) -> Cause:
+    """A load that failed without a word of the engine. On cgroup v1 the kubelet does not learn of a killed child."""
+    if _STUB_GONE.search(said) and plan.sizing.memory_limit < plan.sizing.planned_bytes:
+        message = f"The model's process ended while it loaded, most likely killed for want of memory. {_describe_memory(plan)}"
+        return Cause(ConditionType.MODEL_LOADED, Reason.OUT_OF_MEMORY, message, said)
+    return Cause(ConditionType.MODEL_LOADED, Reason.LOAD_FAILED, said.strip() or "Triton gave no reason.")
+
+
+def _describe_memory(plan: Plan) -> str:
+    limit, planned = format_memory(plan.sizing.memory_limit), format_for_people(plan.sizing.planned_bytes)
+    return f"It may use {limit}; {planned} were planned."

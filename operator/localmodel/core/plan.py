@@ -45,6 +45,8 @@ class Prune:
 @dataclass(frozen=True)
 class Plan:
     sizing: Sizing
+    replicas: int
+    """How many pods should run now: while nothing is changed, what the Deployment was told last, not what the spec says."""
     apply: tuple[dict[str, Any], ...] = ()
     """Complete desired objects, in the order in which they are to be applied."""
     prune: tuple[Prune, ...] = ()
@@ -59,12 +61,14 @@ class Plan:
 def plan(model: LocalModel, options: Options, observed: Observed) -> Plan:
     sizing = derive_sizing(model, options)
     if model.spec.paused:
-        return Plan(sizing, notes=("Paused: nothing is written but the status.",), revision=live_revision(observed))
+        left, why = _live_replicas(model, observed), "Paused: nothing is written but the status."
+        return Plan(sizing, left, notes=(why,), revision=live_revision(observed))
     rendered = build_revision(model, options)
     revision = _revision_in_force(model, rendered, observed) or rendered
     wanted = _build_children(model, options, revision, observed)
     if refusal := find_conflict(model, [_key(child) for child in wanted], observed):
-        return Plan(sizing, notes=(refusal.message,), refusal=refusal, revision=live_revision(observed))
+        left = _live_replicas(model, observed)
+        return Plan(sizing, left, notes=(refusal.message,), refusal=refusal, revision=live_revision(observed))
     strategy = derive_strategy(model, revision.name, revision.template, observed)
     kept = revision.name != rendered.name
     notes = [strategy.note] if strategy.note else []
@@ -75,7 +79,14 @@ def plan(model: LocalModel, options: Options, observed: Observed) -> Plan:
         )
     prune = _find_superfluous(model, revision, [_key(child) for child in wanted], observed)
     notes += [f"{each.kind} {each.name} is no longer wanted." for each in prune]
-    return Plan(sizing, tuple(wanted), prune, tuple(notes), None, revision.name, kept)
+    return Plan(sizing, model.spec.replicas, tuple(wanted), prune, tuple(notes), None, revision.name, kept)
+
+
+def _live_replicas(model: LocalModel, observed: Observed) -> int:
+    deployment = observed.deployment
+    if deployment is None or owner_uid(deployment) != model.uid:
+        return model.spec.replicas
+    return int(deployment.get("spec", {}).get("replicas", 1))
 
 
 def _revision_in_force(model: LocalModel, rendered: Revision, observed: Observed) -> Revision | None:

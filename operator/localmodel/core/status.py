@@ -21,10 +21,10 @@ _TOLERANCE = 0.1
 
 
 def derive_status(model: LocalModel, plan: Plan, observed: Observed, previous: LocalModelStatus, now: str) -> LocalModelStatus:
-    cause = find_cause(model, plan, observed)
+    cause = find_cause(model, plan, observed, previous)
     verdicts = derive_verdicts(model, plan, observed, cause)
     answering = answering_pods(observed)
-    ready = bool(answering) and model.spec.replicas > 0
+    ready = bool(answering) and plan.replicas > 0
     current = {pod.name for pod in current_pods(plan, observed)}
     ordered = sorted(answering, key=lambda pod: (pod.name not in current, pod.created, pod.name))
     report = observed.gateways.get(ordered[0].name) if ordered else None

@@ -9,7 +9,7 @@ from localmodel.api.engine import LoadErrorCode
 from localmodel.api.localmodel import Invalid
 from localmodel.api.status import LocalModelStatus
 from localmodel.core.hints import hint
-from localmodel.core.observe import Observed, Pod
+from localmodel.core.observe import Observed, Pod, Rival
 from localmodel.core.plan import plan
 from localmodel.core.status import derive_invalid_status, derive_status
 from localmodel.core.transitions import derive_events
@@ -172,6 +172,107 @@ def test_stopped_paused_refused() -> None:
     assert conditions(serving)["Ready"][0] == "True" and conditions(serving)["Paused"] == ("True", "Paused")
     refused = derive(build_model(), Observed(refused="exceeded quota"))
     assert conditions(refused)["Accepted"] == ("False", "ChildRefused") and "exceeded quota" in message(refused, "Accepted")
+
+
+def test_frozen_the_replicas_that_run_count_and_not_those_that_are_asked_for() -> None:
+    """Paused, then edited: what serves goes on serving, and the status says so."""
+    observed = observe_running(build_model(replicas=2), OPTIONS)[1]
+    for frozen in (build_model(paused=True, replicas=0), build_model(paused=True, replicas=5)):
+        status = derive(frozen, observed)
+        assert conditions(status)["Ready"] == ("True", "Ready") and message(status, "Ready") == "2 of 2 replicas answer."
+        assert conditions(status)["Scheduled"][0] == conditions(status)["ModelLoaded"][0] == "True"
+    older = Rival("older", "u0", "2025-01-01T00:00:00Z", ("chat",))
+    assert conditions(derive(build_model(replicas=0), replace(observed, rivals=(older,))))["Ready"] == ("True", "Ready")
+
+
+def test_stopped_and_then_paused_says_what_starts_it() -> None:
+    observed = observe_running(build_model(replicas=0), OPTIONS)[1]
+    status = derive(build_model(paused=True, replicas=1), observed)
+    assert conditions(status)["Ready"] == ("False", "Stopped") and "spec.paused" in message(status, "Ready")
+
+
+def test_a_pod_deleted_while_paused_is_no_model_that_was_never_made() -> None:
+    observed = replace(observe_running(build_model(), OPTIONS)[1], pods=(), gateways={})
+    assert conditions(derive(build_model(paused=True), observed))["Ready"] == ("False", "Pending")
+
+
+def test_more_answer_than_wanted_in_a_roll_out() -> None:
+    model = build_model()
+    _, observed = observe_running(model, OPTIONS)
+    old, reports = build_pod("a-old", "older"), {**observed.gateways, "a-old": build_report("a-old")}
+    status = derive(model, replace(observed, pods=(old, *observed.pods), gateways=reports))
+    assert message(status, "Ready") == "2 replicas answer. A roll-out is in progress."
+
+
+def _retrying(observed: Observed, **container: Any) -> Observed:
+    broken = build_container(restarts=1, ended_reason="Error", **container)
+    return replace(observed, pods=tuple(replace(pod, containers=(broken,)) for pod in observed.pods))
+
+
+@pytest.mark.parametrize("state", ["Starting", "Loading", "Unreachable"])
+def test_a_failure_stands_while_the_same_pod_tries_again(state: str) -> None:
+    """No write, no Event: it changes when the load succeeds, the spec does, or another pod tries."""
+    model = build_model()
+    failed = derive(model, observe_running(model, OPTIONS, "LoadFailed", "[ModelFilesMissing] no config.json")[1])
+    again = _retrying(observe_running(model, OPTIONS, state)[1])
+    assert derive(model, again, failed, LATER) == failed
+    assert conditions(derive(model, observe_running(model, OPTIONS, state)[1], failed))["ModelLoaded"][1] != "ModelFilesMissing"
+    edited = failed.model_copy(
+        update={"conditions": tuple(c.model_copy(update={"observed_generation": 2}) for c in failed.conditions)}
+    )
+    assert conditions(derive(model, again, edited))["ModelLoaded"][1] != "ModelFilesMissing"
+    loaded = _retrying(observe_running(model, OPTIONS)[1])
+    assert conditions(derive(model, loaded, failed))["ModelLoaded"] == ("True", "Loaded")
+
+
+def test_a_model_that_served_and_was_killed_has_no_old_failure() -> None:
+    model = build_model()
+    good = derive(model, observe_running(model, OPTIONS)[1])
+    status = derive(model, _retrying(observe_running(model, OPTIONS, "Loading")[1]), good)
+    assert conditions(status)["Ready"] == ("False", "Loading") and status.last_failure is None
+
+
+def test_an_image_is_missing_in_the_same_words_at_every_try() -> None:
+    model = build_model()
+    planned, observed = observe_running(model, OPTIONS, "Starting")
+    said = "rpc error: code = NotFound desc = nothing:1: not found"
+    waits = {"ErrImagePull": said, "ImagePullBackOff": f'Back-off pulling image "nothing:1": ErrImagePull: {said}'}
+    tries = [
+        derive(
+            model, replace(observed, pods=(build_pod("p0", planned.revision, ready=False, containers=_waiting(reason, text)),))
+        )
+        for reason, text in waits.items()
+    ]
+    assert tries[0] == tries[1] and said in message(tries[0], "ModelLoaded")
+
+
+def test_the_gateway_does_not_contradict_the_cause() -> None:
+    """A gateway that waits for a model that never comes sees consequences, such as a tokenizer that is missing too."""
+    model = build_model()
+    _, observed = observe_running(model, OPTIONS, "LoadFailed", "[ModelFilesMissing] no such directory")
+    report = observed.gateways["p0"].model_copy(update={"reason": "TokenizerMissing", "message": "Export it."})  # type: ignore[union-attr]
+    status = derive(model, replace(observed, gateways={"p0": report}))
+    assert message(status, "GatewayReady") == "0 of 1 gateways answer requests. The model is not loaded."
+    loading = replace(observed, gateways={"p0": build_report("p0", "Loading", reason="TokenizerMissing")})
+    assert conditions(derive(model, loading))["GatewayReady"] == ("False", "Loading")
+
+
+def test_a_model_that_loads_but_has_no_tokenizer_is_a_failure() -> None:
+    model = build_model()
+    observed = observe_running(model, OPTIONS)[1]
+    report = build_report("p0", ready=False, reason="TokenizerMissing")
+    status = derive(model, replace(observed, gateways={"p0": report}))
+    assert conditions(status)["GatewayReady"] == ("False", "TokenizerMissing") == conditions(status)["Ready"]
+    assert status.last_failure and status.last_failure.reason == "TokenizerMissing"
+
+
+@pytest.mark.parametrize(("limit", "reason"), [("120Mi", "OutOfMemory"), ("64Gi", "LoadFailed")])
+def test_a_process_that_died_while_loading(limit: str, reason: str) -> None:
+    model = build_model(resources={"requests": {"memory": "100Mi"}, "limits": {"memory": limit}})
+    said = "load failed for model 'llm': Internal: Stub process 'llm_0_0' is not healthy.;\n"
+    status = derive(model, observe_running(model, OPTIONS, "LoadFailed", said)[1])
+    assert conditions(status)["ModelLoaded"] == ("False", reason)
+    assert status.last_failure and status.last_failure.message.startswith("load failed")
 
 
 def test_the_time_moves_only_with_the_status() -> None:

@@ -13,6 +13,9 @@ from localmodel.api.constants import ANNOTATION_APPLIED_HASH
 _LIST_KEYS = ("mountPath", "topologyKey", "uid", "name")
 """What identifies an item in the keyed lists of our children; the first one present counts."""
 
+_WHOLE = (".selector", ".podSelector", ".matchLabels", ".nodeSelector")
+"""Where one key more changes what is selected: a Service with an addition to its selector reaches no pod."""
+
 
 def digest(document: object, length: int = 16) -> str:
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
@@ -40,6 +43,8 @@ def _difference(desired: Any, live: Any, path: str) -> str | None:
     if isinstance(desired, dict):
         if not isinstance(live, dict):
             return path if desired or live is not None else None
+        if path.endswith(_WHOLE) and set(live) - set(desired):
+            return path
         return next((d for key, each in desired.items() if (d := _difference(each, live.get(key), f"{path}.{key}"))), None)
     if isinstance(desired, list):
         return _list_difference(desired, live, path)

@@ -26,8 +26,8 @@ _STUB_GONE = re.compile(r"Stub process \S* ?is not healthy")
 """Triton's words when the process that runs the model ended before it could say why."""
 _START_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
 
-UNUSABLE_DIRECTORY = {"TokenizerMissing", "ChatTemplateMissing"}
-"""A gateway's words. Before Triton has loaded the model they may be a mere consequence of what Triton is about to say."""
+UNUSABLE_DIRECTORY = {"TokenizerMissing"}
+"""A gateway's word. Before Triton has loaded the model they may be a mere consequence of what Triton is about to say."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +115,21 @@ def _container_cause(plan: Plan, pod: Pod, container: Container) -> Cause | None
 def _find_standing_cause(model: LocalModel, pods: list[Pod], observed: Observed, previous: LocalModelStatus) -> Cause | None:
     """What made the same pods fail to load this same spec before, while they try again."""
     failure = previous.last_failure
-    told = next((c for c in previous.conditions if c.type == ConditionType.MODEL_LOADED), None)
-    if failure is None or told is None or told.reason != failure.reason or told.observed_generation != model.generation:
+    before = {each.type: each for each in previous.conditions}
+    told, stopped = before.get(ConditionType.MODEL_LOADED), before.get(ConditionType.PROGRESSING)
+    if failure is None or told is None or stopped is None or stopped.reason != Reason.BLOCKED:
         return None
-    if not any(_tries_again(pod, observed) for pod in pods):
+    if told.reason != failure.reason or told.observed_generation != model.generation:
+        return None
+    if not any(pod.created <= stopped.last_transition_time and not _has_loaded(pod, observed) for pod in pods):
         return None
     message = told.message.removesuffix(hint(failure.reason)).strip()
     return Cause(ConditionType.MODEL_LOADED, failure.reason, message, failure.message)
 
 
-def _tries_again(pod: Pod, observed: Observed) -> bool:
+def _has_loaded(pod: Pod, observed: Observed) -> bool:
     report = observed.gateways.get(pod.name)
-    loaded = report is not None and report.backend.state == "Ready"
-    return not loaded and any(each.restarts or each.ended_reason for each in pod.containers)
+    return report is not None and report.backend.state == "Ready"
 
 
 def _find_backend_cause(plan: Plan, pod: Pod, observed: Observed) -> Cause | None:

@@ -11,7 +11,8 @@ from localmodel.core.observe import Observed
 from localmodel.core.plan import plan
 from simulation.world import build_model, build_options
 
-DEPLOYMENT = plan(build_model(), build_options(), Observed()).apply[-1]
+CHILDREN = plan(build_model(), build_options(), Observed()).apply
+DEPLOYMENT = CHILDREN[-1]
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -53,6 +54,21 @@ def test_what_we_want_is_ours(change: Change) -> None:
     live = copy.deepcopy(DEPLOYMENT)
     change(live)
     assert (find_drift(DEPLOYMENT, live) or "").startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("Service", ["selector"]), ("PodDisruptionBudget", ["selector", "matchLabels"]), ("NetworkPolicy", ["podSelector"])],
+)
+def test_a_selector_is_ours_as_a_whole(kind: str, path: list[str]) -> None:
+    """One more key, and the Service sends requests to nobody while every pod is ready."""
+    desired = next(child for child in CHILDREN if child["kind"] == kind)
+    live = copy.deepcopy(desired)
+    selector = live["spec"]
+    for step in path:
+        selector = selector[step]
+    selector["matchExpressions" if path == ["podSelector"] else "x"] = "y"
+    assert find_drift(desired, live) == ".spec." + ".".join(path)
 
 
 def test_a_field_that_is_no_longer_wanted_is_a_change() -> None:

@@ -204,9 +204,8 @@ def test_more_answer_than_wanted_in_a_roll_out() -> None:
     assert message(status, "Ready") == "2 replicas answer. A roll-out is in progress."
 
 
-def _retrying(observed: Observed, **container: Any) -> Observed:
-    broken = build_container(restarts=1, ended_reason="Error", **container)
-    return replace(observed, pods=tuple(replace(pod, containers=(broken,)) for pod in observed.pods))
+def _created(observed: Observed, when: str) -> Observed:
+    return replace(observed, pods=tuple(replace(pod, created=when) for pod in observed.pods))
 
 
 @pytest.mark.parametrize("state", ["Starting", "Loading", "Unreachable"])
@@ -214,21 +213,21 @@ def test_a_failure_stands_while_the_same_pod_tries_again(state: str) -> None:
     """No write, no Event: it changes when the load succeeds, the spec does, or another pod tries."""
     model = build_model()
     failed = derive(model, observe_running(model, OPTIONS, "LoadFailed", "[ModelFilesMissing] no config.json")[1])
-    again = _retrying(observe_running(model, OPTIONS, state)[1])
+    again = _created(observe_running(model, OPTIONS, state)[1], NOW)
     assert derive(model, again, failed, LATER) == failed
-    assert conditions(derive(model, observe_running(model, OPTIONS, state)[1], failed))["ModelLoaded"][1] != "ModelFilesMissing"
+    assert conditions(derive(model, _created(again, LATER), failed))["ModelLoaded"][1] != "ModelFilesMissing"
     edited = failed.model_copy(
         update={"conditions": tuple(c.model_copy(update={"observed_generation": 2}) for c in failed.conditions)}
     )
     assert conditions(derive(model, again, edited))["ModelLoaded"][1] != "ModelFilesMissing"
-    loaded = _retrying(observe_running(model, OPTIONS)[1])
+    loaded = _created(observe_running(model, OPTIONS)[1], NOW)
     assert conditions(derive(model, loaded, failed))["ModelLoaded"] == ("True", "Loaded")
 
 
 def test_a_model_that_served_and_was_killed_has_no_old_failure() -> None:
     model = build_model()
     good = derive(model, observe_running(model, OPTIONS)[1])
-    status = derive(model, _retrying(observe_running(model, OPTIONS, "Loading")[1]), good)
+    status = derive(model, _created(observe_running(model, OPTIONS, "Loading")[1], NOW), good)
     assert conditions(status)["Ready"] == ("False", "Loading") and status.last_failure is None
 
 

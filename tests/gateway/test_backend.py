@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -185,6 +186,22 @@ async def test_a_model_without_tokenizer_is_not_ready(start: Start, triton: Fake
     await eventually(lambda: state_is(gateway, "Ready"), 20)
     status = await gateway.status()
     assert (status["ready"], status["reason"]) == (False, "TokenizerMissing") and "tokenizer.json" in status["message"]
+
+
+async def test_a_base_model_completes_and_refuses_chats(
+    start: Start, triton: FakeTriton, tiny_model: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "tokenizer.json").write_bytes((tiny_model / "tokenizer.json").read_bytes())
+    gateway = await start(model_path=str(base))
+    status = await gateway.status()
+    assert (status["ready"], status["message"]) == (True, "") and "instruction-tuned" in status["chat_problem"]
+    code, body = await gateway.chat()
+    assert code == 400 and "/v1/completions" in json.loads(body)["error"]["message"]
+    async with await gateway.post("/v1/completions", {"prompt": "What is"}) as reply:
+        assert reply.status == 200
+    await gateway.balanced()
 
 
 async def test_drain_loses_no_stream_and_sigterm_exits_zero(start: Start, triton: FakeTriton) -> None:

@@ -107,10 +107,11 @@ class GatewayStatus(_Report):
     reason: str
     """Why not ready, one PascalCase word: BackendStarting, Loading, LoadFailed, BackendUnreachable, BackendHung, Draining.
     `Ready` when it is.
-    TokenizerMissing and ChatTemplateMissing name an unusable model directory, NoEvidence a model that loaded but has not
-    answered a request yet."""
+    TokenizerMissing names an unusable model directory, NoEvidence a model that loaded but has not answered a request yet."""
     message: str = ""
     """The same for a person, with what to do; empty when ready."""
+    chat_problem: str = ""
+    """Why chats are refused while completions are answered, and what to do; empty when both are."""
     draining: bool
     slots: int
     slots_in_use: int

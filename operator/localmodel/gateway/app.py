@@ -138,6 +138,9 @@ class Gateway:
     def _check_serving(self) -> None:
         if self._drain.refusing:
             raise errors.draining()
+        self._check_backend()
+
+    def _check_backend(self) -> None:
         why = backend_state.why_not_serving(self._backend.state, stream_open=True)
         if why is not None:
             raise errors.not_ready(why[1])
@@ -151,9 +154,7 @@ class Gateway:
                     await stream.open.wait()
             except TimeoutError:
                 raise errors.not_ready("The connection to the engine is being renewed.") from None
-        why = backend_state.why_not_serving(self._backend.state, stream_open=True)
-        if why is not None:
-            raise errors.not_ready(why[1])
+        self._check_backend()
 
     def status(self) -> GatewayStatus:
         state = self._backend.state
@@ -172,6 +173,7 @@ class Gateway:
             ready=why is None,
             reason=reason,
             message=message,
+            chat_problem=self._prompts.chat_problem,
             draining=self._drain.draining,
             slots=self._gate.slots.slots,
             slots_in_use=self._gate.slots.in_use,

@@ -18,12 +18,20 @@ _INLINE_CHARACTERS = 4096
 
 
 class Prompts:
-    """`problem` is None, or why prompts can't be made: a PascalCase reason and a sentence."""
+    """`problem` is None, or why prompts can't be made: a PascalCase reason and a sentence. `chat_problem` is empty, or why
+    only chats can't: a base model has no template and still completes text."""
 
-    def __init__(self, tokenizer: Tokenizer | None, template: ChatTemplate | None, problem: tuple[str, str] | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None,
+        template: ChatTemplate | None,
+        problem: tuple[str, str] | None = None,
+        chat_problem: str = "",
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self.problem = problem
+        self.chat_problem = chat_problem
         self.vocabulary = tokenizer.get_vocab_size(with_added_tokens=True) if tokenizer else 2**31
         self._threads = ThreadPoolExecutor(1, "tokenize")
 
@@ -35,7 +43,7 @@ class Prompts:
         if call.endpoint == "completions":
             return tuple(self._tokenizer.encode(call.prompt, add_special_tokens=True).ids)
         if self._template is None:
-            raise errors.bad_request("This model has no chat template. Use /v1/completions.", "messages")
+            raise errors.bad_request("This model has no usable chat template. Use /v1/completions.", "messages")
         text = self._template.render(call.messages)
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -65,8 +73,11 @@ def load_prompts(model_path: str) -> Prompts:
     try:
         template = find_template(directory)
     except (OSError, ValueError, LookupError, TypeError, jinja2.TemplateError) as error:
-        return Prompts(tokenizer, None, ("ChatTemplateMissing", f"The chat template can't be read: {error}"))
+        return Prompts(tokenizer, None, chat_problem=f"The chat template can't be read: {error}. Put a valid one there.")
     if template is None:
-        message = "The model directory has no chat template (tokenizer_config.json or chat_template.jinja)."
-        return Prompts(tokenizer, None, ("ChatTemplateMissing", message))
-    return Prompts(tokenizer, template, None)
+        message = (
+            "The model directory has no chat template (chat_template.jinja or tokenizer_config.json). "
+            "Use the instruction-tuned edition of the model for chats."
+        )
+        return Prompts(tokenizer, None, chat_problem=message)
+    return Prompts(tokenizer, template)

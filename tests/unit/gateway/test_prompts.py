@@ -130,7 +130,15 @@ def test_a_bad_directory_is_told_not_raised(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
     write_tiny_model(tmp_path)
-    assert reason() is None
+    assert reason() is None and load_prompts(str(tmp_path)).chat_problem == ""
+
+
+def test_without_a_chat_template_completions_go_on(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path)
     for broken in ("{}", '{"chat_template": "{% if"}', '{"chat_template": [1]}', "[]", "{"):
         (tmp_path / "tokenizer_config.json").write_text(broken)
-        assert reason() == "ChatTemplateMissing", broken
+        prompts = load_prompts(str(tmp_path))
+        assert prompts.problem is None and "chat template" in prompts.chat_problem, broken
+        assert prompts.encode(text("What is")) == (1, 5, 6)
+        with pytest.raises(errors.ApiError, match="no usable chat template"):
+            prompts.encode(chat([{"role": "user", "content": "What"}]))

@@ -40,6 +40,14 @@ CASES: dict[str, tuple[bytes, int, str | None]] = {
         f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
         f"connection: close\r\n\r\nzz\r\n".encode(), 400, None,
     ),
+    "newer http": (b"GET /v1/models HTTP/2.0\r\nhost: x\r\n\r\n", 505, None),
+    "unknown http": (b"GET /v1/models HTTP/1.2\r\nhost: x\r\n\r\n", 505, None),
+    "http/2 at once": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, None),
+    "http/0.9": (b"GET /v1/models\r\n\r\n", 505, None),
+    "unknown coding": (f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: wonder\r\n\r\n".encode(), 501, None),
+    "two codings": (
+        f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n".encode(), 501, None,
+    ),
     "expect": (request(PATH, BODY, "expect: wonders", CLOSE), 417, None),
     "no json": (request(PATH, b"{", CLOSE), 400, "invalid_json"),
     "duplicate key": (request(PATH, b'{"model": "tiny", "model": "tiny"}', CLOSE), 400, "invalid_json"),
@@ -86,6 +94,27 @@ async def test_asked_for_its_body_and_http_1_0(start: Start) -> None:
     reader, writer = await connect(gateway)
     writer.write(chat_bytes({**CHAT, "stream": True}).replace(b"HTTP/1.1", b"HTTP/1.0"))
     assert (await reader.read()).endswith(b"data: [DONE]\n\n")
+    writer.close()
+
+
+async def test_http_1_0_with_keep_alive_ends_a_relayed_stream(start: Start) -> None:
+    gateway = await start()
+    reader, writer = await connect(gateway)
+    data = request("/v2/models/llm/generate_stream", b'{"REQUEST": "{\\"text\\": \\"a\\"}"}', "connection: keep-alive")
+    writer.write(data.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert (await asyncio.wait_for(reader.read(), 20)).count(b"data: ") == 5
+    writer.close()
+
+
+async def test_a_slow_upload_is_not_our_overhead(start: Start) -> None:
+    gateway = await start()
+    reader, writer = await connect(gateway)
+    data = request(PATH, BODY, CLOSE)
+    writer.write(data[:-1])
+    await asyncio.sleep(1)
+    writer.write(data[-1:])
+    _, headers, _ = split_answer(await reader.read())
+    assert float(headers["x-gateway-overhead-ms"]) < 1000 <= (await gateway.record())["total_seconds"] * 1000
     writer.close()
 
 

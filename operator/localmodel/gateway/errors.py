@@ -94,6 +94,10 @@ def too_large(status: int, what: str, limit: int) -> ApiError:
     return ApiError(status, "request_too_large", message, outcome="rejected")
 
 
+def http_not_implemented(status: int, what: str) -> ApiError:
+    return ApiError(status, None, f"{what} Use HTTP/1.1 with content-length or 'transfer-encoding: chunked'.", outcome="rejected")
+
+
 def body_timeout(what: str, seconds: float) -> ApiError:
     message = f"The {what} did not arrive within {seconds:g} seconds. Send the request again, in one go."
     return ApiError(408, "request_body_timeout", message, outcome="rejected")

@@ -29,7 +29,7 @@ class Exchange:
         """Mode Full: what is sent is kept for the record."""
         self.response_body: list[bytes] = []
         self.waited = 0.0
-        """Seconds spent in the queue or waiting for the engine before the head: not our own time."""
+        """Seconds spent before the head on the client's body, in the queue or on the engine: not our own time."""
         record.time = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._on_close = on_close
 

@@ -1,6 +1,7 @@
 """Taking in a request's body: its type, size and time are checked before anybody parses it."""
 
 import asyncio
+from time import monotonic
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -15,6 +16,14 @@ BODY_SECONDS = 30.0
 
 async def read_body(request: web.BaseRequest, exchange: Exchange) -> bytes:
     _check_head(request)
+    began = monotonic()
+    try:
+        return await _receive(request, exchange)
+    finally:
+        exchange.waited += monotonic() - began
+
+
+async def _receive(request: web.BaseRequest, exchange: Exchange) -> bytes:
     if (request.content_length or 0) > BODY_LIMIT:
         raise errors.too_large(413, "body", BODY_LIMIT)
     await _continue(request)
@@ -37,6 +46,8 @@ async def read_body(request: web.BaseRequest, exchange: Exchange) -> bytes:
 
 
 def _check_head(request: web.BaseRequest) -> None:
+    if request.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+        raise errors.http_not_implemented(501, "This transfer encoding is not understood.")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise errors.unsupported_media_type("Compressed bodies are not accepted. Send the JSON as it is.")

@@ -9,7 +9,7 @@ import logging
 from typing import Any, Protocol
 
 from aiohttp import http_exceptions, web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from localmodel.gateway import errors
@@ -106,8 +106,13 @@ def malformed(error: BaseException) -> errors.ApiError:
         if error.args[1] == URL_LIMIT:
             return errors.too_large(414, "URL", URL_LIMIT)
         return errors.too_large(431, "request head", HEAD_LIMIT)
-    if "too many" in str(error).lower():
+    text = str(error)
+    if "too many" in text.lower():
         return errors.too_large(431, "request head", HEAD_LIMIT)
+    if "Invalid HTTP version" in text or "Pause on PRI" in text:
+        return errors.http_not_implemented(505, "This version of HTTP is not spoken here.")
+    if "Request has invalid `Transfer-Encoding`" in text:
+        return errors.http_not_implemented(501, "This transfer encoding is not understood.")
     return errors.bad_request("This is not a valid HTTP/1.1 request.")
 
 
@@ -145,11 +150,14 @@ class Listener(web.Server):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = self.enter(request.protocol)
         try:
+            if request.version not in (HttpVersion10, HttpVersion11):
+                request._version = HttpVersion11  # aiohttp would repeat the client's in the status line
+                raise errors.http_not_implemented(505, "This version of HTTP is not spoken here.")
             if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > HEAD_LIMIT:
                 raise errors.too_large(431, "request head", HEAD_LIMIT)
             return await self.site.respond(request, exchange)
         except errors.ApiError as error:
-            return await send_error(request, exchange, error, close=error.status in (408, 413, 431))
+            return await send_error(request, exchange, error, close=error.status in (408, 413, 431, 501, 505))
         except ReaderTooSlow:
             exchange.close("total_timeout", "total_timeout")
             raise ConnectionResetError("the client does not read") from None

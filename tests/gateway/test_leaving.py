@@ -1,6 +1,7 @@
 """A client that leaves, in whatever phase and manner: the engine is told, and the slot is free only when it said so."""
 
 import asyncio
+import json
 import socket
 import struct
 
@@ -8,7 +9,7 @@ import pytest
 
 from gateway.conftest import CHAT, GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
-from gateway.wire import chat_bytes, connect
+from gateway.wire import chat_bytes, connect, request
 
 
 async def leave(writer: asyncio.StreamWriter, how: str) -> None:
@@ -154,7 +155,14 @@ async def test_mixed_endings_leave_no_slot(start: Start, triton: FakeTriton) -> 
     await gateway.balanced()
 
 
-async def test_a_reader_that_stops_reading(start: Start, triton: FakeTriton) -> None:
+READERS = {
+    "/v1/chat/completions": json.dumps({**CHAT, "stream": True}).encode(),
+    "/v2/models/llm/generate_stream": json.dumps({"REQUEST": json.dumps({"text": "a"})}).encode(),
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v2/models/llm/generate_stream"])
+async def test_a_reader_that_stops_reading(start: Start, triton: FakeTriton, path: str) -> None:
     gateway = await start(timeouts={"total_seconds": 1.5})
     triton.plan = Plan(texts=("a" * 60000,) * 200, gap=0.0)
     raw = socket.socket()
@@ -162,8 +170,8 @@ async def test_a_reader_that_stops_reading(start: Start, triton: FakeTriton) -> 
     raw.setblocking(False)
     host, port = gateway.url.removeprefix("http://").split(":")
     await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
-    await asyncio.get_running_loop().sock_sendall(raw, chat_bytes({**CHAT, "stream": True}))
+    await asyncio.get_running_loop().sock_sendall(raw, request(path, READERS[path]))
     record = await gateway.record()
     assert record["outcome"] == "total_timeout"
-    raw.close()
     await gateway.idle()
+    raw.close()

@@ -23,8 +23,6 @@ from localmodel.gateway.intake import read_body
 from localmodel.gateway.relay import Relay
 from localmodel.gateway.timers import Deadlines
 
-_READ_BYTES = 65536
-
 
 def looks_like_v2(target: str) -> bool:
     """Whether an unknown path was meant for this protocol, whatever its spelling: its 404 has Triton's form."""
@@ -67,7 +65,7 @@ class OpenInference:
     async def _get(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
         try:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as reply:
-                body = await reply.content.read(_READ_BYTES)
+                body = await reply.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise errors.not_ready("Triton does not answer.") from None
         response = await send(request, exchange, reply.status, body, until=monotonic() + 10)

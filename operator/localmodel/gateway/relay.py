@@ -5,13 +5,19 @@ from time import monotonic
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
+from localmodel.api.gateway import Outcome
 from localmodel.gateway import errors, sse
 from localmodel.gateway.answers import common_headers
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.timers import Deadlines, Limit
 
 _ANSWER_LIMIT = 64 * 1024 * 1024
+_GRACE_SECONDS = 2.0
+"""For a client to take the error that ends its stream; then it is cut off, read or not."""
+_REFUSED = b'"RESPONSE":"{\\"code\\":'
+"""The engine's typed no, inside a 200."""
 
 
 class Relay:
@@ -21,7 +27,7 @@ class Relay:
         self._deadlines = deadlines
         self._response: web.StreamResponse | None = None
         self._events = False
-        self._failed = False
+        self._outcome: Outcome = "ok"
 
     async def run(self, session: aiohttp.ClientSession, url: str, body: bytes) -> web.StreamResponse:
         try:
@@ -31,7 +37,7 @@ class Relay:
                 raise
             await self._break_off(error)
         else:
-            self._exchange.close("upstream_error" if self._failed else "ok")
+            self._exchange.close(self._outcome)
             return response
         raise ConnectionResetError("the answer was broken off")
 
@@ -51,12 +57,12 @@ class Relay:
                         self._exchange.sent(chunk)
                         limit = self._deadlines.idle(monotonic())
                         _move(clock, limit)
+                if self._response is None:
+                    raise errors.protocol("an empty answer")
+                await self._response.write_eof()
+                return self._response
         except TimeoutError:
             raise limit.error() from None
-        if self._response is None:
-            raise errors.protocol("an empty answer")
-        await self._response.write_eof()
-        return self._response
 
     async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
         try:
@@ -70,19 +76,27 @@ class Relay:
     async def _open(self, reply: aiohttp.ClientResponse, chunk: bytes) -> web.StreamResponse:
         """Triton's status and type with our headers; a 200 may still hold an error."""
         self._events = reply.content_type == "text/event-stream"
-        self._failed = reply.status >= 400 or chunk.startswith((b'{"error"', b'data: {"error"'))
+        if reply.status >= 400 or chunk.startswith((b'{"error"', b'data: {"error"')):
+            self._outcome = "upstream_error"
+        elif _REFUSED in chunk[:64]:
+            self._outcome = "rejected"
         headers = common_headers(self._exchange, reply.status)
         headers["content-type"] = "text/event-stream; charset=utf-8" if self._events else "application/json"
         response = web.StreamResponse(status=reply.status, headers=headers)
+        if self._request.version < HttpVersion11:
+            response.force_close()
         await response.prepare(self._request)
         return response
 
     async def _break_off(self, error: errors.ApiError) -> None:
         self._exchange.close(error.outcome, error.code)
+        transport = self._request.transport
+        if transport is None:
+            return
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, transport.abort)
         if self._response is not None and self._events:
             await self._response.write(sse.frame(errors.triton_body(error.message)))
-        if self._request.transport is not None:
-            self._request.transport.close()
+        transport.close()
 
 
 def _move(clock: asyncio.Timeout, limit: Limit) -> None:

@@ -37,8 +37,7 @@ class AdminSite:
         return Exchange(record, lambda exchange: None)
 
     async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
-        answer = await self._answer(request)
-        status, body, kind = answer
+        status, body, kind = await self._answer(request)
         response = await send(request, exchange, status, body, content_type=kind, until=monotonic() + _SECONDS)
         exchange.close("ok")
         return response

@@ -38,8 +38,6 @@ class EventStream:
         self.step_age_seconds = 0.0
         self.open = asyncio.Event()
         """Set while batches arrive: submits are possible."""
-        self.refusal = ""
-        """Why the last attempt to open it failed, in the engine's or Triton's words."""
 
     async def run(self) -> None:
         """Until cancelled: read, and connect again with a new epoch and the last number seen."""
@@ -72,11 +70,10 @@ class EventStream:
                 await self._follow(stream)
         except (BackendGarbage, sse.TooLong) as error:
             self._garbage += 1
-            self.refusal = str(error)
             if self._garbage >= _GARBAGE_LIMIT:
                 self._sequences.fail_all(errors.protocol(str(error)))
-        except (BackendError, BackendUnreachable, Refused) as error:
-            self.refusal = str(error)
+        except (BackendError, BackendUnreachable, Refused):
+            pass
         finally:
             self.open.clear()
         await asyncio.sleep(_PAUSE_SECONDS)
@@ -87,7 +84,6 @@ class EventStream:
         while chunk := await stream.readany():
             for payload in decoder.feed(chunk):
                 self._apply(parse_batch(payload))
-        self.refusal = "The engine ended the event stream."
 
     def _apply(self, batch: channel.EventBatch) -> None:
         self.heard_at = monotonic()
@@ -116,6 +112,6 @@ def parse_batch(payload: bytes) -> channel.EventBatch:
                 raise TypeError
             if event.finish_reason not in (None, "stop", "length", "cancelled", "deadline", "error"):
                 raise ValueError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise BackendGarbage("a malformed event") from None
     return batch

@@ -155,7 +155,7 @@ class Answer:
         if reason == "deadline":
             raise self._deadlines.total.error()
         if reason == "error":
-            raise errors.upstream(first_line(Exception(event.error or "It gave no reason.")))
+            raise errors.upstream(first_line(str(event.error or "It gave no reason.")))
         if reason == "cancelled":
             raise errors.upstream("It ended this request.")
         self.finish_reason = record.finish_reason = reason

@@ -76,14 +76,15 @@ class Sequences:
             sequence.mailbox.fail(refusal_error(refused.refusal))
             self._end(sequence)
         except BackendError as error:
-            sequence.mailbox.fail(errors.upstream(first_line(error)))
+            sequence.mailbox.fail(errors.upstream(first_line(str(error))))
         except BackendGarbage as error:
             sequence.mailbox.fail(errors.protocol(str(error)))
         except BackendUnreachable:
             sequence.mailbox.fail(errors.upstream("It could not be reached."))
-        sequence.settled = True
-        if sequence.abandoned:
-            self.cancel_wanted.set()
+        finally:
+            sequence.settled = True
+            if sequence.abandoned:
+                self.cancel_wanted.set()
 
     def apply(self, events: Iterable[SequenceEvent]) -> None:
         """News from the event stream. Of a sequence that is not known (any more) nothing is owed to anybody."""
@@ -131,9 +132,9 @@ class Sequences:
             sequence.end()
 
 
-def first_line(error: Exception) -> str:
+def first_line(message: str) -> str:
     """Of Triton's message: the rest may be a traceback, which is for the operator, not for users."""
-    line = (str(error).splitlines() or [""])[0][:300].rstrip(". ")
+    line = (message.splitlines() or [""])[0][:300].rstrip(". ")
     return f"{line}."
 
 
@@ -148,4 +149,4 @@ def refusal_error(refusal: channel.Refusal) -> errors.ApiError:
         case "no_event_stream" | "stale_epoch":
             return errors.not_ready("The connection to the engine is being renewed.", 1.0)
         case _:
-            return errors.upstream(first_line(Refused(refusal)))
+            return errors.upstream(first_line(refusal.message))

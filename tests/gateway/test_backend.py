@@ -50,6 +50,14 @@ async def test_failure_after_the_head_is_an_event(start: Start, triton: FakeTrit
     assert "CUDA error" in stream.error["message"]
     assert (await gateway.record())["outcome"] == "upstream_error"
 
+    reader, writer = await connect(gateway)
+    for count in (2, 3):
+        writer.write(chat_bytes({**CHAT, "stream": True}))
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), 20)
+        assert b'data: {"error"' in answer and b"[DONE]" not in answer
+        await gateway.record(count)
+    writer.close()
+
 
 async def test_a_failed_request_is_answered_by_a_canary(start: Start, triton: FakeTriton) -> None:
     gateway = await start(timeouts={"first_token_seconds": 0.3})

@@ -150,7 +150,7 @@ class Listener(web.Server):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = self.enter(request.protocol)
         try:
-            if request.version not in (HttpVersion10, HttpVersion11):
+            if request._version not in (HttpVersion10, HttpVersion11):
                 request._version = HttpVersion11  # aiohttp would repeat the client's in the status line
                 raise errors.http_not_implemented(505, "This version of HTTP is not spoken here.")
             if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > HEAD_LIMIT:

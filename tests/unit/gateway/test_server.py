@@ -60,6 +60,12 @@ async def test_what_never_completes_is_a_408(port: tuple[EchoSite, int], data: b
     assert [record.outcome for record in site.ended] == ["rejected"]
 
 
+@pytest.mark.parametrize("data", [b"GET / HTTP/2.0\r\nhost: x\r\n\r\n", b"GET /\r\n\r\n"])
+async def test_another_version_is_not_repeated_in_the_answer(port: tuple[EchoSite, int], data: bytes) -> None:
+    line, _ = await talk(port[1], data)
+    assert line.startswith(b"HTTP/1.1 505 ")
+
+
 async def test_a_bug_is_a_500_without_a_traceback(port: tuple[EchoSite, int]) -> None:
     site, number = port
     line, error = await talk(number, b"GET /fail HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -54,6 +54,8 @@ def world() -> Iterator[World]:
     try:
         yield world
     finally:
+        # A namespace waits for half the grace of its running pods, which is minutes; a model's deletion does not.
+        world.kubectl("delete", "localmodel", "--all", check=False)
         target.kubectl("delete", "namespace", namespace, "--wait=false", check=False)
         target.kubectl("delete", "pv", f"{namespace}-models", "--wait=false", check=False)
         world.stop_packet_record()

@@ -30,16 +30,20 @@ def test_deleted_model_is_gone_with_all_it_had(world: World, model) -> None:
 
 
 def test_namespace_goes_while_the_operator_is_gone(world: World) -> None:
-    deploy.create_namespace(world.target, "e2e-leaving")
-    manifest = {**world.manifest("orphan"), "metadata": {"name": "orphan", "namespace": "e2e-leaving"}}
-    world.target.apply(manifest)
-    until(lambda: world.target.get("-n", "e2e-leaving", "deployment", "orphan"), "a child was made", 30)
+    """With a pod that serves. Kubernetes itself waits for half the pods' grace, which follows from timeouts.total."""
+    target, namespace = world.target, f"{world.namespace}-leaving"
+    deploy.create_namespace(target, namespace)
+    deploy.create_claim(target, namespace, deploy.STATE / "e2e-models")
+    manifest = world.manifest("orphan", gateway={"timeouts": {"total": "10s"}})
+    target.apply({**manifest, "metadata": {"name": "orphan", "namespace": namespace}})
+    target.kubectl("wait", "-n", namespace, "--for=condition=Ready", "localmodel/orphan", "--timeout=240s")
     world.scale_operator(0)
     try:
-        world.target.kubectl("delete", "namespace", "e2e-leaving", "--wait=false")
-        until(lambda: not world.target.get("namespace", "e2e-leaving"), "the namespace is gone", 90)
+        target.kubectl("delete", "namespace", namespace, "--wait=false")
+        until(lambda: not target.get("namespace", namespace), "the namespace is gone", 120)
     finally:
         world.scale_operator(2)
+        target.kubectl("delete", "pv", f"{namespace}-models", "--wait=false", check=False)
 
 
 def test_uninstall_keeps_models_and_their_pods(world: World, chat: str) -> None:

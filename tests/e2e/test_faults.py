@@ -1,7 +1,9 @@
 """Things that break. Status has to name the reason and what to do, and nobody has to clean up by hand."""
 
+import datetime
 import os
 import signal
+import time
 
 import pytest
 
@@ -34,6 +36,11 @@ def test_frozen_triton_is_noticed_and_restarted_by_liveness(world: World, chat: 
     assert "Paris" in world.ask(chat)
 
 
+def events_of(world: World, name: str, reason: str) -> list[dict]:
+    flags = ("--field-selector", f"involvedObject.kind=LocalModel,involvedObject.name={name},reason={reason}")
+    return world.items("events", *flags)
+
+
 @pytest.mark.parametrize(
     ("path", "reason", "said"),
     [
@@ -50,11 +57,30 @@ def test_broken_model_is_explained_and_mended_by_editing(world: World, model, pa
     assert said in condition["message"] and said in failure["message"]
     assert failure["reason"] == reason and failure["hint"]
     assert world.condition(name, "Ready")["status"] == "False"
-    events = world.kubectl("get", "events", "-o", "json")
-    assert reason in events
+    until(lambda: events_of(world, name, reason), f"an Event {reason}", 20)
     world.patch(name, source("good"))
     world.wait_ready(name)
     assert "lastFailure" not in world.status(name)
+
+
+def test_failure_is_told_within_five_seconds_and_then_nothing_is_written(world: World, model) -> None:
+    """From Triton's own line to our Event. The gateway goes on trying, and every try ends the same."""
+    model("steady", **source("nothing"))
+    world.wait_condition("steady", "ModelLoaded", "False", "ModelFilesMissing", 180)
+    event = until(lambda: events_of(world, "steady", "ModelFilesMissing"), "an Event", 20)[0]
+    failed = datetime.datetime.fromisoformat(failed_loads(world, "steady")[0].split(" ")[0][:19])
+    assert (datetime.datetime.fromisoformat(event["eventTime"][:19]) - failed).total_seconds() < 5
+    world.wait_quiet()
+    start, tries = time.time(), len(failed_loads(world, "steady"))
+    until(lambda: len(failed_loads(world, "steady")) > tries, "another try", 120)
+    time.sleep(10)
+    assert world.operator_writes(start) == []
+
+
+def failed_loads(world: World, name: str) -> list[str]:
+    """Triton's lines about them, with the kubelet's time first."""
+    log = world.kubectl("logs", world.pods(name)[0]["metadata"]["name"], "-c", "triton", "--timestamps")
+    return [line for line in log.splitlines() if "failed to load 'llm'" in line]
 
 
 def test_missing_claim_is_named(world: World, model) -> None:

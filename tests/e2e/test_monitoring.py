@@ -22,7 +22,8 @@ def targets_of(pods: list[dict[str, Any]], port: int, **labels: str) -> list[Tar
 
 
 def test_every_query_runs_on_a_real_prometheus_of_this_cluster(world: World, chat: str, tmp_path: Path) -> None:
-    targets = targets_of(world.operator_pods(), constants.OPERATOR_METRICS_PORT)
+    operators = [pod for pod in world.operator_pods() if "deletionTimestamp" not in pod["metadata"]]
+    targets = targets_of(operators, constants.OPERATOR_METRICS_PORT)
     targets += targets_of(world.pods(chat), constants.ADMIN_PORT, localmodel=chat)
     with Load(world, chat), Prometheus(tmp_path, [scrape(targets)]) as prometheus:
         prometheus.wait_until_scraped(len(targets))

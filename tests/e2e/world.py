@@ -3,6 +3,7 @@
 It only looks and acts; what is right is said by the tests.
 """
 
+import datetime
 import json
 import subprocess
 import time
@@ -166,21 +167,24 @@ class World:
     # --- the audit log
 
     def operator_writes(self, since: float) -> list[str]:
-        """Writes of the operator after `since` (seconds of the epoch), leases apart: one sentence each."""
+        """What the operator wrote in our namespace after `since` (seconds of the epoch): one sentence each."""
         found = []
         with (deploy.STATE / "audit.log").open() as lines:
             for line in lines:
-                if OPERATOR_USER not in line:
+                if OPERATOR_USER not in line or not line.endswith("\n"):
                     continue
                 event = json.loads(line)
                 reference = event.get("objectRef", {})
-                stamp = event["requestReceivedTimestamp"].rstrip("Z")[:26]
-                when = time.mktime(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
-                if when <= since or event["verb"] not in WRITES or reference.get("resource") == "leases":
+                when = datetime.datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+                if when <= since or event["verb"] not in WRITES or reference.get("namespace") != self.namespace:
                     continue
                 where = "/".join(filter(None, (reference.get("namespace"), reference.get("name"), reference.get("subresource"))))
                 found.append(f"{event['verb']} {reference.get('resource')} {where}")
         return found
+
+    def wait_quiet(self, seconds: float = 5, limit: float = 120) -> None:
+        """Until the operator has written nothing for a while: what earlier tests set off has come to rest."""
+        until(lambda: not self.operator_writes(time.time() - seconds), f"{seconds:.0f} s without a write", limit)
 
     # --- packets
 

@@ -78,7 +78,7 @@ def _find_scheduling_cause(model: LocalModel, plan: Plan, observed: Observed, po
         return Cause(ConditionType.SCHEDULED, _refusal_reason(refusal), refusal)
     waiting = next((pod for pod in pods if pod.unschedulable), None)
     if waiting:
-        message = f"{waiting.unschedulable} Each replica asks for {plan.sizing.describe()}."
+        message = f"{waiting.unschedulable.rstrip('. ')}. Each replica asks for {plan.sizing.describe()}."
         return Cause(ConditionType.SCHEDULED, Reason.UNSCHEDULABLE, message, waiting.unschedulable)
     return None
 

@@ -64,7 +64,7 @@ def _waiting(reason: str, said: str = "said") -> tuple[Any, ...]:
 POD_CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     (
         "unschedulable",
-        {"scheduled": False, "unschedulable": "0/2 nodes."},
+        {"scheduled": False, "unschedulable": "0/2 nodes"},
         "Scheduled",
         "Unschedulable",
         "0/2 nodes. Each replica",

@@ -9,16 +9,38 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import deploy
+import model_copy
 
 PYTHON = sys.executable
-NAMESPACE, NAME = "llm", "smollm2"
+NAME, CLAIM = "smollm2", "models"
+EXAMPLE = deploy.ROOT / "examples" / "smollm2.yaml"
+EXAMPLE_NAMESPACE = "llm"
 MODEL = deploy.CACHE / "models" / "smollm2-135m-instruct"
 QUESTION = "What is the capital of France?"
+READY_SECONDS = 600
 NO_RIGHTS = 3
 START = time.monotonic()
+
+
+class Wish(NamedTuple):
+    """What the caller chose. `context` empty: the local cluster."""
+
+    context: str
+    registry: str
+    namespace: str
+
+
+def read_wish(environ: Mapping[str, str]) -> Wish:
+    context = environ.get("CONTEXT", "")
+    registry = environ.get("REGISTRY", "") or ("" if context else deploy.LOCAL_REGISTRY)
+    if not registry:
+        raise deploy.DeployError("CONTEXT needs REGISTRY=host:port, a registry that the cluster's nodes can pull from")
+    return Wish(context, registry, environ.get("NAMESPACE", "") or EXAMPLE_NAMESPACE)
 
 
 def step(text: str) -> None:
@@ -32,23 +54,49 @@ def run(*command: str) -> None:
         raise deploy.DeployError(f"{Path(command[1]).name} failed", status)
 
 
-def prepare(context: str, registry: str) -> deploy.Target:
+def prepare(wish: Wish) -> deploy.Target:
     """Cluster, images and weights; what is there already takes seconds."""
-    if not context:
+    if wish.context:
+        step(f"Kubernetes: the cluster of the context {wish.context}")
+        check_cluster(deploy.Target(wish.context), wish.namespace)
+    else:
         step("Kubernetes: two nodes on this machine (the first time builds it from source)")
         run(PYTHON, "hack/cluster/main.py", "up")
         run(PYTHON, "hack/cluster/main.py", "build", "--only", "helm")
-    step(f"Images: operator, gateway, Triton with the engine, to {registry}")
-    images = deploy.push_images(registry)
+    step(f"Images: operator, gateway, Triton with the engine, to {wish.registry}")
+    images = deploy.push_images(wish.registry)
     step("Weights: SmolLM2-135M-Instruct")
     run(PYTHON, "hack/weights.py", str(MODEL))
-    return deploy.Target(context, registry, images)
+    return deploy.Target(wish.context, wish.registry, images)
 
 
-def ask(target: deploy.Target) -> None:
+def check_cluster(target: deploy.Target, namespace: str) -> None:
+    """What would fail after minutes of building is said at once. Raises DeployError."""
+    target.kubectl("get", "--raw", "/readyz", "--request-timeout=15s")
+    target.run("helm", "version")
+    classes = target.get("storageclasses").get("items", [])
+    defaults = [
+        c for c in classes if c["metadata"].get("annotations", {}).get("storageclass.kubernetes.io/is-default-class") == "true"
+    ]
+    if not defaults and not target.get("pvc", CLAIM, "-n", namespace):
+        print(f"          No default StorageClass: the claim {namespace}/{CLAIM} waits until somebody makes a volume for it.")
+
+
+def apply_model(target: deploy.Target, namespace: str) -> None:
+    text = EXAMPLE.read_text().replace(f"namespace: {EXAMPLE_NAMESPACE}", f"namespace: {namespace}")
+    print(text, end="")
+    target.kubectl("apply", "-f", "-", stdin=text)
+    for ready, sentence in deploy.watch_model(target, namespace, NAME, seconds=READY_SECONDS):
+        print(f"          {sentence}", flush=True)
+        if ready:
+            return
+    raise deploy.DeployError(f"not ready after {READY_SECONDS // 60} minutes; see: kubectl describe lm -n {namespace} {NAME}")
+
+
+def ask(target: deploy.Target, namespace: str) -> None:
     """Streams one answer through the openai SDK, over a port-forward to the model's Service."""
     forward = target.popen(
-        "kubectl", "port-forward", "-n", NAMESPACE, f"service/{NAME}", ":80", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        "kubectl", "port-forward", "-n", namespace, f"service/{NAME}", ":80", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )  # fmt: skip
     try:
         line = forward.stdout.readline() if forward.stdout else ""
@@ -62,48 +110,55 @@ def ask(target: deploy.Target) -> None:
         forward.wait()
 
 
+def describe_next(wish: Wish) -> str:
+    """Commands to copy. A second replica needs the volume on a second node, which a ReadWriteOnce one does not give."""
+    alias = f"{deploy.CACHE / 'bin' / 'current' / 'kubectl'} --kubeconfig {deploy.STATE / 'kubeconfig'}"
+    n, model = wish.namespace, f"-n {wish.namespace} {NAME}"
+    commands = [
+        (f"lk describe lm {model}", "what the operator knows, in words"),
+        (f"lk logs -n {n} deploy/{NAME} -c gateway", "one JSON line per request"),
+        (f"lk port-forward -n {n} service/{NAME} 8080:80", "then any OpenAI client at http://127.0.0.1:8080/v1"),
+        ("lk explain localmodel.spec", "every field"),
+    ]
+    if wish.context:
+        alias = f"kubectl --context {wish.context}"
+        commands.append((f"lk delete lm {model}", f"ends the model; the claim {CLAIM} and its files stay"))
+        commands.append(("docs/install.md, Uninstall", "removes the operator"))
+    else:
+        commands.append((f"lk scale lm {model} --replicas=2", "a second pod, on the other node"))
+        commands.append(("make cluster-down", "ends it and leaves the machine as it was"))
+    width = max(len(command) for command, _ in commands)
+    lines = [f"  {command:{width}}  {what}" for command, what in commands]
+    return "\n".join(["", "What to try next", f"  alias lk='{alias}'", *lines])
+
+
 def main() -> None:
-    context = os.environ.get("CONTEXT", "")
-    registry = os.environ.get("REGISTRY", "") or ("" if context else deploy.LOCAL_REGISTRY)
-    if not registry:
-        raise deploy.DeployError("CONTEXT needs REGISTRY=host:port, a registry that the cluster's nodes can pull from")
-    target = prepare(context, registry)
+    wish = read_wish(os.environ)
+    target = prepare(wish)
     step("Operator: helm upgrade --install localmodel charts/localmodel-operator")
     deploy.install_operator(target)
-    step(f"Model: kubectl apply -f examples/smollm2.yaml (its files are in the claim {NAMESPACE}/models)")
-    deploy.create_namespace(target, NAMESPACE)
-    if not target.get("pvc", "models", "-n", NAMESPACE):
-        deploy.create_claim(target, NAMESPACE, MODEL.parent)
-    print(Path(deploy.ROOT / "examples" / "smollm2.yaml").read_text(), end="")
-    target.kubectl("apply", "-f", "examples/smollm2.yaml")
-    for ready, sentence in deploy.watch_model(target, NAMESPACE, NAME, seconds=600):
-        print(f"          {sentence}", flush=True)
-        if ready:
-            break
-    else:
-        raise deploy.DeployError(f"not ready after 10 minutes; see: kubectl describe lm -n {NAMESPACE} {NAME}")
+    step(f"Model: kubectl apply -f {EXAMPLE.relative_to(deploy.ROOT)} (its files are in the claim {wish.namespace}/{CLAIM})")
+    deploy.create_namespace(target, wish.namespace)
+    if wish.context:
+        model_copy.copy_model(target, wish.namespace, CLAIM, MODEL)
+    elif not target.get("pvc", CLAIM, "-n", wish.namespace):
+        deploy.create_claim(target, wish.namespace, MODEL.parent, claim=CLAIM)
+    apply_model(target, wish.namespace)
     step(f"openai SDK: {QUESTION}")
-    ask(target)
+    ask(target, wish.namespace)
     step("kubectl get lm -A")
     print(target.kubectl("get", "localmodels", "-A"), end="")
-    flag = f"--context {context}" if context else f"--kubeconfig {deploy.STATE / 'kubeconfig'}"
-    kubectl = "kubectl" if context else str(deploy.CACHE / "bin" / "current" / "kubectl")
-    print(f"""
-What to try next
-  alias lk='{kubectl} {flag}'
-  lk describe lm -n {NAMESPACE} {NAME}                     what the operator knows, in words
-  lk logs -n {NAMESPACE} deploy/{NAME} -c gateway          one JSON line per request
-  lk port-forward -n {NAMESPACE} service/{NAME} 8080:80    then any OpenAI client at http://127.0.0.1:8080/v1
-  lk scale lm -n {NAMESPACE} {NAME} --replicas=2           a second pod, on the other node
-  lk explain localmodel.spec                               every field
-  make cluster-down                                        ends it and leaves the machine as it was""")
+    print(describe_next(wish))
 
 
 if __name__ == "__main__":
     try:
         main()
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; the same command goes on where it ended", file=sys.stderr)
+        sys.exit(130)
     except deploy.DeployError as error:
         print(f"demo: {error}", file=sys.stderr)
         if error.status == NO_RIGHTS:
-            print("This machine can't run a cluster. The same model without one: make try", file=sys.stderr)
+            print("This machine lacks the rights for it. The same model without a cluster: make try", file=sys.stderr)
         sys.exit(error.status)

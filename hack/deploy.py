@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ LOCAL_REGISTRY = "127.0.0.1:5005"
 SYSTEM_NAMESPACE = "localmodel-system"
 RELEASE = "localmodel"
 CHART = ROOT / "charts" / "localmodel-operator"
+CLAIM_SIZE = "10Gi"
 
 
 class DeployError(Exception):
@@ -43,17 +45,22 @@ class Target:
         return not self.context
 
     def _command(self, tool: str) -> list[str]:
-        built = CACHE / "bin" / "current" / tool
-        found = str(built) if built.exists() else shutil.which(tool)
+        """For a cluster of the user's, the user's own tool comes first: it fits that cluster's version and sign-in."""
+        built = str(CACHE / "bin" / "current" / tool)
+        found = (shutil.which(built) or shutil.which(tool)) if self.local else (shutil.which(tool) or shutil.which(built))
         if not found:
             raise DeployError(f"{tool} is missing: run `make cluster-binaries`, or install it")
         flag = "--context" if tool == "kubectl" else "--kube-context"
         return [found, flag, self.context] if self.context else [found, "--kubeconfig", str(STATE / "kubeconfig")]
 
+    def _environment(self) -> dict[str, str]:
+        """kubectl keeps what it learns of the local cluster beside it, and not in ~/.kube."""
+        return os.environ | ({"KUBECACHEDIR": str(STATE / "kubectl-cache")} if self.local else {})
+
     def run(self, tool: str, *arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One kubectl or helm command. Raises DeployError with what the tool said, if `check`."""
         command = [*self._command(tool), *arguments]
-        result = subprocess.run(command, input=stdin, capture_output=True, text=True)
+        result = subprocess.run(command, input=stdin, capture_output=True, text=True, env=self._environment())
         if check and result.returncode:
             raise DeployError(f"{tool} {' '.join(arguments)}: {result.stderr.strip() or result.stdout.strip()}")
         return result
@@ -70,7 +77,7 @@ class Target:
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
 
     def popen(self, tool: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen([*self._command(tool), *arguments], text=True, **options)
+        return subprocess.Popen([*self._command(tool), *arguments], text=True, env=self._environment(), **options)
 
 
 def push_images(registry: str) -> dict[str, str]:
@@ -99,83 +106,67 @@ def install_operator(target: Target, *settings: str) -> None:
 
 
 def create_namespace(target: Target, namespace: str) -> None:
-    """A namespace that enforces Pod Security restricted, as a careful platform team's do."""
+    """A namespace that enforces Pod Security restricted, as a careful platform team's do. One that exists is left as it is."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    target.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
+    if not target.get("namespace", namespace):
+        target.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
+
+
+def build_claim(namespace: str, claim: str, mode: str, **spec: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": claim, "namespace": namespace},
+        "spec": {"accessModes": [mode], "resources": {"requests": {"storage": CLAIM_SIZE}}, **spec},
+    }
 
 
 def create_claim(target: Target, namespace: str, directory: Path, *, claim: str = "models") -> None:
-    """A claim with model directories in it: on the local cluster a volume over `directory`, elsewhere a copy of it."""
-    size, mode = "10Gi", "ReadOnlyMany" if target.local else "ReadWriteOnce"
-    spec: dict[str, Any] = {"accessModes": [mode], "resources": {"requests": {"storage": size}}}
-    if target.local:
-        name = f"{namespace}-{claim}"
-        volume = {
-            "capacity": {"storage": size},
-            "accessModes": [mode],
-            "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": "",
-            "hostPath": {"path": str(directory), "type": "Directory"},
-            "claimRef": {"namespace": namespace, "name": claim},
-        }
-        if target.get("pv", name).get("status", {}).get("phase") in ("Released", "Failed"):
-            target.kubectl("delete", "pv", name)
-        target.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": volume})
-        spec |= {"storageClassName": "", "volumeName": name}
-    metadata = {"name": claim, "namespace": namespace}
-    target.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
-    if not target.local:
-        _copy_models(target, namespace, directory, claim)
-
-
-def _copy_models(target: Target, namespace: str, directory: Path, claim: str) -> None:
-    """Streams `directory` into the claim through a pod that runs the operator's image."""
-    loader = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "model-loader", "namespace": namespace},
-        "spec": {
-            "securityContext": {
-                "runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [{
-                "name": "loader",
-                "image": target.images["operator"],
-                "command": ["python3", "-c", "import time; time.sleep(3600)"],
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                "volumeMounts": [{"name": "models", "mountPath": "/models"}],
-            }],
-            "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": claim}}],
-        },
-    }  # fmt: skip
-    target.apply(loader)
-    target.kubectl("wait", "-n", namespace, "--for=condition=Ready", "pod/model-loader", "--timeout=300s")
-    archive = subprocess.Popen(["tar", "-C", str(directory), "-cf", "-", "."], stdout=subprocess.PIPE)
-    unpack = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/models', filter='data')"
-    copy = target.popen(
-        "kubectl", "exec", "-i", "-n", namespace, "model-loader", "--", "python3", "-c", unpack, stdin=archive.stdout
-    )  # fmt: skip
-    if copy.wait() or archive.wait():
-        raise DeployError(f"copying {directory} into the claim {namespace}/{claim} failed")
-    target.kubectl("delete", "pod", "-n", namespace, "model-loader", "--grace-period=0", "--force")
+    """On the local cluster: a claim whose volume is `directory` itself. (On another, see model_copy.)"""
+    name, mode = f"{namespace}-{claim}", "ReadOnlyMany"
+    if target.get("pv", name).get("status", {}).get("phase") in ("Released", "Failed"):
+        target.kubectl("delete", "pv", name)
+    volume = {
+        "capacity": {"storage": CLAIM_SIZE},
+        "accessModes": [mode],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": "",
+        "hostPath": {"path": str(directory), "type": "Directory"},
+        "claimRef": {"namespace": namespace, "name": claim},
+    }
+    target.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": volume},
+        build_claim(namespace, claim, mode, storageClassName="", volumeName=name),
+    )
 
 
 def watch_model(target: Target, namespace: str, name: str, *, seconds: int) -> Iterator[tuple[bool, str]]:
     """Yields (ready, sentence) whenever what status says of Ready changes, for at most `seconds`."""
-    flags = ("-n", namespace, "--watch", "-o", "json", f"--request-timeout={seconds}s")
-    said = ""
-    with target.popen("kubectl", "get", "localmodel", name, *flags, stdout=subprocess.PIPE) as process:
-        try:
-            decoder, buffer = json.JSONDecoder(), ""
-            for line in process.stdout or ():
-                buffer += line
-                if line.rstrip("\n") != "}":
-                    continue
-                body, buffer = decoder.decode(buffer), ""
-                ready = next((c for c in body.get("status", {}).get("conditions", ()) if c["type"] == "Ready"), None)
-                sentence = f"{ready['reason']}: {ready['message']}" if ready else "waiting for the operator"
-                if sentence != said:
-                    said = sentence
-                    yield bool(ready) and ready["status"] == "True", sentence
-        finally:
-            process.terminate()
+    deadline, said = time.monotonic() + seconds, ""
+    while (left := deadline - time.monotonic()) > 1:
+        flags = ("-n", namespace, "--watch", "-o", "json", f"--request-timeout={left:.0f}s")
+        with target.popen("kubectl", "get", "localmodel", name, *flags, stdout=subprocess.PIPE) as process:
+            try:
+                for body in split_objects(process.stdout or ()):
+                    ready, sentence = describe_readiness(body)
+                    if sentence != said:
+                        said = sentence
+                        yield ready, sentence
+            finally:
+                process.terminate()
+        time.sleep(1)
+
+
+def split_objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The objects of `kubectl get --watch -o json`, each as soon as its last line is there."""
+    text = ""
+    for line in lines:
+        text += line
+        if line.rstrip("\n") == "}":
+            yield json.loads(text)
+            text = ""
+
+
+def describe_readiness(body: dict[str, Any]) -> tuple[bool, str]:
+    ready = next((c for c in body.get("status", {}).get("conditions", ()) if c["type"] == "Ready"), None)
+    return (ready["status"] == "True", f"{ready['reason']}: {ready['message']}") if ready else (False, "waiting for the operator")

@@ -59,20 +59,20 @@ def build_one(store: Store, image: catalogue.Image, base_name: str, tools_name: 
     return name
 
 
-def push(store: Store, images: list[catalogue.Image], address: str) -> list[str]:
+def push(store: Store, images: list[catalogue.Image], to: registry.Registry) -> list[str]:
     """The names of the images, pushed if the registry didn't have them."""
-    there = {image: name for image in images if registry.has_image(address, name := catalogue.image_name(image))}
+    there = {image: name for image in images if registry.has_image(to, name := catalogue.image_name(image))}
     names = dict(zip(missing := [image for image in images if image not in there], build(store, missing), strict=True))
     for name in names.values():
         with timed(f"pushed {name}"):
-            store.push(name, f"docker://{address}/{name}")
+            store.push(name, f"docker://{to.address}/{name}", plain=to.plain)
     return [(there | names)[image] for image in images]
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("build", "push", "list", "smoke"))
-    parser.add_argument("--registry", default="127.0.0.1:5005", help="HOST:PORT, plain HTTP")
+    parser.add_argument("--registry", default="127.0.0.1:5005", help="HOST:PORT or HOST/PATH; http:// before it for plain HTTP")
     parser.add_argument("--only", default="", help="comma-separated: " + ",".join(i.name for i in catalogue.IMAGES))
     return parser.parse_args()
 
@@ -82,17 +82,18 @@ def main() -> None:
     only = set(filter(None, arguments.only.split(",")))
     if unknown := only - {image.name for image in catalogue.IMAGES}:
         raise SystemExit(f"no such image: {', '.join(sorted(unknown))}")
+    to = registry.parse_registry(arguments.registry)
     images = [image for image in catalogue.IMAGES if not only or image.name in only]
     if arguments.command == "list":
         names = [catalogue.image_name(image) for image in images]
     else:
         host.prepare()
         store = Store(cache_folder())
-        names = push(store, images, arguments.registry) if arguments.command == "push" else build(store, images)
+        names = push(store, images, to) if arguments.command == "push" else build(store, images)
         if arguments.command == "smoke":
             for image, name in zip(images, names, strict=True):
                 smoke.check(store, image.name, name)
-    print(json.dumps({image.name: f"{arguments.registry}/{name}" for image, name in zip(images, names, strict=True)}))
+    print(json.dumps({image.name: f"{to.address}/{name}" for image, name in zip(images, names, strict=True)}))
 
 
 if __name__ == "__main__":

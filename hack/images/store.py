@@ -53,9 +53,9 @@ class Store:
     def tag(self, image_id: str, name: str) -> None:
         self.buildah("tag", image_id, name)
 
-    def push(self, name: str, destination: str) -> None:
+    def push(self, name: str, destination: str, *, plain: bool) -> None:
         """Compression costs more here than the loopback transfer it saves; see docs/images.md for the measurement."""
-        self.buildah("push", "--quiet", "--tls-verify=false", *COMPRESSION, name, destination)
+        self.buildah("push", "--quiet", f"--tls-verify={str(not plain).lower()}", *COMPRESSION, name, destination)
 
     def build(self, context: Path, dockerfile: str, target: str, arguments: dict[str, str]) -> str:
         """Builds one target and returns the image's id.

@@ -223,4 +223,24 @@ def test_list_needs_no_build_and_no_root():
 
 def test_a_registry_that_does_not_answer_is_named():
     with pytest.raises(SystemExit, match=r"no registry answers at 127\.0\.0\.1:1"):
-        registry.has_image("127.0.0.1:1", "localmodel/gateway:abc")
+        registry.has_image(registry.parse_registry("127.0.0.1:1"), "localmodel/gateway:abc")
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "plain"),
+    [
+        ("127.0.0.1:5005", "127.0.0.1:5005", True),
+        ("localhost:5005", "localhost:5005", True),
+        ("harbor.example/team", "harbor.example/team", False),
+        ("http://registry.example:5000/", "registry.example:5000", True),
+        ("https://127.0.0.1:5000", "127.0.0.1:5000", False),
+    ],
+)
+def test_a_registry_elsewhere_is_asked_over_https_unless_told_otherwise(text, address, plain):
+    assert registry.parse_registry(text) == (address, plain)
+
+
+@pytest.mark.parametrize("text", ["", "ftp://registry.example", "http://"])
+def test_what_is_no_registry_is_refused_with_an_example(text):
+    with pytest.raises(SystemExit, match="write HOST:PORT"):
+        registry.parse_registry(text)

@@ -9,45 +9,66 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
-CACHE = Path(os.environ.get("LOCALMODEL_CACHE", Path.home() / ".cache" / "localmodel"))
-CLUSTER = [sys.executable, "hack/cluster/main.py"]
+CACHE = Path(os.environ.get("LOCALMODEL_CACHE") or Path.home() / ".cache" / "localmodel")
 MODEL = CACHE / "models" / "smollm2-135m-instruct"
+CANNOT_RUN_HERE = 3
+"""Exit status of the tools in hack/ that found the machine unable and said why."""
+Command = tuple[str, ...]
 
 
 class Layer(NamedTuple):
     name: str
-    commands: tuple[tuple[str, ...], ...]
+    commands: tuple[Command, ...]
     unable: Callable[[], str] = lambda: ""
     """Why this machine can't run the layer, as a sentence; empty if it can."""
 
 
-def pytest(*arguments: str) -> tuple[str, ...]:
-    return (str(BIN / "python"), "-m", "pytest", "-q", "--durations=5", *arguments)
+class Result(NamedTuple):
+    name: str
+    outcome: str
+    seconds: float = 0.0
 
 
-def cluster(*arguments: str) -> tuple[str, ...]:
-    return (*CLUSTER, *arguments)
+PASSED, FAILED, NOT_RUN = "passed", "FAILED", "not run: "
 
 
-def why_no_toolchain() -> str:
-    tools = [name for name in ("go", "gcc") if not shutil.which(name)]
-    return f"{' and '.join(tools)} is missing, which builds the API server" if tools else ""
+def python(*arguments: str) -> Command:
+    return (str(BIN / "python"), *arguments)
+
+
+def pytest(*arguments: str) -> Command:
+    return python("-m", "pytest", "-q", "--durations=5", *arguments)
+
+
+def why_no_api() -> str:
+    """What can't be built here may be in the cache; what Debian would bring may be on PATH."""
+    built = all(
+        (CACHE / "bin" / "current" / name).exists() for name in ("etcd", "kube-apiserver", "kubectl", "helm", "kubeconform")
+    )
+    if not built and not shutil.which("go"):
+        return "go is missing, which builds the API server"
+    if not shutil.which("apt-get") and not shutil.which("promtool") and not (CACHE / "bin" / "current" / "promtool").exists():
+        return "prometheus and promtool are missing, and there is no apt-get to bring them"
+    return "" if shutil.which("openssl") else "openssl is missing, which makes the API server's certificates"
 
 
 def why_no_cluster() -> str:
+    """Only the cheap look; `hack/cluster/main.py up` looks closer and ends with CANNOT_RUN_HERE."""
     if os.geteuid() != 0:
         return "not root: nodes are network namespaces with their own containerd"
-    if subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode:
-        return "this machine does not let us make network namespaces"
-    return why_no_toolchain()
+    if not shutil.which("apt-get"):
+        return "not Debian: the images are made from its packages"
+    return why_no_api()
 
 
+BUILD_API = python("hack/cluster/main.py", "build", "--only", "etcd", "kubernetes", "helm", "kubeconform")
+"""What needs no C compiler; the rest is built by `up`, which brings one."""
 LAYERS = (
     Layer(
         "lint",
@@ -55,60 +76,87 @@ LAYERS = (
             (str(BIN / "ruff"), "check", "--quiet"),
             (str(BIN / "ruff"), "format", "--check", "--quiet"),
             (str(BIN / "mypy"),),
-            (str(BIN / "python"), "hack/generate.py", "--check"),
+            python("hack/generate.py", "--check"),
         ),
     ),
     Layer("unit", (pytest("tests/unit", "tests/golden", "-m", "not triton and not gpu"),)),
     Layer("gateway", (pytest("tests/gateway", "-m", "not triton and not gpu"),)),
-    Layer("triton", ((str(BIN / "python"), "hack/weights.py", str(MODEL)), pytest("tests", "-m", "triton and not gpu"))),
+    Layer("triton", (python("hack/weights.py", str(MODEL)), pytest("tests", "-m", "triton and not gpu"))),
+    Layer("api", (BUILD_API, python("hack/prometheus_package.py"), pytest("tests/chart", "tests/cluster")), why_no_api),
     Layer(
-        "api",
-        (cluster("build"), (sys.executable, "hack/prometheus_package.py"), pytest("tests/chart", "tests/cluster")),
-        why_no_toolchain,
+        "e2e",
+        (
+            python("hack/cluster/main.py", "up"),
+            python("hack/cluster/main.py", "build", "--only", "helm"),
+            python("hack/prometheus_package.py"),
+            python("hack/weights.py", str(MODEL)),
+            python("hack/images/main.py", "push"),
+            pytest("tests/e2e", "-x"),
+        ),
+        why_no_cluster,
     ),
-    Layer("e2e", (cluster("up"), (sys.executable, "hack/images/main.py", "push"), pytest("tests/e2e", "-x")), why_no_cluster),
-)  # fmt: skip
+)
 FAST = ("lint", "unit")
 
 
-def run_layer(layer: Layer) -> bool:
+def choose(only: Sequence[str] | None, *, fast: bool) -> list[Layer]:
+    """The layers to run, in their own order whatever the order asked for."""
+    names = only or (FAST if fast else [layer.name for layer in LAYERS])
+    return [layer for layer in LAYERS if layer.name in names]
+
+
+def run_layer(layer: Layer) -> Result:
+    if reason := layer.unable():
+        return Result(layer.name, NOT_RUN + reason)
+    start, environment = time.monotonic(), os.environ | {"PYTHONPATH": str(ROOT / "operator")}
     for command in layer.commands:
         print(f"\n=== {layer.name}: {' '.join(Path(word).name if '/bin/' in word else word for word in command)}", flush=True)
-        if subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "operator")}).returncode:
-            return False
-    return True
+        status = subprocess.run(command, cwd=ROOT, env=environment).returncode
+        if status == CANNOT_RUN_HERE and "pytest" not in command:
+            return Result(layer.name, f"{NOT_RUN}{command[1]} says above why", time.monotonic() - start)
+        if status:
+            return Result(layer.name, FAILED, time.monotonic() - start)
+    return Result(layer.name, PASSED, time.monotonic() - start)
 
 
-def main() -> int:
+def conclude(results: Collection[Result], *, strict: bool) -> tuple[str, int]:
+    """The closing lines and the exit status. `strict`: what could not run counts as failed."""
+    lines = [f"{result.name:8} {result.seconds:6.0f} s  {result.outcome}" for result in results]
+    failed = [r.name for r in results if r.outcome == FAILED or (strict and r.outcome.startswith(NOT_RUN))]
+    if failed:
+        lines.append(f"failed: {', '.join(failed)}")
+    return "\n".join(lines), 1 if failed else 0
+
+
+def start_building(chosen: Collection[Layer]) -> subprocess.Popen[bytes] | None:
+    """Compiles the API server's programs beside the layers that don't need them; layer `api` waits for it."""
+    if not any(layer.name == "api" for layer in chosen) or why_no_api():
+        return None
+    (CACHE / "logs").mkdir(parents=True, exist_ok=True)
+    with (CACHE / "logs" / "cluster-build.log").open("w") as log:
+        return subprocess.Popen(BUILD_API, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--fast", action="store_true", help=f"only {', '.join(FAST)}")
-    parser.add_argument("--only", action="append", choices=[layer.name for layer in LAYERS], help="only these layers")
-    arguments = parser.parse_args()
-    chosen = arguments.only or (FAST if arguments.fast else [layer.name for layer in LAYERS])
-    results: list[tuple[str, str, float]] = []
-    builder = None
-    if "api" in chosen and not why_no_toolchain():
-        (CACHE / "logs").mkdir(parents=True, exist_ok=True)
-        log = (CACHE / "logs" / "cluster-build.log").open("w")
-        builder = subprocess.Popen(cluster("build"), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-    for layer in LAYERS:
-        if layer.name not in chosen:
-            continue
-        if reason := layer.unable():
-            results.append((layer.name, f"not run: {reason}", 0.0))
-            continue
+    parser.add_argument(
+        "--only", action="append", choices=[layer.name for layer in LAYERS], help="only this layer; may be repeated"
+    )
+    options = parser.parse_args(arguments)
+    chosen = choose(options.only, fast=options.fast)
+    builder, results = start_building(chosen), list[Result]()
+    for layer in chosen:
         if layer.name == "api" and builder:
             builder.wait()
-        start = time.monotonic()
-        passed = run_layer(layer)
-        results.append((layer.name, "passed" if passed else "FAILED", time.monotonic() - start))
-    print("\n" + "\n".join(f"{name:8} {seconds:6.0f} s  {result}" for name, result, seconds in results))
-    strict = os.environ.get("CI") == "true"
-    failed = [name for name, result, _ in results if result == "FAILED" or (strict and result.startswith("not run"))]
-    if failed:
-        print(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
+        results.append(run_layer(layer))
+    text, status = conclude(results, strict=os.environ.get("CI") == "true")
+    print(f"\n{text}")
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -7,6 +7,7 @@ Parses arguments and turns "this machine can't" into exit status 3; decides noth
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from cluster.build import build_tools, select_tools  # noqa: E402
 from cluster.layout import Layout  # noqa: E402
 from cluster.record import Record  # noqa: E402
 from cluster.report import CANNOT_RUN_HERE, Unavailable  # noqa: E402
+from cluster.requirements import install_packages  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +43,10 @@ def _run(layout: Layout, options: argparse.Namespace) -> int:
         case "status":
             return _status(layout)
         case "build":
-            build_tools(layout, select_tools(options.only))
+            tools = select_tools(options.only)
+            if os.geteuid() == 0 and any(tool.cgo for tool in tools):
+                install_packages()
+            build_tools(layout, tools)
         case "stop":
             lifecycle.stop_process(layout, options.name, signal.SIGKILL if options.kill else signal.SIGTERM)
         case "start":

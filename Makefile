@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 UV := $(RUN)/python -m uv
 MODELS := $(or $(LOCALMODEL_CACHE),$(HOME)/.cache/localmodel)/models
 export PYTHONPATH := operator
-export CONTEXT REGISTRY
+export CONTEXT REGISTRY NAMESPACE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo try test test-fast cluster cluster-down cluster-binaries images weights generate lint lock venv clean
@@ -53,8 +53,10 @@ lock: venv ## renews the locked versions
 venv: $(VENV)/.complete
 
 $(VENV)/.complete: hack/locks/all.txt pyproject.toml
-	@echo "making $(VENV): about 3 minutes the first time on a machine, seconds after that"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "making $(VENV): a minute or two the first time on a machine, seconds after that"
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "Python 3.11 or 3.12 is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@$(RUN)/python -m pip install --quiet --require-hashes -r hack/locks/uv.txt
 	@$(UV) pip install --quiet --python $(RUN)/python --require-hashes -r hack/locks/all.txt

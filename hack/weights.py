@@ -45,8 +45,10 @@ def convert(gguf: Path, directory: Path) -> None:
     """Writes config, bf16 weights in safetensors, tokenizer and chat template of `gguf` into `directory`."""
     import torch
     from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     network = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(**source)
@@ -67,6 +69,7 @@ def make(destination: Path) -> Path:
     """Returns `destination` with the model in it, made now or before."""
     if is_complete(destination):
         return destination
+    print(f"making {NAME} from its package: about a minute, once", file=sys.stderr, flush=True)
     os.environ["HF_HUB_OFFLINE"] = "1"
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{NAME}-", dir=destination.parent) as temporary:

@@ -128,11 +128,14 @@ def _word(reason: str) -> str:
 
 def _derive_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
     type_, wanted = ConditionType.READY, plan.replicas
-    answering = len(answering_pods(observed))
+    pods = answering_pods(observed)
+    answering = len(pods)
     if answering and wanted:
         rolling = " A roll-out is in progress." if len(current_pods(plan, observed)) < len(observed.live_pods) else ""
         counted = f"{answering} of {wanted}" if answering <= wanted else f"{answering}"
-        return Verdict(type_, "True", Reason.READY, f"{counted} replicas answer.{rolling}")
+        reports = (observed.gateways.get(pod.name) for pod in pods)
+        chats = next((f" Chats are refused: {report.chat_problem}" for report in reports if report and report.chat_problem), "")
+        return Verdict(type_, "True", Reason.READY, f"{counted} replicas answer.{rolling}{chats}")
     if cause:
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:

@@ -174,4 +174,5 @@ def report_signature(report: GatewayStatus | None) -> tuple[Any, ...]:
     engine = report.backend.engine or {}
     numbers = tuple(engine.get(name) for name in ("kv_tokens_capacity", "weights_bytes"))
     backend = (report.backend.state, report.backend.message, report.backend.load_seconds)
-    return (report.ready, report.reason, report.message, report.version, report.draining, *backend, *numbers)
+    words = (report.reason, report.message, report.chat_problem)
+    return (report.ready, *words, report.version, report.draining, *backend, *numbers)

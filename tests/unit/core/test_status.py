@@ -9,7 +9,7 @@ from localmodel.api.engine import LoadErrorCode
 from localmodel.api.localmodel import Invalid
 from localmodel.api.status import LocalModelStatus
 from localmodel.core.hints import hint
-from localmodel.core.observe import Observed, Pod, Rival
+from localmodel.core.observe import Observed, Pod, Rival, report_signature
 from localmodel.core.plan import plan
 from localmodel.core.status import derive_invalid_status, derive_status
 from localmodel.core.transitions import derive_events
@@ -183,6 +183,15 @@ def test_frozen_the_replicas_that_run_count_and_not_those_that_are_asked_for() -
         assert conditions(status)["Scheduled"][0] == conditions(status)["ModelLoaded"][0] == "True"
     older = Rival("older", "u0", "2025-01-01T00:00:00Z", ("chat",))
     assert conditions(derive(build_model(replicas=0), replace(observed, rivals=(older,))))["Ready"] == ("True", "Ready")
+
+
+def test_a_model_that_can_only_complete_says_so() -> None:
+    model = build_model()
+    observed = observe_running(model, OPTIONS)[1]
+    mute = replace(observed, gateways={"p0": build_report("p0", chat_problem="No chat template.")})
+    said = message(derive(model, mute), "Ready")
+    assert said == "1 of 1 replicas answer. Chats are refused: No chat template."
+    assert report_signature(mute.gateways["p0"]) != report_signature(observed.gateways["p0"])
 
 
 def test_stopped_and_then_paused_says_what_starts_it() -> None:

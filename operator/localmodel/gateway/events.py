@@ -110,6 +110,8 @@ def parse_batch(payload: bytes) -> channel.EventBatch:
         for event in batch.events:
             if type(event.id) is not str or type(event.text) is not str or type(event.tokens) is not int:
                 raise TypeError
+            if event.usage is not None and not all(type(count) is int for count in event.usage):
+                raise TypeError
             if event.finish_reason not in (None, "stop", "length", "cancelled", "deadline", "error"):
                 raise ValueError
     except (ValueError, TypeError, OverflowError):

@@ -8,6 +8,7 @@ running interpreter's version. The stub needs libpythonX.Y.so and the package's 
 LOCALMODEL_PYTHONPATH (model.py does) instead of PYTHONPATH, because Triton runs it isolated.
 """
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -70,6 +71,7 @@ def _lay_out_backends(package: Path, work_directory: Path) -> Path:
     stub = package / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise TritonNotFound(f"this Triton has no stub for Python {version}; use one of {_versions(stub.parent.parent)}")
+    _check_libpython(version)
     backends = work_directory / "backends"
     shutil.copytree(package / "backends" / "python", backends / "python", dirs_exist_ok=True)
     copy = backends / "python" / stub.name
@@ -77,6 +79,20 @@ def _lay_out_backends(package: Path, work_directory: Path) -> Path:
         shutil.copyfile(stub, copy)
     copy.chmod(0o755)
     return backends
+
+
+def _check_libpython(version: str) -> None:
+    """A Python without its shared library starts Triton, but not the stub, which then fails with the loader's words only."""
+    name = f"libpython{version}.so.1.0"
+    directory = sysconfig.get_config_var("LIBDIR")
+    if directory and (Path(directory) / name).exists():
+        return
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        raise TritonNotFound(
+            f"{name} is missing, which Triton's Python backend needs; on Debian: apt-get install libpython{version}"
+        ) from None
 
 
 def _versions(stubs: Path) -> str:

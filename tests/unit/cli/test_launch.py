@@ -8,7 +8,7 @@ import pytest
 
 from localmodel.api.engine import EngineConfig
 from localmodel.api.gateway import GatewaySettings
-from localmodel.cli import launch
+from localmodel.cli import launch, triton_runtime
 from localmodel.cli.__main__ import main
 from localmodel.cli.launch import RunOptions, prepare
 from localmodel.cli.machine import find_free_port
@@ -103,3 +103,13 @@ def test_a_port_that_is_none(port, capsys):
         main(["run", str(EXAMPLE), "--port", port])
     assert end.value.code == 2
     assert "is not a port" in capsys.readouterr().err
+
+
+def test_a_python_without_its_shared_library_is_told_what_to_install(monkeypatch):
+    def fail(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(triton_runtime.sysconfig, "get_config_var", lambda name: "/nowhere")
+    monkeypatch.setattr(triton_runtime.ctypes, "CDLL", fail)
+    with pytest.raises(triton_runtime.TritonNotFound, match=r"apt-get install libpython3\.11"):
+        triton_runtime._check_libpython("3.11")

@@ -49,6 +49,14 @@ def test_the_gateways_sentence_is_shown():
     assert Progress().see(status(text="Triton reads the weights."), 2) == ["    2 s  Loading: Triton reads the weights."]
 
 
+def test_before_the_first_answer_no_failure_is_claimed():
+    progress, waiting = Progress(), status("Ready", reason="NoEvidence", text="The last request got no answer.")
+    assert progress.see(waiting, 5) == ["    5 s  Loaded: a test request is under way."]
+    assert progress.see(waiting, 6) == []
+    progress.see(status("Ready", ready=True), 7)
+    assert progress.see(waiting, 9)[1] == "    0 s  NoEvidence: The last request got no answer."
+
+
 def test_status_is_fetched_and_anything_else_is_none():
     bodies = [status("Ready", ready=True).model_dump_json().encode(), b"not json", b"{}"]
 

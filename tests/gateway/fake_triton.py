@@ -56,9 +56,14 @@ class FakeTriton:
         self.silent_live = False
         self.stub_dead = False
         self.step_age = 0.0
-        self.cancel_delay = 0.0
+        self.may_cancel = asyncio.Event()
+        """Cleared: cancels are not confirmed."""
+        self.may_cancel.set()
         self.submitted: list[dict[str, Any]] = []
+        self.accepted: list[str] = []
         self.cancelled: list[str] = []
+        self.overtaken: list[str] = []
+        """Cancelled before their submit was answered."""
         self.generates: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.running: dict[str, asyncio.Task[None]] = {}
@@ -76,6 +81,11 @@ class FakeTriton:
     def user_submits(self) -> list[dict[str, Any]]:
         """Without the gateway's own test requests."""
         return [s for s in self.submitted if not s["sampling"]["ignore_eos"]]
+
+    @property
+    def user_cancels(self) -> list[str]:
+        users = {s["id"] for s in self.user_submits}
+        return [each for each in self.cancelled if each in users]
 
     async def start(self) -> None:
         app = web.Application()
@@ -142,6 +152,7 @@ class FakeTriton:
         client = self._clients.get(message["instance"])
         if client is None or client.epoch != message["epoch"]:
             return answer({"code": "no_event_stream", "message": "open events first"})
+        self.accepted.append(message["id"])
         task = asyncio.create_task(self._generate_tokens(client, message, plan))
         self.running[message["id"]] = task
         return answer({"accepted": True, "id": message["id"]})
@@ -170,8 +181,9 @@ class FakeTriton:
         client.news.set()
 
     async def _cancel(self, request: web.Request, message: dict[str, Any]) -> web.Response:
-        await asyncio.sleep(self.cancel_delay)
+        await self.may_cancel.wait()
         self.cancelled += message["ids"]
+        self.overtaken += [each for each in message["ids"] if each not in self.accepted]
         for sequence in message["ids"]:
             if task := self.running.get(sequence):
                 task.cancel()

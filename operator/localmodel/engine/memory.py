@@ -44,7 +44,8 @@ def plan_memory(
 
     Raises OutOfMemory if not even one sequence of the whole context window fits.
     """
-    fixed = base_bytes + weights_bytes + activation_bytes(config, batch + chunk, batch, element_bytes)
+    rotary = 2 * context * config.head_dim * element_bytes
+    fixed = base_bytes + weights_bytes + rotary + activation_bytes(config, batch + chunk, batch, element_bytes)
     slot = context * config.kv_elements_per_token * element_bytes
     if cap_bytes is None:
         return MemoryPlan(batch, fixed, slot)

@@ -6,7 +6,9 @@ between them, where CUDA graphs go later. It keeps no state about sequences.
 A row of a matrix product may be rounded otherwise when it is computed alone, and a sequence with a seed must be answered
 the same in any company. Measured with torch 2.15 on an EPYC with avx512_bf16: rows are bit-equal for any count >= 2 in
 bfloat16, and for counts that are multiples of 4 in float32. So a step with such a sequence is padded to that
-(ROW_MULTIPLE); others are not, because one row alone takes half the time of two.
+(ROW_MULTIPLE); others are not, because one row alone takes half the time of two. On a card (H100, torch 2.11) no multiple
+helps: cuBLAS computes 1-8 rows of a 3584x3584 product otherwise than 9-16, and a row's place among them changes nothing.
+So there a step with such a sequence decodes as many rows as there are slots, and computes every prompt by itself.
 """
 
 from typing import Protocol
@@ -37,8 +39,19 @@ class Runner:
     @torch.inference_mode()
     def run(self, works: list[Work]) -> list[int]:
         """Computes all of `works`; returns the token of each that samples, in order."""
-        seeded = any(work.sequence.sampling.seed is not None for work in works)
-        multiple = ROW_MULTIPLE[self._cache.keys.dtype] if seeded else 1
+        return [token for group, multiple in self._groups(works) for token in self._run_group(group, multiple)]
+
+    def _groups(self, works: list[Work]) -> list[tuple[list[Work], int]]:
+        """The works to compute together, in order, and what to pad their rows to a multiple of."""
+        if all(work.sequence.sampling.seed is None for work in works):
+            return [(works, 1)]
+        if self._device.type == "cpu":
+            return [(works, ROW_MULTIPLE[self._cache.keys.dtype])]
+        decode = [work for work in works if work.sequence.answer]
+        prompts = [([work], 1) for work in works if not work.sequence.answer]
+        return [(decode, self._cache.slots), *prompts] if decode else prompts
+
+    def _run_group(self, works: list[Work], multiple: int) -> list[int]:
         batch = self._build(works, multiple)
         rows, sequences, row = [], [], 0
         for work in works:

@@ -82,7 +82,7 @@ class EngineService:
             kv_tokens_used=cached,
             weights_bytes=model.weights_bytes,
             kv_bytes=cache.size_bytes,
-            memory_bytes=torch.cuda.max_memory_allocated() if cuda else resident_bytes(),
+            memory_bytes=torch.cuda.max_memory_reserved(cache.keys.device) if cuda else resident_bytes(),
             load_seconds=model.load_seconds,
             tokens_total=engine.tokens_total,
             steps_total=engine.steps_total,

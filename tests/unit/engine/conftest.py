@@ -1,5 +1,6 @@
 """Tiny models and tokenizers made on the spot, and a channel whose device is scripted."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -121,6 +122,15 @@ def engine_config(make_model, tmp_path):
         return EngineConfig(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def cuda_config(engine_config):
+    """The same on a CUDA card, which is empty and without a wall again after the test."""
+    yield lambda model="llama", **changes: engine_config(model, device="cuda", **changes)
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 @pytest.fixture

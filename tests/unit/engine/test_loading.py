@@ -145,3 +145,14 @@ def test_no_card(engine_config):
     if torch.cuda.is_available():
         pytest.skip("this machine has a card")
     assert failure(engine_config("llama", device="cuda")).code == "DeviceUnavailable"
+
+
+def test_a_card_that_is_visible_and_does_not_work(engine_config, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    found = failure(engine_config("llama", device="cuda", gpu_count=1))
+    assert found.code == "DeviceUnavailable"
+    assert "can't be used: " in found.message
+    assert "asks for 2 cards and 1 are visible" in failure(engine_config("llama", device="cuda", gpu_count=2)).message

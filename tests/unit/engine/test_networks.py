@@ -5,22 +5,12 @@ import random
 import pytest
 import torch
 
+from engine_runs import run_all
 from localmodel.api.channel import Sampling
 from localmodel.engine.loader import load_model
 from localmodel.engine.service import build_engine
 
 KINDS = ["llama", "llama3", "biased", "mistral", "qwen2"]
-
-
-def run_all(engine, requests):
-    """requests: {key: (prompt, sampling)}, all at once -> {key: tokens}."""
-    answers = {key: [] for key in requests}
-    for key, (prompt, sampling) in requests.items():
-        engine.add_request(key, prompt, sampling)
-    while any(engine.load()[:2]):
-        for output in engine.step():
-            answers[output.key] += [output.token]
-    return answers
 
 
 def prompts(count, longest, seed=3):

@@ -1,0 +1,27 @@
+"""Runs a bare engine, without threads or channel, over prompts made up from a seed."""
+
+import random
+
+from localmodel.api.channel import Sampling
+
+
+def run_all(engine, requests):
+    """requests: {key: (prompt, sampling)}, all at once -> {key: tokens}."""
+    answers = {key: [] for key in requests}
+    for key, (prompt, sampling) in requests.items():
+        engine.add_request(key, prompt, sampling)
+    while any(engine.load()[:2]):
+        for output in engine.step():
+            answers[output.key].append(output.token)
+    return answers
+
+
+def run_greedy(engine, prompts, count=12):
+    """Greedy tokens of every prompt, all submitted at once."""
+    sampling = Sampling(temperature=0, max_tokens=count, ignore_eos=True)
+    return list(run_all(engine, {key: (prompt, sampling) for key, prompt in enumerate(prompts)}).values())
+
+
+def make_prompts(count, shortest, longest, seed=3):
+    source = random.Random(seed)
+    return [[source.randrange(256) for _ in range(source.randint(shortest, longest))] for _ in range(count)]

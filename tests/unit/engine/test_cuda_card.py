@@ -1,0 +1,131 @@
+"""The engine and its CUDA card: the memory cap kept, everything freed, and every fault of the card in words."""
+
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from engine_runs import make_prompts, run_greedy
+from localmodel.api.channel import Sampling
+from localmodel.engine import device as card
+from localmodel.engine.errors import DeviceUnavailable, LoadError, OutOfMemory
+from localmodel.engine.loader import load_model
+from localmodel.engine.service import EngineService, build_engine
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")]
+LONG = 4096
+
+
+def card_used():
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def test_cancel_frees_the_slot_at_once_and_leaks_nothing(cuda_config):
+    engine = build_engine(load_model(cuda_config(max_batch_size=2)))
+    first, second, third = make_prompts(3, 20, 60)
+    alone = run_greedy(engine, [third])[0]
+    before = torch.cuda.memory_allocated()
+    for _ in range(20):
+        for key, prompt in (("a", first), ("b", second)):
+            engine.add_request(key, prompt, Sampling(temperature=0, max_tokens=60, ignore_eos=True))
+        engine.step()
+        engine.step()
+        assert engine.load()[:2] == (2, 0)
+        assert engine.cancel("a").finish == "cancelled"
+        assert engine.load()[:2] == (1, 0)
+        engine.cancel("b")
+        assert engine.load() == (0, 0, 0)
+    assert run_greedy(engine, [third])[0] == alone
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_the_cap_is_kept_and_predicted_within_a_tenth(cuda_config, edit_config):
+    directory = edit_config("llama", max_position_embeddings=LONG)
+    config = cuda_config(directory, context_window=LONG, max_batch_size=1024)
+    total = torch.cuda.get_device_properties(0).total_memory
+    share = 2 * 2**30 / total
+    model = load_model(config.model_copy(update={"gpu_memory_share": share}))
+    cap = int(share * total)
+    assert 100 < model.cache.slots < 1024
+    assert cap - model.predicted_bytes < model.cache.size_bytes / model.cache.slots
+    torch.cuda.reset_peak_memory_stats()
+    prompts = make_prompts(model.cache.slots, 1, 40) + make_prompts(2, LONG - 10, LONG - 10)
+    run_greedy(build_engine(model), prompts, count=4)
+    context = card_used() - torch.cuda.memory_reserved()
+    measured = context + torch.cuda.max_memory_reserved()
+    print(f"cap {cap:,}, predicted {model.predicted_bytes:,}, measured {measured:,}, of which context {context:,}")
+    assert context <= card.CONTEXT_BYTES
+    assert 0.9 * model.predicted_bytes < measured <= cap
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(cap, dtype=torch.uint8, device="cuda")
+
+
+def test_a_cap_too_small_names_both_numbers(cuda_config):
+    with pytest.raises(OutOfMemory, match=r"\[OutOfMemory\] predicted \d+ bytes .* the cap is 300000000 bytes"):
+        load_model(cuda_config(gpu_memory_bytes=300_000_000))
+
+
+def test_a_card_that_others_have_filled(cuda_config):
+    free, _ = torch.cuda.mem_get_info()
+    neighbour = torch.empty(free - 40 * 2**20, dtype=torch.uint8, device="cuda")
+    with pytest.raises(OutOfMemory, match=r"the card has \d+ of \d+ bytes free. Another process"):
+        load_model(cuda_config())
+    del neighbour
+    torch.cuda.empty_cache()
+    assert load_model(cuda_config()).cache.slots == 4
+
+
+def test_more_cards_than_there_are(cuda_config):
+    with pytest.raises(DeviceUnavailable, match=r"\[DeviceUnavailable\] the model asks for 16 cards and \d+ are visible"):
+        load_model(cuda_config(gpu_count=16))
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "99"])
+def test_a_card_that_is_not_visible(cuda_config, visible):
+    program = """
+import sys
+from localmodel.api.engine import EngineConfig
+from localmodel.engine.loader import load_model
+load_model(EngineConfig.model_validate_json(sys.argv[1]))
+"""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program, cuda_config().model_dump_json()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(r"\[DeviceUnavailable\] .*card", done.stderr), done.stderr
+
+
+def test_the_service_answers_and_reports_the_card(cuda_config, world):
+    service = EngineService(cuda_config(dtype="auto"), log=print, exit_process=lambda: pytest.fail("the process would end"))
+    service.start()
+    try:
+        stream = world.stream()
+        sampling = {"temperature": 0.7, "top_p": 0.9, "seed": 1, "max_tokens": 20, "ignore_eos": True}
+        service.handle(json.dumps({"op": "generate", "text": "Hello", "stream": False, "sampling": sampling}), stream)
+        until = time.monotonic() + 60
+        while not stream.closed:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert stream.answer["completion_tokens"] == 20
+        status = service.status()
+        assert (status.device, status.dtype) == ("cuda:0", "bfloat16")
+        assert status.memory_bytes >= status.weights_bytes + status.kv_bytes
+    finally:
+        service.stop()
+
+
+def test_every_load_error_leaves_the_card_as_it_was(cuda_config, edit_config):
+    weights = edit_config("llama") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    before = torch.cuda.memory_allocated()
+    with pytest.raises(LoadError):
+        load_model(cuda_config(weights.parent))
+    gc.collect()
+    assert torch.cuda.memory_allocated() == before

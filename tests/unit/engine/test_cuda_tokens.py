@@ -1,0 +1,118 @@
+"""The engine on a CUDA card computes what transformers computes there."""
+
+import shutil
+
+import pytest
+import torch
+
+from engine_runs import make_prompts, run_all, run_greedy
+from localmodel.api.channel import Sampling
+from localmodel.engine.loader import GPU_CHUNK, load_model
+from localmodel.engine.runner import Runner
+from localmodel.engine.service import build_engine
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")]
+KINDS = ["llama", "llama3", "biased", "mistral", "qwen2"]
+LONG = 4096
+
+
+def transformers_network(directory, dtype=torch.float32):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).cuda()
+
+
+def transformers_tokens(network, prompt, count=12):
+    ids = torch.tensor([prompt], device="cuda")
+    made = network.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=258,
+        eos_token_id=None,
+    )  # fmt: skip
+    return made[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_tokens_are_those_of_transformers_batched_and_alone(cuda_config, make_model, kind):
+    engine = build_engine(load_model(cuda_config(kind, max_batch_size=3)))
+    prompts = make_prompts(6, 1, 100)
+    network = transformers_network(make_model(kind))
+    expected = [transformers_tokens(network, prompt) for prompt in prompts]
+    assert len({tuple(answer) for answer in expected}) > 1, "every prompt has the same answer: this could not fail"
+    assert run_greedy(engine, prompts) == expected
+    assert [run_greedy(engine, [prompt])[0] for prompt in prompts] == expected
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_prompts_of_several_chunks(cuda_config, edit_config, kind):
+    directory = edit_config(kind, max_position_embeddings=LONG)
+    engine = build_engine(load_model(cuda_config(directory, context_window=LONG, max_batch_size=3)))
+    prompts = [*make_prompts(2, 2 * GPU_CHUNK + 1, 3 * GPU_CHUNK), *make_prompts(2, GPU_CHUNK, GPU_CHUNK + 1, seed=4)]
+    network = transformers_network(directory)
+    expected = [transformers_tokens(network, prompt) for prompt in prompts]
+    assert run_greedy(engine, prompts) == expected
+    assert [run_greedy(engine, [prompt])[0] for prompt in prompts] == expected
+
+
+class Recorder:
+    """A network that keeps its logits."""
+
+    def __init__(self, network):
+        self.network, self.logits = network, []
+
+    def __call__(self, *arguments):
+        self.logits.append(self.network(*arguments).float())
+        return self.logits[-1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_is_as_near_to_float32_as_that_of_transformers(cuda_config, edit_config, kind):
+    directory = edit_config(kind, max_position_embeddings=LONG)
+    model = load_model(cuda_config(directory, dtype="auto", context_window=LONG))
+    assert model.cache.keys.dtype == torch.bfloat16 and model.cache.keys.is_cuda
+    recorder = Recorder(model.network)
+    engine = build_engine(model)
+    engine._run = Runner(recorder, model.cache).run
+    ours, theirs = [], []
+    exact, rounded = transformers_network(directory), transformers_network(directory, torch.bfloat16)
+    for prompt in [*make_prompts(6, 1, 100), *make_prompts(2, GPU_CHUNK + 1, 2 * GPU_CHUNK)]:
+        run_greedy(engine, [prompt], count=1)
+        ids = torch.tensor([prompt], device="cuda")
+        with torch.inference_mode():
+            truth = exact(ids).logits[0, -1]
+            theirs.append(((rounded(ids).logits[0, -1].float() - truth).norm() / truth.norm()).item())
+        ours.append(((recorder.logits[-1][0] - truth).norm() / truth.norm()).item())
+    print(kind, "relative error of bfloat16 logits, ours and theirs:", sum(ours) / len(ours), sum(theirs) / len(theirs))
+    assert 0 < sum(ours) <= 1.25 * sum(theirs)
+
+
+@pytest.fixture
+def wide_model(make_model, tmp_path):
+    """Matrices so wide that cuBLAS computes a few rows of them otherwise than many, also in bfloat16."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=259, hidden_size=3584, intermediate_size=18944, num_hidden_layers=2, num_attention_heads=28,
+        num_key_value_heads=4, max_position_embeddings=512, initializer_range=0.05, dtype=torch.bfloat16,
+    )  # fmt: skip
+    torch.manual_seed(7)
+    with torch.device("cuda"):
+        network = LlamaForCausalLM(config).bfloat16()
+    network.save_pretrained(tmp_path / "wide")
+    shutil.copy(make_model("llama") / "tokenizer.json", tmp_path / "wide")
+    return tmp_path / "wide"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_seed_gives_the_same_tokens_in_any_company(cuda_config, wide_model, dtype):
+    engine = build_engine(load_model(cuda_config(wide_model, dtype=dtype, context_window=512, max_batch_size=16)))
+    prompts = make_prompts(20, 1, 300, seed=5)
+    requests = {
+        key: (prompt, Sampling(temperature=1, top_p=0.95, seed=key, max_tokens=40, ignore_eos=True))
+        for key, prompt in enumerate(prompts)
+    }
+    together = run_all(engine, requests)
+    assert {key: run_all(engine, {key: request})[key] for key, request in requests.items()} == together
+    greedy = Sampling(temperature=0, max_tokens=30, ignore_eos=True)
+    unseeded = {key: (prompt, greedy) for key, prompt in enumerate(prompts, 100)}
+    mixed = run_all(engine, dict(sorted({**requests, **unseeded}.items(), key=lambda pair: pair[0] % 100)))
+    assert {key: mixed[key] for key in requests} == together

@@ -4,8 +4,8 @@ Why it exists: the order matters (files, architecture, context, memory, weights)
 is the one the user reads. It starts no thread and serves nothing.
 
 dtype `auto` on a CPU: bfloat16 where the processor multiplies it natively, else float32. Measured on an EPYC with
-avx512_bf16, one thread, SmolLM2-135M's matrices, torch 2.15, lower quartiles of three runs on a busy machine: bfloat16 takes 0.2-1.1 of
-float32's time for one row and 0.2-0.5 for eight. Milliseconds of float32 and bfloat16 in the last run:
+avx512_bf16, one thread, SmolLM2-135M's matrices, torch 2.15, lower quartiles of three runs on a busy machine: bfloat16
+takes 0.2-1.1 of float32's time for one row and 0.2-0.5 for eight. Milliseconds, float32 and bfloat16, in the last run:
 
     matrix       one row           eight rows
     576x576      0.019   0.019     0.081   0.039

@@ -79,6 +79,7 @@ class OperatorSettings(BaseSettings):
         extra="forbid",
         frozen=True,
         env_prefix=ENV_PREFIX,
+        env_prefix_target="all",
         env_nested_delimiter="__",
         title="OperatorSettings",
     )

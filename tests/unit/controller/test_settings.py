@@ -33,6 +33,13 @@ def test_the_file_and_the_environment_over_it(tmp_path: Path, monkeypatch: pytes
     assert settings.options().operator_namespace == "ops"
 
 
+def test_a_variable_without_the_prefix_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NAMESPACE": "theirs", "IDENTITY": "theirs", "RESYNCSECONDS": "1", "LEASE": "{}"}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(write(tmp_path))
+    assert (settings.namespace, settings.identity, settings.resync_seconds) == ("default", "", 600)
+
+
 @pytest.mark.parametrize(
     "document",
     [{"resyncSecond": 1}, {"lease": {"duration": 1}}, {"engine": {"cpuLimit": "lots"}}, {"lease": {"retrySeconds": 3}}],

@@ -91,7 +91,7 @@ LAYERS = (
             python("hack/prometheus_package.py"),
             python("hack/weights.py", str(MODEL)),
             python("hack/images/main.py", "push"),
-            pytest("tests/e2e", "-x"),
+            pytest("tests/e2e"),
         ),
         why_no_cluster,
     ),

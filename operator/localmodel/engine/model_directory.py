@@ -36,7 +36,7 @@ def open_model_directory(path: Path) -> ModelDirectory:
     """Raises ModelFilesMissing or ModelFilesCorrupt, saying what is there and what is expected."""
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
-        raise ModelFilesMissing(f"{path} {state}; {EXPECTED}. Check spec.model.path and the volume it is mounted from.")
+        raise ModelFilesMissing(f"{path} {state}; {EXPECTED}. Check spec.model.source and the volume it is mounted from.")
     if not (path / "config.json").is_file():
         raise ModelFilesMissing(f"{path} has no config.json; {EXPECTED}. {_contents(path)}")
     config = _read_json(path / "config.json")

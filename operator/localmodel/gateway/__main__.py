@@ -1,64 +1,14 @@
-"""`python -m localmodel.gateway --settings FILE`: reads the settings once, runs until SIGTERM, exits 0 after a drain."""
+"""`python -m localmodel.gateway --settings FILE`.
 
-import argparse
-import asyncio
-import logging
-import os
-import secrets
+As process 1 of a container it would ignore a SIGTERM that has no handler, and a pod deleted while it starts would hang for
+its whole grace. So there is one before the imports, which can take seconds on a busy node.
+"""
+
 import signal
-import socket
 import sys
-from pathlib import Path
-
-import aiohttp
-import uvloop
-from pydantic import ValidationError
-
-from localmodel.api.constants import FILE_GATEWAY_JSON, SETTINGS_MOUNT
-from localmodel.api.gateway import GatewaySettings
-from localmodel.gateway.app import Gateway
-from localmodel.gateway.log import RecordLog
-from localmodel.gateway.prompts import load_prompts
-from localmodel.gateway.token_file import BadTokenFile, read_or_create
-
-
-async def serve(settings: GatewaySettings, token: str, records: RecordLog) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session:
-        gateway = Gateway(
-            settings,
-            load_prompts(settings.model_path),
-            records,
-            session,
-            pod=os.environ.get("POD_NAME") or socket.gethostname(),
-            token=token,
-            instance=secrets.token_hex(8),
-        )
-        await gateway.run(stop)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="localmodel.gateway")
-    parser.add_argument("--settings", type=Path, default=Path(SETTINGS_MOUNT) / FILE_GATEWAY_JSON)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    try:
-        settings = GatewaySettings.model_validate_json(arguments.settings.read_bytes())
-        token = read_or_create(settings.channel_token_file)
-    except (OSError, ValidationError, BadTokenFile) as error:
-        print(f"localmodel.gateway: {arguments.settings}: {error}", file=sys.stderr)
-        return 2
-    records = RecordLog()
-    try:
-        uvloop.run(serve(settings, token, records))
-    finally:
-        records.close()
-    return 0
-
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from localmodel.gateway.process import main
+
     sys.exit(main())

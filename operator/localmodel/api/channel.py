@@ -42,6 +42,19 @@ class Sampling(_Message):
     stop: tuple[str, ...] = Field((), max_length=16)
     """The text ends before the first of these; they may span token borders."""
     ignore_eos: bool = False
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Tokens less likely than this share of the likeliest one are not drawn."""
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    """Taken from the logit of every token that the answer has already; OpenAI's definition, the prompt does not count."""
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    """The same, once per occurrence."""
+    logit_bias: dict[int, float] = Field({}, max_length=1024)
+    """Added to the logits of these token ids, -100 ... 100."""
+    logprobs: int | None = Field(None, ge=0, le=20)
+    """Absent: none. Else each token's log-probability and those of this many likeliest tokens, of the model's own
+    distribution (softmax of the raw logits, before temperature, penalties and masks)."""
+    json_schema: str | None = Field(None, max_length=65536)
+    """A JSON schema as text: the answer is a JSON document that fits it. '{"type": "object"}' is any object."""
 
 
 class Submit(_Message):
@@ -101,6 +114,21 @@ class Generated(_Message):
     error: str | None = None
 
 
+class Embed(_Message):
+    """Vectors of an embedding model. One request, one response; a client that leaves costs at most this batch."""
+
+    op: Literal["embed"] = "embed"
+    token: str
+    inputs: tuple[tuple[int, ...], ...] = Field(min_length=1, max_length=2048)
+    """Token ids with the special tokens the model wants, each of shape [n], 1 <= n <= context window."""
+
+
+class Embedded(_Message):
+    vectors: tuple[str, ...]
+    """Base64 of little-endian float32, shape [dimensions], of unit length; one per input, in the same order."""
+    dimensions: int
+
+
 class Refusal(_Message):
     """The typed answer to a request that can't be served; the gateway turns `code` into an HTTP status."""
 
@@ -132,6 +160,7 @@ class EngineStatus(_Message):
     """What `status` answers, and what the gateway shows under /status."""
 
     model_version: str
+    task: Literal["TextGeneration", "Embedding"] = "TextGeneration"
     architecture: str
     """From config.json, such as LlamaForCausalLM."""
     parameters: int
@@ -159,6 +188,14 @@ class Usage(NamedTuple):
     completion_tokens: int
 
 
+class TokenLogprob(NamedTuple):
+    token: int
+    logprob: float
+    """Natural logarithm; at least -9999."""
+    top: tuple[tuple[int, float], ...]
+    """(token, logprob) of the likeliest, best first."""
+
+
 class SequenceEvent(NamedTuple):
     """News of one sequence: text that became certain, and at the end the reason."""
 
@@ -170,6 +207,9 @@ class SequenceEvent(NamedTuple):
     usage: Usage | None = None
     """With the finish reason only."""
     error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens in this event, if they were asked for; a token whose text is held back (half a character, the start of
+    a stop string) comes with the event that carries its text."""
 
 
 class EventBatch(NamedTuple):
@@ -182,16 +222,26 @@ class EventBatch(NamedTuple):
 
 
 def encode_batch(batch: EventBatch) -> list[Any]:
-    """The JSON form: [number, step age, lost, [[id, text, tokens, finish, [in, out] | null, error], ...]]."""
-    rows = [[e.id, e.text, e.tokens, e.finish_reason, e.usage and list(e.usage), e.error] for e in batch.events]
-    return [batch.number, round(batch.step_age_seconds, 3), batch.lost, rows]
+    """The JSON form: [number, step age, lost, [[id, text, tokens, finish, [in, out] | null, error], ...]].
+
+    A row has a seventh member, [[token, logprob, [[token, logprob], ...]], ...], only where log-probabilities were asked for.
+    """
+    return [batch.number, round(batch.step_age_seconds, 3), batch.lost, [_encode_event(event) for event in batch.events]]
+
+
+def _encode_event(event: SequenceEvent) -> list[Any]:
+    row = [event.id, event.text, event.tokens, event.finish_reason, event.usage and list(event.usage), event.error]
+    return [*row, event.logprobs] if event.logprobs else row
 
 
 def decode_batch(document: list[Any]) -> EventBatch:
     """Inverse of encode_batch. Raises ValueError or TypeError on any other shape."""
     number, step_age, lost, rows = document
-    events = tuple(
-        SequenceEvent(id_, text, tokens, finish, Usage(*usage) if usage else None, error)
-        for id_, text, tokens, finish, usage, error in rows
-    )
-    return EventBatch(int(number), events, float(step_age), bool(lost))
+    return EventBatch(int(number), tuple([_decode_event(*row) for row in rows]), float(step_age), bool(lost))
+
+
+def _decode_event(
+    id_: str, text: str, tokens: int, finish: Any, usage: Any, error: Any, logprobs: list[Any] | tuple[()] = ()
+) -> SequenceEvent:
+    rows = tuple([TokenLogprob(token, logprob, tuple([(t, p) for t, p in top])) for token, logprob, top in logprobs])
+    return SequenceEvent(id_, text, tokens, finish, Usage(*usage) if usage else None, error, rows)

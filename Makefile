@@ -20,8 +20,8 @@ demo: venv ## cluster, operator, model, and a streamed answer (CONTEXT=name REGI
 try: venv weights ## the same model without root and without a cluster, as plain processes
 	@$(RUN)/localmodel run examples/smollm2.yaml $(if $(ASK),--ask "$(ASK)")
 
-test: venv ## every layer of tests, on real parts; builds what is missing
-	@$(RUN)/python hack/test.py
+test: venv ## every layer of tests, on real parts; builds what is missing (ONLY=layer for one; CONTEXT and REGISTRY as above)
+	@$(RUN)/python hack/test.py $(addprefix --only ,$(ONLY))
 
 test-fast: venv ## what one runs while working: lint, unit and golden tests, under a minute
 	@$(RUN)/python hack/test.py --fast

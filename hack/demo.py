@@ -9,38 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import deploy
 import model_copy
+from wish import EXAMPLE_NAMESPACE, Wish, read_wish
 
 PYTHON = sys.executable
 NAME, CLAIM = "smollm2", "models"
 EXAMPLE = deploy.ROOT / "examples" / "smollm2.yaml"
-EXAMPLE_NAMESPACE = "llm"
 MODEL = deploy.CACHE / "models" / "smollm2-135m-instruct"
 QUESTION = "What is the capital of France?"
 READY_SECONDS = 600
 NO_RIGHTS = 3
 START = time.monotonic()
-
-
-class Wish(NamedTuple):
-    """What the caller chose. `context` empty: the local cluster."""
-
-    context: str
-    registry: str
-    namespace: str
-
-
-def read_wish(environ: Mapping[str, str]) -> Wish:
-    context = environ.get("CONTEXT", "")
-    registry = environ.get("REGISTRY", "") or ("" if context else deploy.LOCAL_REGISTRY)
-    if not registry:
-        raise deploy.DeployError("CONTEXT needs REGISTRY=host:port, a registry that the cluster's nodes can pull from")
-    return Wish(context, registry, environ.get("NAMESPACE", "") or EXAMPLE_NAMESPACE)
 
 
 def step(text: str) -> None:

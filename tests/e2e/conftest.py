@@ -1,9 +1,11 @@
-"""The world of the e2e tests: the local cluster, the operator installed by Helm, models that are real or really broken.
+"""The world of the e2e tests: a cluster, the operator installed by Helm, models that are real or really broken.
 
-The cluster must be up and the images pushed (`make test` does both). What a test makes is removed at the end, and
-packets of model pods are recorded on both nodes for the whole session.
+The local cluster must be up (`make test` sees to it). With CONTEXT=name REGISTRY=host:port it is a cluster of the user's, and
+tests that look behind the API are skipped. What a test makes is removed at the end.
 """
 
+import dataclasses
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +14,12 @@ from typing import Any
 import pytest
 
 import deploy
-from e2e.world import World
+import wish
+from e2e.local import LocalCluster
+from e2e.world import MODELS, World
 
 MODEL = deploy.CACHE / "models" / "smollm2-135m-instruct"
+RESOURCE = "localmodels.localmodel.dev"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,31 +43,66 @@ def make_models(directory: Path) -> None:
     (directory / "nothing" / "README").write_text("not a model\n")
 
 
+def prepare_target() -> deploy.Target:
+    """The local cluster, or the one that CONTEXT names: there, the operator must not be in use, because it will be removed."""
+    chosen = wish.read_wish(os.environ)
+    target = deploy.Target(chosen.context, chosen.registry)
+    if not target.local:
+        installed = target.run("helm", "status", deploy.RELEASE, "-n", deploy.SYSTEM_NAMESPACE, check=False)
+        if not installed.returncode:
+            where = f"{deploy.SYSTEM_NAMESPACE}/{deploy.RELEASE} in {chosen.context}"
+            why = "these tests upgrade, stop and uninstall it"
+            pytest.exit(f"The operator is installed as {where}: {why}. Name a cluster without it, or see docs/install.md.", 1)
+    return dataclasses.replace(target, images=deploy.push_images(chosen.registry))
+
+
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     if not (MODEL / "model.safetensors").exists():
         pytest.fail("the real model is missing: run `make weights`")
-    target = deploy.Target(images=deploy.push_images(deploy.LOCAL_REGISTRY))
-    directory = deploy.STATE / "e2e-models"
-    make_models(directory)
+    target = prepare_target()
+    make_models(MODELS)
     namespace = f"e2e-{uuid.uuid4().hex[:6]}"
     world = World(target, namespace)
-    world.start_packet_record()
+    had_resource = bool(target.get("crd", RESOURCE))
     deploy.install_operator(target, "--set=replicas=2")
     deploy.create_namespace(target, namespace)
-    deploy.create_claim(target, namespace, directory)
     try:
+        world.make_claim(namespace, MODELS)
         yield world
     finally:
         # A namespace waits for half the grace of its running pods, which is minutes; a model's deletion does not.
         world.kubectl("delete", "localmodel", "--all", check=False)
         target.kubectl("delete", "namespace", namespace, "--wait=false", check=False)
-        target.kubectl("delete", "pv", f"{namespace}-models", "--wait=false", check=False)
-        world.stop_packet_record()
+        world.drop_volume(namespace)
+        world.close()
+        if not target.local:
+            target.run("helm", "uninstall", deploy.RELEASE, "-n", deploy.SYSTEM_NAMESPACE, "--wait", check=False)
+            if not had_resource:
+                target.kubectl("delete", "crd", RESOURCE, check=False)
 
 
 @pytest.fixture(scope="session")
-def chat(world: World) -> str:
+def packets(world: World) -> Iterator[LocalCluster | None]:
+    """Packets of pods are recorded for the whole session, wherever that can be done."""
+    if not world.target.local:
+        yield None
+        return
+    cluster = LocalCluster(world.namespace)
+    cluster.start_packet_record()
+    yield cluster
+    cluster.stop_packet_record()
+
+
+@pytest.fixture
+def local(packets: LocalCluster | None) -> LocalCluster:
+    if packets is None:
+        pytest.skip("looks at processes, packets or the audit log, which only the local cluster shows")
+    return packets
+
+
+@pytest.fixture(scope="session")
+def chat(world: World, packets: LocalCluster | None) -> str:
     """A model that serves; tests that break it leave it serving."""
     world.apply(world.manifest("chat"))
     world.wait_ready("chat")

@@ -8,6 +8,7 @@ import openai
 
 import deploy
 from e2e.load import Load
+from e2e.local import NODES, LocalCluster
 from e2e.world import World, until
 
 
@@ -27,10 +28,11 @@ def test_changed_timeout_rolls_out_without_a_failed_request(world: World, chat: 
     assert settings["timeouts"]["queue_seconds"] == 20
 
 
+@pytest.mark.usefixtures("local")
 def test_two_replicas_run_on_two_nodes(world: World, chat: str) -> None:
     world.kubectl("scale", "localmodel", chat, "--replicas=2")
     until(lambda: world.status(chat).get("readyReplicas") == 2, "two ready replicas", 240)
-    assert {pod["spec"]["nodeName"] for pod in world.pods(chat)} == {"node-1", "node-2"}
+    assert {pod["spec"]["nodeName"] for pod in world.pods(chat)} == set(NODES)
     world.kubectl("scale", "localmodel", chat, "--replicas=1")
     until(lambda: len(world.pods(chat)) == 1 and world.status(chat).get("replicas") == 1, "one replica again", 120)
     world.wait_ready(chat)
@@ -70,16 +72,16 @@ def _try(ask: Callable[[], str]) -> str:
         return ""
 
 
-def test_steady_cluster_sees_no_write(world: World, chat: str) -> None:
+def test_steady_cluster_sees_no_write(world: World, local: LocalCluster, chat: str) -> None:
     world.wait_condition(chat, "Progressing", "False")
-    world.wait_quiet()
+    local.wait_quiet()
     start = time.time()
     time.sleep(30)
-    assert world.operator_writes(start) == []
+    assert local.operator_writes(start) == []
 
 
-def test_models_serve_without_the_operator_and_its_return_writes_nothing(world: World, chat: str) -> None:
-    world.wait_quiet()
+def test_models_serve_without_the_operator_and_its_return_writes_nothing(world: World, local: LocalCluster, chat: str) -> None:
+    local.wait_quiet()
     before = world.pods(chat)[0]["metadata"]["name"]
     world.scale_operator(0)
     assert "Paris" in world.ask(chat)
@@ -87,7 +89,7 @@ def test_models_serve_without_the_operator_and_its_return_writes_nothing(world: 
     start = time.time()
     world.scale_operator(2)
     time.sleep(25)
-    assert world.operator_writes(start) == []
+    assert local.operator_writes(start) == []
     assert [pod["metadata"]["name"] for pod in world.pods(chat)] == [before]
     assert world.restarts(before) == 0
 

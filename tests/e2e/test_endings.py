@@ -3,7 +3,7 @@
 import time
 
 import deploy
-from e2e.world import World, until
+from e2e.world import MODELS, World, until
 
 KINDS = "deployments,replicasets,pods,services,configmaps,serviceaccounts,poddisruptionbudgets,networkpolicies"
 
@@ -33,7 +33,7 @@ def test_namespace_goes_while_the_operator_is_gone(world: World) -> None:
     """With a pod that serves. Kubernetes itself waits for half the pods' grace, which follows from timeouts.total."""
     target, namespace = world.target, f"{world.namespace}-leaving"
     deploy.create_namespace(target, namespace)
-    deploy.create_claim(target, namespace, deploy.STATE / "e2e-models")
+    world.make_claim(namespace, MODELS)
     manifest = world.manifest("orphan", gateway={"timeouts": {"total": "10s"}})
     target.apply({**manifest, "metadata": {"name": "orphan", "namespace": namespace}})
     target.kubectl("wait", "-n", namespace, "--for=condition=Ready", "localmodel/orphan", "--timeout=240s")
@@ -43,7 +43,7 @@ def test_namespace_goes_while_the_operator_is_gone(world: World) -> None:
         until(lambda: not target.get("namespace", namespace), "the namespace is gone", 120)
     finally:
         world.scale_operator(2)
-        target.kubectl("delete", "pv", f"{namespace}-models", "--wait=false", check=False)
+        world.drop_volume(namespace)
 
 
 def test_uninstall_keeps_models_and_their_pods(world: World, chat: str) -> None:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import deploy
+from e2e.local import LocalCluster
 from e2e.world import World, until
 
 
@@ -15,10 +16,10 @@ def source(path: str) -> dict:
     return {"model": {"source": {"pvc": {"claimName": "models", "path": path}}}}
 
 
-def test_killed_triton_is_restarted_and_status_tells(world: World, chat: str) -> None:
+def test_killed_triton_is_restarted_and_status_tells(world: World, local: LocalCluster, chat: str) -> None:
     pod = world.pods(chat)[0]
     restarts = world.restarts(pod["metadata"]["name"])
-    os.kill(world.triton_pid(pod), signal.SIGKILL)
+    os.kill(local.triton_pid(pod), signal.SIGKILL)
     world.wait_condition(chat, "Ready", "False", seconds=20)
     world.wait_ready(chat)
     assert world.restarts(pod["metadata"]["name"]) == restarts + 1
@@ -26,10 +27,10 @@ def test_killed_triton_is_restarted_and_status_tells(world: World, chat: str) ->
     assert "Paris" in world.ask(chat)
 
 
-def test_frozen_triton_is_noticed_and_restarted_by_liveness(world: World, chat: str) -> None:
+def test_frozen_triton_is_noticed_and_restarted_by_liveness(world: World, local: LocalCluster, chat: str) -> None:
     pod = world.pods(chat)[0]
     name, restarts = pod["metadata"]["name"], world.restarts(pod["metadata"]["name"])
-    os.kill(world.triton_pid(pod), signal.SIGSTOP)
+    os.kill(local.triton_pid(pod), signal.SIGSTOP)
     world.wait_condition(chat, "Ready", "False", seconds=30)
     until(lambda: world.restarts(name) > restarts, "the kubelet restarts Triton", 120)
     world.wait_ready(chat)
@@ -63,18 +64,18 @@ def test_broken_model_is_explained_and_mended_by_editing(world: World, model, pa
     assert "lastFailure" not in world.status(name)
 
 
-def test_failure_is_told_within_five_seconds_and_then_nothing_is_written(world: World, model) -> None:
+def test_failure_is_told_within_five_seconds_and_then_nothing_is_written(world: World, local: LocalCluster, model) -> None:
     """From Triton's own line to our Event. The gateway goes on trying, and every try ends the same."""
     model("steady", **source("nothing"))
     world.wait_condition("steady", "ModelLoaded", "False", "ModelFilesMissing", 180)
     event = until(lambda: events_of(world, "steady", "ModelFilesMissing"), "an Event", 20)[0]
     failed = datetime.datetime.fromisoformat(failed_loads(world, "steady")[0].split(" ")[0][:19])
     assert (datetime.datetime.fromisoformat(event["eventTime"][:19]) - failed).total_seconds() < 5
-    world.wait_quiet()
+    local.wait_quiet()
     start, tries = time.time(), len(failed_loads(world, "steady"))
     until(lambda: len(failed_loads(world, "steady")) > tries, "another try", 120)
     time.sleep(10)
-    assert world.operator_writes(start) == []
+    assert local.operator_writes(start) == []
 
 
 def failed_loads(world: World, name: str) -> list[str]:
@@ -90,7 +91,7 @@ def test_missing_claim_is_named(world: World, model) -> None:
 
 
 def test_missing_image_is_named(world: World, model) -> None:
-    model("no-image", runtime={"image": f"{deploy.LOCAL_REGISTRY}/localmodel/nothing:1"})
+    model("no-image", runtime={"image": f"{world.target.registry}/localmodel/nothing:1"})
     condition = world.wait_condition("no-image", "Ready", "False", "ImagePullFailed")
     assert "localmodel/nothing:1" in condition["message"]
 

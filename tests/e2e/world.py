@@ -1,9 +1,8 @@
-"""What the e2e tests see and do: kubectl, the audit log, the processes of a container, the packets of pods, OpenAI clients.
+"""What the e2e tests see and do on any cluster: kubectl, models, OpenAI clients, the operator.
 
-It only looks and acts; what is right is said by the tests.
+It only looks and acts; what is right is said by the tests. What only the local cluster shows is in `local`.
 """
 
-import datetime
 import json
 import subprocess
 import time
@@ -14,21 +13,12 @@ from typing import Any
 import openai
 
 import deploy
+import model_copy
 
-WRITES = ("create", "update", "patch", "delete", "deletecollection")
-OPERATOR_USER = f"system:serviceaccount:{deploy.SYSTEM_NAMESPACE}:"
 OPERATOR_LABEL = "app.kubernetes.io/name=localmodel-operator"
-PACKET_TABLE = "localmodel_e2e"
-PACKET_RULES = """
-table ip localmodel_e2e {
-  set flows { type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; }
-  chain watch {
-    type filter hook prerouting priority -310;
-    ip saddr 10.97.0.0/16 tcp flags & (syn | ack) == syn add @flows { ip saddr . ip daddr . meta l4proto . th dport }
-    ip saddr 10.97.0.0/16 meta l4proto udp add @flows { ip saddr . ip daddr . meta l4proto . th dport }
-  }
-}
-"""
+MODELS = deploy.CACHE / "e2e-models"
+EVERYBODY = [{"ipBlock": {"cidr": "0.0.0.0/0"}}]
+"""On a cluster of the user's the clients come through its API server, whose address the tests don't know."""
 
 
 def until(check: Callable[[], Any], what: str, seconds: float = 120, every: float = 0.5) -> Any:
@@ -47,8 +37,14 @@ class World:
     def __init__(self, target: deploy.Target, namespace: str) -> None:
         self.target = target
         self.namespace = namespace
-        self.state = json.loads((deploy.STATE / "state.json").read_text())
         self.pod_ips: dict[str, str] = {}
+        self._proxy: subprocess.Popen[str] | None = None
+        self._proxy_url = ""
+
+    def close(self) -> None:
+        if self._proxy is not None:
+            self._proxy.terminate()
+            self._proxy.wait()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         return self.target.kubectl("-n", self.namespace, *arguments, stdin=stdin, check=check)
@@ -69,6 +65,8 @@ class World:
             "maxBatchSize": 4,
             "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}},
         }
+        if not self.target.local:
+            base["security"] = {"allowFrom": EVERYBODY}
         kind = {"apiVersion": "localmodel.dev/v1alpha1", "kind": "LocalModel"}
         return {**kind, "metadata": {"name": name, "namespace": self.namespace}, "spec": {**base, **spec}}
 
@@ -111,10 +109,33 @@ class World:
                 self.pod_ips[ip] = pod["metadata"]["name"]
         return pods
 
+    def make_claim(self, namespace: str, directory: Path) -> None:
+        """A claim `models` with the models of `directory`: its own disk on the local cluster, a copy on another."""
+        if self.target.local:
+            deploy.create_claim(self.target, namespace, directory)
+            return
+        for model in sorted(directory.iterdir()):
+            model_copy.copy_model(self.target, namespace, "models", model)
+
+    def drop_volume(self, namespace: str) -> None:
+        """The volume that `make_claim` made outlives its namespace; on another cluster that is the StorageClass's matter."""
+        if self.target.local:
+            self.target.kubectl("delete", "pv", f"{namespace}-models", "--wait=false", check=False)
+
     def client(self, name: str, **options: Any) -> openai.OpenAI:
         """Through the model's Service, as a client on the LAN would. No retries: a failure must show."""
-        address = self.get("service", name)["spec"]["clusterIP"]
-        return openai.OpenAI(base_url=f"http://{address}/v1", api_key="unused", max_retries=0, timeout=60, **options)
+        url = f"{self._service_url(name)}/v1"
+        no_key = {"Authorization": openai.Omit()}
+        return openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60, default_headers=no_key, **options)
+
+    def _service_url(self, name: str) -> str:
+        """The Service's address, or the way to it through the API server where this machine is not on the cluster's network."""
+        if self.target.local:
+            return f"http://{self.get('service', name)['spec']['clusterIP']}"
+        if self._proxy is None:
+            self._proxy = self.target.popen("kubectl", "proxy", "--port=0", stdout=subprocess.PIPE)
+            self._proxy_url = f"http://{self._proxy.stdout.readline().split()[-1]}" if self._proxy.stdout else ""
+        return f"{self._proxy_url}/api/v1/namespaces/{self.namespace}/services/{name}:80/proxy"
 
     def ask(self, name: str, prompt: str = "What is the capital of France?", **options: Any) -> str:
         messages: Any = [{"role": "user", "content": prompt}]
@@ -144,70 +165,6 @@ class World:
         else:
             until(lambda: not self.operator_pods(), "the operator is gone", 90)
 
-    # --- processes
-
-    def triton_pid(self, pod: dict[str, Any]) -> int:
-        """Host's process id of tritonserver in a pod: found by the container's id in its cgroup."""
-        statuses = [s for s in pod["status"]["containerStatuses"] if s["name"] == "triton"]
-        container = statuses[0]["containerID"].removeprefix("containerd://")
-        for directory in Path("/proc").iterdir():
-            if not directory.name.isdigit():
-                continue
-            try:
-                if container in (directory / "cgroup").read_text() and "tritonserver" in (directory / "comm").read_text():
-                    return int(directory.name)
-            except OSError:
-                continue
-        raise AssertionError(f"no tritonserver in container {container}")
-
     def restarts(self, pod: str) -> int:
         statuses = self.get("pod", pod).get("status", {}).get("containerStatuses", ())
         return sum(s["restartCount"] for s in statuses if s["name"] == "triton")
-
-    # --- the audit log
-
-    def operator_writes(self, since: float) -> list[str]:
-        """What the operator wrote in our namespace after `since` (seconds of the epoch): one sentence each."""
-        found = []
-        with (deploy.STATE / "audit.log").open() as lines:
-            for line in lines:
-                if OPERATOR_USER not in line or not line.endswith("\n"):
-                    continue
-                event = json.loads(line)
-                reference = event.get("objectRef", {})
-                when = datetime.datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
-                if when <= since or event["verb"] not in WRITES or reference.get("namespace") != self.namespace:
-                    continue
-                where = "/".join(filter(None, (reference.get("namespace"), reference.get("name"), reference.get("subresource"))))
-                found.append(f"{event['verb']} {reference.get('resource')} {where}")
-        return found
-
-    def wait_quiet(self, seconds: float = 5, limit: float = 120) -> None:
-        """Until the operator has written nothing for a while: what earlier tests set off has come to rest."""
-        until(lambda: not self.operator_writes(time.time() - seconds), f"{seconds:.0f} s without a write", limit)
-
-    # --- packets
-
-    def _nft(self, node: str, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        command = ["nsenter", f"--net=/run/netns/localmodel-{node}", "nft", *arguments]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=check).stdout
-
-    def start_packet_record(self) -> None:
-        for node in ("node-1", "node-2"):
-            self._nft(node, "delete", "table", "ip", PACKET_TABLE, check=False)
-            self._nft(node, "-f", "-", stdin=PACKET_RULES)
-
-    def stop_packet_record(self) -> None:
-        for node in ("node-1", "node-2"):
-            self._nft(node, "delete", "table", "ip", PACKET_TABLE, check=False)
-
-    def flows(self) -> set[tuple[str, str, str, int]]:
-        """(source, destination, protocol, port) of every first packet that a pod sent on either node."""
-        found = set()
-        for node in ("node-1", "node-2"):
-            listing = json.loads(self._nft(node, "-j", "-n", "list", "set", "ip", PACKET_TABLE, "flows"))
-            for part in listing["nftables"]:
-                for element in part.get("set", {}).get("elem", ()):
-                    source, destination, protocol, port = element["concat"]
-                    found.add((source, destination, str(protocol), int(port)))
-        return found

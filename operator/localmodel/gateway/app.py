@@ -26,6 +26,7 @@ from localmodel.gateway.loop_lag import LoopLag
 from localmodel.gateway.metrics import GatewayMetrics
 from localmodel.gateway.open_inference import OpenInference
 from localmodel.gateway.prompts import Prompts
+from localmodel.gateway.run import Lane
 from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.server import Listener
 from localmodel.gateway.serving import ServingSite
@@ -76,17 +77,16 @@ class Gateway:
         self._follow()
 
     def _serving_site(self, session: aiohttp.ClientSession) -> ServingSite:
-        generator = Generator(
-            prompts=self._prompts,
+        lane = Lane(
             gate=self._gate,
             sequences=self._sequences,
-            window=self._settings.context_window,
             check_serving=self._check_serving,
             wait_serving=self._wait_serving,
             witness=lambda answered: self._backend.state.witness(answered, monotonic()),
             on_pace=self._metrics.of(declared.GATEWAY_PER_TOKEN_SECONDS).observe,
         )
-        open_inference = OpenInference(self._settings, session, generator)
+        generator = Generator(self._prompts, lane, self._settings.context_window)
+        open_inference = OpenInference(self._settings, session, lane)
         return ServingSite(self._settings, self._pod, generator, open_inference, self._accounting)
 
     async def run(self, stop: asyncio.Event) -> None:

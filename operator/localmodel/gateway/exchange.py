@@ -5,7 +5,8 @@ It times, counts bytes and closes exactly once. It decides nothing about the req
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -30,8 +31,23 @@ class Exchange:
         self.response_body: list[bytes] = []
         self.waited = 0.0
         """Seconds spent before the head on the client's body, in the queue or on the engine: not our own time."""
+        self._waiters = 0
+        self._waiting_since = 0.0
         record.time = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._on_close = on_close
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts as waited; spans of several tasks that overlap count once."""
+        if self._waiters == 0:
+            self._waiting_since = monotonic()
+        self._waiters += 1
+        try:
+            yield
+        finally:
+            self._waiters -= 1
+            if self._waiters == 0:
+                self.waited += monotonic() - self._waiting_since
 
     def head_sent(self, status: int) -> None:
         self.record.status = status

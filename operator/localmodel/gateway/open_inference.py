@@ -18,9 +18,9 @@ from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
-from localmodel.gateway.generation import Generator
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.relay import Relay
+from localmodel.gateway.run import Lane
 from localmodel.gateway.timers import Deadlines
 
 
@@ -32,10 +32,10 @@ def looks_like_v2(target: str) -> bool:
 
 
 class OpenInference:
-    def __init__(self, settings: GatewaySettings, session: aiohttp.ClientSession, generator: Generator) -> None:
+    def __init__(self, settings: GatewaySettings, session: aiohttp.ClientSession, lane: Lane) -> None:
         self._settings = settings
         self._session = session
-        self._generator = generator
+        self._lane = lane
         self._names = frozenset((*settings.served_names, settings.triton_model))
         self._model_url = f"{settings.triton_url}/v2/models/{settings.triton_model}"
 
@@ -74,15 +74,16 @@ class OpenInference:
 
     async def _generate(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
         body = rebuild(await read_body(request, exchange), stream=url.endswith("_stream"))
-        self._generator.check_serving()
+        self._lane.check_serving()
         deadlines = Deadlines(self._settings.timeouts, exchange.started)
-        await self._generator.queue(exchange, deadlines)
+        with exchange.waiting():
+            await self._lane.enter(exchange, deadlines)
         try:
             return await Relay(request, exchange, deadlines).run(self._session, url, body)
         except aiohttp.ClientError:
             raise errors.upstream("It could not be reached.") from None
         finally:
-            self._generator.gate.leave()
+            self._lane.gate.leave()
 
 
 def rebuild(body: bytes, *, stream: bool) -> bytes:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import openai
+import pytest
 
 import deploy
 from e2e.load import Load

@@ -24,9 +24,7 @@ def targets_of(pods: list[dict[str, Any]], port: int, **labels: str) -> list[Tar
 
 
 @pytest.mark.usefixtures("local")
-def test_every_query_runs_on_a_real_prometheus_of_this_cluster(
-    world: World, local: LocalCluster, chat: str, tmp_path: Path
-) -> None:
+def test_every_query_runs_on_a_real_prometheus_of_this_cluster(world: World, chat: str, tmp_path: Path) -> None:
     operators = [pod for pod in world.operator_pods() if "deletionTimestamp" not in pod["metadata"]]
     targets = targets_of(operators, constants.OPERATOR_METRICS_PORT)
     targets += targets_of(world.pods(chat), constants.ADMIN_PORT, localmodel=chat)

@@ -105,6 +105,8 @@ class Engine:
             )
         if min(prompt) < 0 or max(prompt) >= self._vocabulary:
             raise Refused("invalid_request", f"token ids must be from 0 to {self._vocabulary - 1}")
+        if any(not 0 <= token < self._vocabulary for token in sampling.logit_bias):
+            raise Refused("invalid_request", f"the token ids of logit_bias must be from 0 to {self._vocabulary - 1}")
         if "" in sampling.stop:
             raise Refused("invalid_request", "a stop string must not be empty")
         return Sequence(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Batch, Places, Segment
-from localmodel.engine.sampler import choose_tokens
+from localmodel.engine.sampler import Sampler
 from localmodel.engine.scheduler import Work
 
 ROW_MULTIPLE = {torch.bfloat16: 2, torch.float32: 4}
@@ -31,10 +31,11 @@ class Network(Protocol):
 
 
 class Runner:
-    def __init__(self, network: Network, cache: KVCache) -> None:
+    def __init__(self, network: Network, cache: KVCache, vocabulary: int) -> None:
         self._network = network
         self._cache = cache
         self._device = cache.keys.device
+        self._sampler = Sampler(vocabulary, self._device)
 
     @torch.inference_mode()
     def run(self, works: list[Work]) -> list[int]:
@@ -61,7 +62,8 @@ class Runner:
                 sequences.append(work.sequence)
         padded = rows + rows[-1:] * (-len(rows) % multiple)
         logits = self._network(batch, self._cache, torch.tensor(padded, dtype=torch.int64, device=self._device))
-        return choose_tokens(logits[: len(rows)], sequences)
+        plan = self._sampler.prepare(sequences)
+        return self._sampler.sample(logits[: len(rows)], plan).report()
 
     def _build(self, works: list[Work], multiple: int) -> Batch:
         tokens: list[int] = []

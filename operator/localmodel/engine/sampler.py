@@ -1,49 +1,142 @@
-"""Chooses the next token of each sequence from its logits.
+"""Chooses the next token of each sequence from its logits, on the device and without a loop over rows.
 
 Why it exists: greedy and random choice must depend on the sequence alone. A random choice takes exactly one number from
-the sequence's own source and inverts the distribution, so that the company in the batch changes nothing.
+the sequence's own source and inverts the distribution, so that the company in the batch changes nothing. `prepare` is the
+host's half and needs no logits; `sample` is the device's and waits for nothing, except where top_p or min_p is asked
+for without top_k. Order: logit_bias, penalties, mask, temperature, top_k, top_p, min_p.
 """
 
+from dataclasses import dataclass
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from localmodel.engine.logprobs import Logprobs, measure_logprobs
+from localmodel.engine.sampling_plan import Adjustment, Random, SamplingPlan, make_plan
 from localmodel.engine.scheduler import Sequence
 
 NUCLEUS_GUESS = 256
 """top_p is nearly always reached within so many tokens; if not, all are sorted."""
+BLOCK = 256
+"""Tokens whose shares are added up before the draw looks closer."""
 
 
-def choose_tokens(logits: Tensor, sequences: list[Sequence]) -> list[int]:
-    """logits [S, V], one row per sequence -> S token ids."""
-    best: list[int] = logits.argmax(dim=-1).tolist()
-    return [
-        best[row] if sequence.sampling.temperature == 0 else _draw_token(logits[row], sequence)
-        for row, sequence in enumerate(sequences)
-    ]
+@dataclass(frozen=True)
+class Sampled:
+    tokens: Tensor
+    """[S] int64, on the device."""
+    plan: SamplingPlan
+    logprobs: Logprobs | None
+
+    def report(self) -> list[int]:
+        """The token of each row; waits for the device. Log-probabilities go to `Sequence.logprobs`, for `commit` to take."""
+        if self.logprobs is not None:
+            asked = [self.plan.sequences[row] for row in self.plan.logprob_rows]
+            rows = self.logprobs.rows([sequence.sampling.logprobs or 0 for sequence in asked])
+            for sequence, row in zip(asked, rows, strict=True):
+                sequence.logprobs.append(row)
+        tokens: list[int] = self.tokens.tolist()
+        return tokens
 
 
-def _draw_token(logits: Tensor, sequence: Sequence) -> int:
-    """logits [V]; temperature, then top_k, then top_p."""
-    sampling = sequence.sampling
-    scaled = logits.float() / sampling.temperature
-    size = scaled.shape[0]
-    if sampling.top_k == 0 and sampling.top_p == 1:
-        return _invert(torch.softmax(scaled, dim=-1), sequence.uniform())
-    kept = min(sampling.top_k or NUCLEUS_GUESS, size)
-    values, ids = scaled.topk(kept)
-    total = values.logsumexp(-1) if sampling.top_k else scaled.logsumexp(-1)
-    probabilities = (values - total).exp()
-    if sampling.top_p < 1:
-        if not sampling.top_k and probabilities.sum() < sampling.top_p:
-            values, ids = scaled.sort(descending=True, stable=True)
-            probabilities = (values - total).exp()
-        before = probabilities.double().cumsum(-1) - probabilities
-        probabilities = probabilities[before < sampling.top_p]
-    return int(ids[_invert(probabilities, sequence.uniform())])
+class Sampler:
+    def __init__(self, vocabulary: int, device: torch.device) -> None:
+        self._vocabulary = vocabulary
+        self._device = device
+
+    def prepare(self, sequences: list[Sequence]) -> SamplingPlan:
+        """For one token of each sequence, in the order of the logits' rows; call it while the network computes.
+
+        Needs the whole answer so far of those for which `sampling_plan.depends_on_answer` is true.
+        """
+        return make_plan(sequences, self._vocabulary, self._device)
+
+    def sample(self, logits: Tensor, plan: SamplingPlan) -> Sampled:
+        """logits [S, V], a row per sequence of `plan`; they are not changed."""
+        adjusted = logits if plan.adjustment is None else _adjust(logits, plan.adjustment)
+        tokens = _choose(adjusted, plan)
+        if not plan.logprob_rows:
+            return Sampled(tokens, plan, None)
+        rows: list[int] | slice = slice(None) if len(plan.logprob_rows) == len(plan.sequences) else plan.logprob_rows
+        return Sampled(tokens, plan, measure_logprobs(logits[rows], tokens[rows], plan.most_logprobs))
 
 
-def _invert(probabilities: Tensor, uniform: float) -> int:
-    """Index of the token whose share of [0, 1) holds `uniform`; shares need not add up to 1."""
-    edges = probabilities.double().cumsum(-1)
-    index = int(torch.searchsorted(edges, edges[-1] * uniform, right=True))
-    return min(index, len(edges) - 1)
+def _choose(logits: Tensor, plan: SamplingPlan) -> Tensor:
+    if plan.plain is None and plan.filtered is None:
+        return logits.argmax(dim=-1)
+    tokens = torch.empty(logits.shape[0], dtype=torch.int64, device=logits.device)
+    if plan.greedy_rows is not None:
+        tokens[plan.greedy_rows] = logits[plan.greedy_rows].argmax(dim=-1)
+    for random, draw in ((plan.plain, _draw_plain), (plan.filtered, _draw_filtered)):
+        if random is not None:
+            rows = slice(None) if random.rows is None else random.rows
+            tokens[rows] = draw(logits[rows].float() / random.temperature.float(), random)
+    return tokens
+
+
+def _adjust(logits: Tensor, adjustment: Adjustment) -> Tensor:
+    """A float32 copy with biases, penalties and masks."""
+    logits = logits.to(torch.float32, copy=True)
+    flat = logits.view(-1)
+    if adjustment.bias_places is not None and adjustment.bias is not None:
+        flat[adjustment.bias_places] += adjustment.bias
+    if adjustment.penalty_places is not None and adjustment.presence is not None and adjustment.frequency is not None:
+        places = adjustment.penalty_places
+        flat[places] = flat[places] - adjustment.presence  # a place named twice gets the same value twice
+        flat.index_add_(0, places, adjustment.frequency, alpha=-1)
+    if adjustment.mask_rows is not None and adjustment.masks is not None:
+        bits = torch.arange(8, dtype=torch.uint8, device=logits.device)
+        allowed = (adjustment.masks.unsqueeze(-1) >> bits & 1).flatten(1)[:, : logits.shape[1]].bool()
+        logits[adjustment.mask_rows] = logits[adjustment.mask_rows].masked_fill_(~allowed, float("-inf"))
+    return logits
+
+
+def _draw_plain(scaled: Tensor, random: Random) -> Tensor:
+    """scaled [R, V] -> [R]: the token whose share of [0, 1) holds the row's number; first its block, then the token."""
+    shares = torch.softmax(scaled, dim=-1)
+    del scaled
+    shares = F.pad(shares, (0, -shares.shape[1] % BLOCK)).view(len(shares), -1, BLOCK)
+    edges = shares.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    target = edges[:, -1:] * random.uniform
+    block = torch.searchsorted(edges, target, right=True)
+    before = torch.where(block > 0, edges.gather(1, (block - 1).clamp_(min=0)), 0)
+    inner = shares.take_along_dim(block.unsqueeze(-1), dim=1).squeeze(1)
+    return (block * BLOCK + _invert(inner, target - before)).squeeze(1)
+
+
+def _draw_filtered(scaled: Tensor, random: Random) -> Tensor:
+    """The same among the tokens that top_k, top_p and min_p leave."""
+    size = scaled.shape[1]
+    width = min(random.widest if random.all_limited else max(random.widest, NUCLEUS_GUESS), size)
+    tokens, cut = _draw_from_best(scaled, random, width)
+    if not random.all_limited and width < size and bool(cut.any()):
+        tokens = torch.where(cut, _draw_from_best(scaled, random, size)[0], tokens)
+    return tokens
+
+
+def _draw_from_best(scaled: Tensor, random: Random, width: int) -> tuple[Tensor, Tensor]:
+    """Tokens [R], drawn among the `width` likeliest, and whether more than those were to be looked at, [R] bool."""
+    values, ids = scaled.topk(width, dim=-1)
+    rank = torch.arange(width, device=scaled.device)
+    limited = random.top_k < scaled.shape[1]
+    kept = rank < random.top_k
+    total = torch.where(
+        limited.squeeze(1),
+        values.masked_fill(~kept, float("-inf")).logsumexp(dim=-1),
+        scaled.logsumexp(dim=-1),
+    )
+    shares = (values - total.unsqueeze(1)).exp()
+    before = shares.double().cumsum(dim=-1) - shares
+    kept &= (before < random.top_p) & (values - values[:, :1] >= random.log_min_p)
+    shares = shares.masked_fill(~kept, 0)
+    whole = shares.sum(dim=-1, dtype=torch.float64, keepdim=True)
+    chosen = _invert(shares, whole * random.uniform)
+    return ids.gather(1, chosen).squeeze(1), kept[:, -1] & ~limited.squeeze(1)
+
+
+def _invert(shares: Tensor, target: Tensor) -> Tensor:
+    """shares [R, n], target [R, 1] -> index [R, 1] of the share that holds it; never one of nothing."""
+    edges = shares.cumsum(dim=-1, dtype=torch.float64)
+    last = (edges < edges[:, -1:]).sum(dim=-1, keepdim=True)
+    return torch.minimum(torch.searchsorted(edges, target, right=True), last)

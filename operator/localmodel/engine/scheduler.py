@@ -13,10 +13,12 @@ histories. Rules:
 """
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
-from localmodel.api.channel import FinishReason, Sampling
+from localmodel.api.channel import FinishReason, Sampling, TokenLogprob
+from localmodel.engine.constraint import Constraint
 
 Key = Hashable
 GREEDY = Sampling(temperature=0)
@@ -37,6 +39,9 @@ class Sequence:
     sampling: Sampling = GREEDY
     uniform: Callable[[], float] = lambda: 0.0
     """The sequence's own source of numbers in [0, 1), one per token."""
+    constraint: Constraint | None = None
+    logprobs: deque[TokenLogprob] = field(default_factory=deque)
+    """Of tokens that were chosen and not committed yet, if they were asked for."""
     answer: list[int] = field(default_factory=list)
     computed: int = 0
     """Tokens whose keys and values are in the cache."""
@@ -68,6 +73,8 @@ class Output:
     key: Key
     token: int | None = None
     finish: FinishReason | None = None
+    logprob: TokenLogprob | None = None
+    """Of the token, if it was asked for."""
 
 
 class Scheduler:
@@ -162,7 +169,8 @@ class Scheduler:
                 reason = "length"
             if reason:
                 self.end(sequence.key, reason)
-            outputs.append(Output(sequence.key, token, reason))
+            logprob = sequence.logprobs.popleft() if sequence.logprobs else None
+            outputs.append(Output(sequence.key, token, reason, logprob))
         return outputs
 
     def _sequences(self) -> list[Sequence]:

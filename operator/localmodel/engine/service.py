@@ -108,7 +108,7 @@ def build_engine(model: LoadedModel) -> Engine:
     """The two verbs over a loaded model, without threads or channel."""
     cache = model.cache
     return Engine(
-        Runner(model.network, cache).run,
+        Runner(model.network, cache, model.network_config.vocabulary).run,
         Scheduler(cache.slots, model.chunk),
         slots=cache.slots,
         context=cache.context,

@@ -71,7 +71,7 @@ def test_bfloat16_is_as_near_to_float32_as_that_of_transformers(cuda_config, edi
     assert model.cache.keys.dtype == torch.bfloat16 and model.cache.keys.is_cuda
     recorder = Recorder(model.network)
     engine = build_engine(model)
-    engine._run = Runner(recorder, model.cache).run
+    engine._run = Runner(recorder, model.cache, model.network_config.vocabulary).run
     ours, theirs = [], []
     exact, rounded = transformers_network(directory), transformers_network(directory, torch.bfloat16)
     for prompt in [*make_prompts(6, 1, 100), *make_prompts(2, GPU_CHUNK + 1, 2 * GPU_CHUNK)]:

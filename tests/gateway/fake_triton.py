@@ -66,6 +66,8 @@ class FakeTriton:
         """Cancelled before their submit was answered."""
         self.generates: list[dict[str, Any]] = []
         self.paths: list[str] = []
+        self.traces: list[tuple[str, str]] = []
+        """traceparent and tracestate of the requests that had one."""
         self.running: dict[str, asyncio.Task[None]] = {}
         self.inject: list[bytes] = []
         """Bytes put into the event stream as they are."""
@@ -107,6 +109,8 @@ class FakeTriton:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.paths.append(request.path)
+        if "traceparent" in request.headers:
+            self.traces.append((request.headers["traceparent"], request.headers.get("tracestate", "")))
         if request.path == "/v2/health/live":
             return web.Response(status=500 if self.silent_live else 200)
         if request.path.startswith("/v2/repository/models/llm/"):

@@ -5,7 +5,7 @@ nothing itself. Every request is built here; nothing of a client's request goes 
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from localmodel.api import channel
 T = TypeVar("T", bound=BaseModel)
 
 _ANSWER_LIMIT = 4 * 1024 * 1024
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class BackendUnreachable(Exception):
@@ -51,8 +52,9 @@ class Channel:
         self.token = token
         self.instance = instance
 
-    async def submit(self, request: channel.Submit, seconds: float) -> None:
-        document = await self._ask(request, seconds)
+    async def submit(self, request: channel.Submit, seconds: float, trace: Mapping[str, str]) -> None:
+        """`trace`: headers that name the client's request to whoever traces Triton."""
+        document = await self._ask(request, seconds, trace)
         _parse(channel.Accepted, document)
 
     async def cancel(self, ids: tuple[str, ...], seconds: float) -> tuple[str, ...]:
@@ -77,10 +79,11 @@ class Channel:
         except (aiohttp.ClientError, OSError) as error:
             raise BackendUnreachable(str(error) or type(error).__name__) from error
 
-    async def _ask(self, request: BaseModel, seconds: float) -> dict[str, Any]:
+    async def _ask(self, request: BaseModel, seconds: float, trace: Mapping[str, str] = NO_HEADERS) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            async with self._session.post(self._generate, data=_envelope(request), headers=_JSON, timeout=timeout) as reply:
+            headers = {**_JSON, **trace}
+            async with self._session.post(self._generate, data=_envelope(request), headers=headers, timeout=timeout) as reply:
                 body = await reply.content.read(_ANSWER_LIMIT)
                 while chunk := await reply.content.read(_ANSWER_LIMIT):
                     body += chunk

@@ -12,6 +12,7 @@ from time import monotonic
 
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.record import Record
+from localmodel.gateway.trace_context import TraceContext
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -19,8 +20,11 @@ OnClose = Callable[["Exchange"], None]
 
 
 class Exchange:
-    def __init__(self, record: Record, on_close: OnClose) -> None:
+    def __init__(self, record: Record, on_close: OnClose, trace: TraceContext | None = None) -> None:
         self.record = record
+        self.trace = trace
+        if trace is not None:
+            record.trace_id, record.span_id, record.parent_span_id = trace.trace_id, trace.span_id, trace.parent_span_id
         self.started = monotonic()
         self.entered = False
         """The handler runs: closing is its duty from now on."""

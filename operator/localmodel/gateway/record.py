@@ -25,6 +25,14 @@ class Record:
     served_name: str | None = None
     """The name the client asked for, only if it is served here."""
     client: str | None = None
+    """The address that the connection came from."""
+    key_name: str | None = None
+    """Name of the API key that was used, never the key."""
+    trace_id: str = ""
+    span_id: str = ""
+    """This request's own, as W3C Trace Context has it."""
+    parent_span_id: str | None = None
+    """The caller's span, if it sent a valid traceparent."""
     stream: bool = False
     status: int | None = None
     """None if the client left before an answer began."""
@@ -40,6 +48,9 @@ class Record:
     total_seconds: float = 0.0
     overhead_seconds: float | None = None
     retries: int = 0
+    """Attempts beyond the first that were made for this request."""
+    segments: int | None = None
+    """Parts that a long document was cut into, if it was."""
 
 
 def encode(record: Record, request_body: bytes | None = None, response_body: bytes | None = None) -> bytes:

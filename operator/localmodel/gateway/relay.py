@@ -48,7 +48,7 @@ class Relay:
             async with asyncio.timeout(None) as clock:
                 _move(clock, limit)
                 timeout = aiohttp.ClientTimeout(total=None, sock_connect=1)
-                async with session.post(url, data=body, headers={"content-type": "application/json"}, timeout=timeout) as reply:
+                async with session.post(url, data=body, headers=self._headers(), timeout=timeout) as reply:
                     while chunk := await self._read(reply):
                         if self._response is None:
                             self._exchange.waited += monotonic() - sent
@@ -63,6 +63,10 @@ class Relay:
                 return self._response
         except TimeoutError:
             raise limit.error() from None
+
+    def _headers(self) -> dict[str, str]:
+        trace = self._exchange.trace
+        return {"content-type": "application/json", **(trace.headers() if trace is not None else {})}
 
     async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
         try:

@@ -31,9 +31,6 @@ from localmodel.gateway.gate import Gate
 from localmodel.gateway.sequences import Sequence, Sequences, first_line
 from localmodel.gateway.timers import Deadlines, Limit
 
-_DEADLINE_MARGIN_SECONDS = 1.0
-"""The engine gets this much longer than the client's request, so that our own error comes first."""
-
 
 @dataclass
 class Lane:
@@ -54,6 +51,8 @@ class Lane:
         """Returns with a slot, which the caller must give back, and the way to the engine open."""
         entered = monotonic()
         limit = deadlines.queue(entered)
+        if limit.at <= entered:
+            raise limit.error()
         try:
             await self.gate.enter(limit)
             try:
@@ -94,8 +93,9 @@ class Run:
         with self._exchange.waiting():
             self._lane.check_serving()
             await self._lane.enter(self._exchange, self._deadlines)
-            left = self._deadlines.total.at - monotonic() + _DEADLINE_MARGIN_SECONDS
-            sequence = self._lane.sequences.start(self._prompt, self._sampling, left, self._lane.gate.leave)
+            left = self._deadlines.total.at - monotonic()
+            trace = self._exchange.trace.headers() if self._exchange.trace is not None else {}
+            sequence = self._lane.sequences.start(self._prompt, self._sampling, left, self._lane.gate.leave, trace)
             self._sequence = sequence
             return await self._first_text(sequence)
 

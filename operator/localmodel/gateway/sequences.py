@@ -6,13 +6,13 @@ or confirms the cancel. Counts the tokens made for nobody.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from localmodel.api import channel
 from localmodel.api.channel import SequenceEvent
 from localmodel.gateway import errors
-from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
+from localmodel.gateway.channel import NO_HEADERS, BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
 from localmodel.gateway.mailbox import Mailbox
 
 _SUBMIT_TIMEOUT_SECONDS = 30.0
@@ -50,7 +50,12 @@ class Sequences:
         return len(self._live)
 
     def start(
-        self, prompt: tuple[int, ...], sampling: channel.Sampling, deadline_seconds: float, on_end: Callable[[], None]
+        self,
+        prompt: tuple[int, ...],
+        sampling: channel.Sampling,
+        deadline_seconds: float,
+        on_end: Callable[[], None],
+        trace: Mapping[str, str] = NO_HEADERS,
     ) -> Sequence:
         """Registers and submits; the answer, good or bad, comes through the mailbox. `on_end` is called exactly once."""
         sequence = Sequence(f"s{next(self._numbers)}", on_end)
@@ -64,14 +69,14 @@ class Sequences:
             sampling=sampling,
             deadline_seconds=max(deadline_seconds, 0.001),
         )
-        task = asyncio.create_task(self._submit(sequence, request))
+        task = asyncio.create_task(self._submit(sequence, request, trace))
         self._submits.add(task)
         task.add_done_callback(self._submits.discard)
         return sequence
 
-    async def _submit(self, sequence: Sequence, request: channel.Submit) -> None:
+    async def _submit(self, sequence: Sequence, request: channel.Submit, trace: Mapping[str, str]) -> None:
         try:
-            await self._channel.submit(request, _SUBMIT_TIMEOUT_SECONDS)
+            await self._channel.submit(request, _SUBMIT_TIMEOUT_SECONDS, trace)
         except Refused as refused:
             sequence.mailbox.fail(refusal_error(refused.refusal))
             self._end(sequence)

@@ -12,12 +12,14 @@ from localmodel.gateway.accounting import Accounting
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange, pick_request_id
 from localmodel.gateway.generation import Generator
+from localmodel.gateway.hints import parse_hints
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.models import model_document, models_document
 from localmodel.gateway.open_inference import OpenInference, looks_like_v2
 from localmodel.gateway.openai_request import Endpoint, parse_call
 from localmodel.gateway.record import Record
 from localmodel.gateway.timers import Deadlines
+from localmodel.gateway.trace_context import join_trace
 
 _GENERATE: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 _MODELS = "/v1/models"
@@ -45,7 +47,7 @@ class ServingSite:
             model_version=self._settings.model_version,
             client=client,
         )
-        exchange = Exchange(record, self._accounting.end)
+        exchange = Exchange(record, self._accounting.end, join_trace(headers))
         self._accounting.begin(exchange)
         return exchange
 
@@ -64,11 +66,13 @@ class ServingSite:
 
     async def _generate(self, request: web.BaseRequest, exchange: Exchange, endpoint: Endpoint) -> web.StreamResponse:
         _allow(request, "POST")
-        body = strict_json.parse_object(await read_body(request, exchange))
+        received = await read_body(request, exchange)
+        hints = parse_hints(request.headers)
+        body = strict_json.parse_object(received)
         call = parse_call(endpoint, body, self._settings.served_names, self._generator.prompts.vocabulary)
         exchange.record.served_name = call.model
         exchange.record.stream = call.stream
-        deadlines = Deadlines(self._settings.timeouts, exchange.started)
+        deadlines = Deadlines(self._settings.timeouts, exchange.started, hints)
         return await self._generator.answer(request, exchange, call, deadlines)
 
     async def _models(self, request: web.BaseRequest, exchange: Exchange, rest: str) -> web.StreamResponse:

@@ -112,6 +112,8 @@ class Generated(_Message):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: str | None = None
+    logprobs: "tuple[TokenLogprob, ...] | None" = None
+    """Of the tokens that made `text`, if they were asked for."""
 
 
 class Embed(_Message):

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from localmodel.api.channel import FinishReason, SequenceEvent, Usage
 from localmodel.engine.detokenizer import Detokenizer
+from localmodel.engine.logprob_queue import LogprobQueue
 from localmodel.engine.scheduler import Output
 from localmodel.engine.stopping import StopCutter
 
@@ -21,6 +22,10 @@ class Answer:
         self._tokens = 0
         self._detokenizer = Detokenizer(tokenizer, prompt)
         self._cutter = StopCutter(stops)
+        self._logprobs = LogprobQueue()
+        self._made = 0
+        """Characters that came from tokens; some of them may be held back."""
+        self._out = 0
         self.finish: FinishReason | None = None
 
     def take(self, output: Output, error: str | None = None) -> SequenceEvent | None:
@@ -31,16 +36,32 @@ class Answer:
         text = ""
         if output.token is not None:
             tokens = 1
-            text = self._cutter.feed(self._detokenizer.feed([output.token]))
+            if output.logprob and output.finish != "stop":  # a stop token is no part of the text
+                self._logprobs.add(output.logprob, self._made)
+            text = self._cut(self._detokenizer.feed([output.token]))
+            if not self._detokenizer.holding:
+                self._logprobs.settle(self._made)
         if output.finish and not self._cutter.stopped:
-            text += self._cutter.feed(self._detokenizer.flush())
+            text += self._cut(self._detokenizer.flush())
             text += self._cutter.flush()
+            self._logprobs.settle(self._made)
+        self._out += len(text)
+        logprobs = self._logprobs.take(self._out)
+        if self._cutter.stopped:
+            logprobs += self._logprobs.cut(self._out)
         self._tokens += tokens
         self.finish = "stop" if self._cutter.stopped else output.finish
         usage = Usage(self._prompt_tokens, self._tokens) if self.finish else None
-        return SequenceEvent(self.id, text, tokens, self.finish, usage, error if self.finish == "error" else None)
+        error = error if self.finish == "error" else None
+        return SequenceEvent(self.id, text, tokens, self.finish, usage, error, logprobs)
+
+    def _cut(self, piece: str) -> str:
+        self._made += len(piece)
+        return self._cutter.feed(piece)
 
 
 def merge_events(first: SequenceEvent, second: SequenceEvent) -> SequenceEvent:
     """Two neighbouring events of one sequence as one."""
-    return second._replace(text=first.text + second.text, tokens=first.tokens + second.tokens)
+    return second._replace(
+        text=first.text + second.text, tokens=first.tokens + second.tokens, logprobs=first.logprobs + second.logprobs
+    )

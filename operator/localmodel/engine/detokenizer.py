@@ -28,6 +28,12 @@ class Detokenizer:
         self._context = len(self._window)
         self._out = len(self._decode())
         """Characters of the window's text that are out."""
+        self._holding = False
+
+    @property
+    def holding(self) -> bool:
+        """Whether the last tokens made text that is not certain yet."""
+        return self._holding
 
     def feed(self, ids: Ids[int]) -> str:
         """The text that became certain with `ids`."""
@@ -37,6 +43,7 @@ class Detokenizer:
         certain = _certain_length(text, broken=broken)
         piece = text[self._out : certain]
         self._out = max(self._out, certain)
+        self._holding = self._out < len(text)
         if broken:
             self._window = self._window[-CONTEXT_TOKENS:]
             self._context, self._out = 0, _certain_length(self._decode(), broken=True)
@@ -49,6 +56,7 @@ class Detokenizer:
         """What is left at the end; an incomplete character comes out as U+FFFD."""
         piece = self._decode()[self._out :]
         self._out += len(piece)
+        self._holding = False
         return piece
 
     def _decode(self) -> str:

@@ -35,4 +35,5 @@ class Direct:
             prompt_tokens=usage.prompt_tokens if usage else None,
             completion_tokens=usage.completion_tokens if usage else None,
             error=event.error,
+            logprobs=event.logprobs or None,
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from localmodel.api.channel import decode_batch
+from localmodel.api.channel import TokenLogprob, decode_batch
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.channel import Channel
 from localmodel.engine.engine import Engine
@@ -194,6 +194,10 @@ class World:
         letters = tokenizer.encode("abcdefghijklmnopqrstuvwxyz").ids
 
         def run(works):
+            for work in works:
+                if work.samples and work.sequence.sampling.logprobs is not None:
+                    token = letters[len(work.sequence.answer)]
+                    work.sequence.logprobs.append(TokenLogprob(token, -1.0, ((token, -1.0),)))
             return [letters[len(work.sequence.answer)] for work in works if work.samples]
 
         self.engine = Engine(run, Scheduler(slots, 64), slots=slots, context=40, vocabulary=259, stop_tokens=frozenset())

@@ -161,6 +161,29 @@ def test_a_direct_client_gets_a_stream_of_its_own(world):
     assert (answers[-1]["finish_reason"], answers[-1]["completion_tokens"], stream.closed) == ("length", 3, True)
 
 
+def test_logprobs_travel_with_the_events_of_those_who_asked(world):
+    stream = world.connect()
+    world.submit("s", logprobs=1)
+    world.submit("t")
+    world.run(2)
+    world.pass_time(0.0005)
+    world.run(4)
+    events = [event for batch in stream.batches for event in batch.events]
+    rows = {id_: [row for event in events if event.id == id_ for row in event.logprobs] for id_ in "st"}
+    assert [chr(97 + n) for n, _ in enumerate(rows["s"])] == list(stream.text_of("s"))
+    assert rows["s"][0] == (rows["s"][0].token, -1.0, ((rows["s"][0].token, -1.0),))
+    assert rows["t"] == []
+    direct = world.generate(text="hi", stream=False, sampling={"temperature": 0, "max_tokens": 2, "logprobs": 0})
+    world.run(3)
+    assert [row[1] for row in direct.answer["logprobs"]] == [-1.0, -1.0]
+
+
+def test_logit_bias_names_tokens_of_the_vocabulary(world):
+    world.connect()
+    assert world.submit(logit_bias={259: 1})["code"] == "invalid_request"
+    assert world.submit(logit_bias={258: 1})["accepted"]
+
+
 def test_a_direct_client_that_leaves_ends_its_sequence(world):
     stream = world.generate(prompt=[1, 2])
     world.run(2)

@@ -5,7 +5,9 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
+from localmodel.api.channel import TokenLogprob
 from localmodel.engine.answer import Answer
 from localmodel.engine.detokenizer import LONGEST_WINDOW, REPLACEMENT, Detokenizer
 from localmodel.engine.scheduler import Output
@@ -109,3 +111,54 @@ def test_an_end_without_a_token_carries_usage_and_error(byte_tokenizer):
     answer = Answer("s", byte_tokenizer, [1, 2, 3], [])
     event = answer.take(Output("k", finish="error"), "the step failed")
     assert (event.tokens, event.usage, event.error) == (0, (3, 0), "the step failed")
+
+
+def lp(token):
+    return TokenLogprob(token, -0.5, ((token, -0.5),))
+
+
+def carried(answer, ids, finish="length"):
+    """[(text, tokens whose log-probabilities came with it)] of each event."""
+    last = len(ids) - 1
+    outputs = [Output("k", token, finish if n == last else None, lp(token)) for n, token in enumerate(ids)]
+    events = [event for output in outputs if (event := answer.take(output))]
+    return [(event.text, [row.token for row in event.logprobs]) for event in events], events[-1]
+
+
+def test_logprobs_come_with_the_text_of_their_tokens(byte_tokenizer):
+    a, first, second, b = byte_tokenizer.encode("aéb").ids
+    events, _ = carried(Answer("s", byte_tokenizer, [1], []), [a, first, second, b])
+    assert events == [("a", [a]), ("", []), ("é", [first, second]), ("b", [b])]
+
+
+def test_logprobs_wait_with_what_may_become_a_stop_string(byte_tokenizer):
+    ids = byte_tokenizer.encode("x##y###z").ids
+    x, hash_, _, y = ids[:4]
+    events, last = carried(Answer("s", byte_tokenizer, [1], ["###"]), ids)
+    assert events == [("x", [x]), ("", []), ("", []), ("##y", [hash_, hash_, y]), ("", []), ("", []), ("", [])]
+    assert last.finish_reason == "stop", "the stop string's tokens take their log-probabilities with them"
+
+
+def test_half_a_character_at_the_end_and_a_stop_token(byte_tokenizer):
+    half = byte_tokenizer.encode("é").ids[0]
+    assert carried(Answer("s", byte_tokenizer, [1], []), [half])[0] == [("\ufffd", [half])]
+    a, end = byte_tokenizer.encode("a").ids[0], 257
+    assert carried(Answer("s", byte_tokenizer, [1], []), [a, end], finish="stop")[0] == [("a", [a]), ("", [])]
+    assert carried(Answer("s", byte_tokenizer, [1], []), [end, a])[0] == [("", [end]), ("a", [a])]
+
+
+def test_a_token_that_a_stop_string_cuts_in_two_keeps_its_logprob():
+    tokenizer = Tokenizer(models.WordLevel({"end.": 0, "more": 1, "?": 2}, unk_token="?"))
+    events, last = carried(Answer("s", tokenizer, [], ["."]), [1, 0, 1])
+    assert (events, last.finish_reason) == ([("more", [1]), (" end", [0])], "stop")
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet="ab#é日", max_size=12), stops=st.lists(st.sampled_from(["##", "a#b", "é"]), max_size=2))
+def test_every_logprob_whose_text_came_came_once_in_order(byte_tokenizer, text, stops):
+    ids = byte_tokenizer.encode(text).ids
+    if not ids:
+        return
+    events, _ = carried(Answer("s", byte_tokenizer, [1], stops), ids)
+    out = "".join(piece for piece, _ in events)
+    assert [token for _, tokens in events for token in tokens] == ids[: len(out.encode())]

@@ -112,6 +112,54 @@ async def test_the_queue_is_served_in_order(start: Start, triton: FakeTriton) ->
     assert [s["sampling"]["seed"] for s in triton.user_submits] == list(range(5))
 
 
+async def with_headers(gateway: GatewayProcess, headers: dict[str, str], **fields: Any) -> tuple[int, bytes]:
+    async with await gateway.post("/v1/chat/completions", {**CHAT, **fields}, headers=headers) as reply:
+        return reply.status, await reply.read()
+
+
+async def test_the_clients_deadline_in_every_phase(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(timeouts=LONG, max_batch_size=1)
+    deadline = {"x-request-deadline-ms": "700"}
+    triton.plan = Plan(stall_after=0)
+    answers = [await with_headers(gateway, deadline)]
+    assert 0 < triton.user_submits[0]["deadline_seconds"] <= 0.7, "the engine gets what is left"
+    triton.plan = Plan(stall_after=1)
+    stream = check_stream((await with_headers(gateway, deadline, stream=True))[1])
+    assert stream.text == "The" and stream.error is not None
+    answers.append((504, json.dumps({"error": stream.error}).encode()))
+    await gateway.idle()
+    held = asyncio.create_task(gateway.chat())
+    await eventually(lambda: len(triton.user_submits) == 3)
+    answers.append(await with_headers(gateway, deadline))
+    v2 = {"REQUEST": json.dumps({"text": "What"})}
+    async with await gateway.post("/v2/models/llm/generate", v2, headers=deadline) as reply:
+        assert reply.status == 504 and "x-request-deadline-ms" in await reply.text()
+    for status, body in answers:
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (504, "total_timeout")
+        assert "0.7 seconds" in error["message"] and "'x-request-deadline-ms'" in error["message"]
+    assert len(triton.user_submits) == 3, "what ran out of time in the queue was never sent"
+    for odd in ("0", "soon"):
+        status, body = await with_headers(gateway, {"x-request-deadline-ms": odd})
+        error = json.loads(body)["error"]
+        assert status == 400 and error["param"] == "x-request-deadline-ms"
+    held.cancel()
+    await gateway.idle()
+    await gateway.balanced()
+
+
+async def test_a_read_timeout_of_the_sdk_shortens_the_idle_limit_only(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(timeouts=LONG)
+    triton.plan = Plan(first_delay=1.5, stall_after=2)
+    status, body = await with_headers(gateway, {"x-stainless-read-timeout": "0.5"}, stream=True)
+    stream = check_stream(body)
+    assert status == 200 and stream.text == "The capital" and stream.error is not None
+    assert stream.error["code"] == "idle_timeout" and "x-stainless-read-timeout" in stream.error["message"]
+    triton.plan = Plan()
+    assert (await with_headers(gateway, {"x-stainless-read-timeout": "None"}))[0] == 200
+    await gateway.balanced()
+
+
 async def test_context_window(start: Start, triton: FakeTriton) -> None:
     gateway = await start()
     status, body = await gateway.chat(messages=[{"role": "user", "content": "What " * 600}])

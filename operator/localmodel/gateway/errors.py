@@ -6,6 +6,7 @@ or a user's text: it says what was wrong and what to do.
 
 import json
 import math
+from collections.abc import Mapping
 
 from localmodel.api.gateway import Outcome
 
@@ -25,6 +26,7 @@ class ApiError(Exception):
         retry_after: float | None = None,
         retry: bool = False,
         allow: str | None = None,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -36,6 +38,8 @@ class ApiError(Exception):
         self.retry_after = retry_after
         self.retry = retry
         self.allow = allow
+        self.extra = dict(extra or {})
+        """More headers."""
 
     def document(self) -> dict[str, object]:
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
@@ -50,7 +54,7 @@ class ApiError(Exception):
             headers["retry-after-ms"] = str(max(1, math.ceil(self.retry_after * 1000)))
         if self.allow is not None:
             headers["allow"] = self.allow
-        return headers
+        return headers | self.extra
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
@@ -67,6 +71,46 @@ def unsupported(param: str, message: str) -> ApiError:
 
 def context_length_exceeded(message: str, param: str | None) -> ApiError:
     return bad_request(message, param, "context_length_exceeded")
+
+
+def invalid_api_key(*, presented: bool) -> ApiError:
+    found = "This API key is not known here." if presented else "There is no API key in this request."
+    message = f"{found} Send 'authorization: Bearer KEY' with a key from whoever runs this server."
+    challenge = 'Bearer realm="localmodel", error="invalid_token"' if presented else 'Bearer realm="localmodel"'
+    extra = {"www-authenticate": challenge}
+    return ApiError(401, "invalid_api_key", message, outcome="unauthorized", extra=extra)
+
+
+def model_not_allowed(allowed: tuple[str, ...]) -> ApiError:
+    message = f"This API key may not use this model. Use one of: {', '.join(allowed)}."
+    return ApiError(403, "model_not_allowed", message, outcome="unauthorized", param="model")
+
+
+def rate_limited(what: str, limit: int, retry_after: float, extra: Mapping[str, str]) -> ApiError:
+    seconds = max(1, math.ceil(retry_after))
+    message = f"The limit of {limit} {what} per minute is reached. Try again in {seconds} seconds."
+    return _limited("rate_limit_exceeded", what, message, retry_after, extra)
+
+
+def request_above_limit(tokens: int, limit: int, extra: Mapping[str, str]) -> ApiError:
+    """It can't pass however long the client waits."""
+    message = (
+        f"This request may use {tokens} tokens, prompt and answer, but {limit} tokens per minute are allowed. "
+        "Shorten the prompt, or ask for fewer tokens with max_tokens."
+    )
+    return _limited("rate_limit_exceeded", "tokens", message, None, extra)
+
+
+def key_busy(limit: int, extra: Mapping[str, str]) -> ApiError:
+    message = f"{limit} requests at once are allowed, and as many are running. Try again when one has ended."
+    return _limited("key_concurrency_exceeded", "requests", message, 1.0, extra)
+
+
+def _limited(code: str, kind: str, message: str, retry_after: float | None, extra: Mapping[str, str]) -> ApiError:
+    return ApiError(
+        429, code, message, outcome="rate_limited", kind=kind,
+        retry_after=retry_after, retry=retry_after is not None, extra=extra,
+    )  # fmt: skip
 
 
 def model_not_found(served: tuple[str, ...]) -> ApiError:
@@ -129,8 +173,16 @@ _TIMEOUTS = {
 }
 
 
-def timed_out(outcome: Outcome, seconds: float) -> ApiError:
-    message = _TIMEOUTS[outcome].format(seconds)
+_OWN_LIMITS = {
+    "total_timeout": "The answer was not finished within {0:g} seconds, the limit that this request set in '{1}'. "
+    "Allow more time, or ask for fewer tokens.",
+    "idle_timeout": "The model sent nothing for {0:g} seconds, the limit that this request set in '{1}'. Allow more time.",
+}
+
+
+def timed_out(outcome: Outcome, seconds: float, header: str = "") -> ApiError:
+    """`header`: the client's own, if it set this limit."""
+    message = (_OWN_LIMITS if header else _TIMEOUTS)[outcome].format(seconds, header)
     return ApiError(504, outcome, message, outcome=outcome, kind="server_error", retry=outcome == "queue_timeout")
 
 

@@ -18,6 +18,7 @@ from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.hints import parse_hints
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.relay import Relay
 from localmodel.gateway.run import Lane
@@ -74,8 +75,8 @@ class OpenInference:
 
     async def _generate(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
         body = rebuild(await read_body(request, exchange), stream=url.endswith("_stream"))
+        deadlines = Deadlines(self._settings.timeouts, exchange.started, parse_hints(request.headers))
         self._lane.check_serving()
-        deadlines = Deadlines(self._settings.timeouts, exchange.started)
         with exchange.waiting():
             await self._lane.enter(exchange, deadlines)
         try:

@@ -1,4 +1,4 @@
-"""Which of the four timeouts runs in which phase, and when it is over.
+"""Which of the four timeouts, or of the client's own, runs in which phase, and when it is over.
 
 Pure arithmetic over a monotonic clock that the caller reads; nothing here sleeps or schedules.
 """
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from localmodel.api.gateway import Outcome, Timeouts
 from localmodel.gateway import errors
+from localmodel.gateway.hints import DEADLINE, NO_HINTS, READ_TIMEOUT, Hints
 
 KEEP_ALIVE_SECONDS = 15.0
 
@@ -17,27 +18,35 @@ class Limit(NamedTuple):
     at: float
     outcome: Outcome
     seconds: float
+    header: str = ""
+    """Of the request, if the client set this limit itself."""
 
     def error(self) -> errors.ApiError:
-        return errors.timed_out(self.outcome, self.seconds)
+        return errors.timed_out(self.outcome, self.seconds, self.header)
 
 
 class Deadlines:
-    """The limits of one request; each phase is capped by the total."""
+    """The limits of one request; each phase is capped by the total, and the total by the client's own deadline."""
 
-    def __init__(self, timeouts: Timeouts, started: float) -> None:
+    def __init__(self, timeouts: Timeouts, started: float, hints: Hints = NO_HINTS) -> None:
         self._timeouts = timeouts
+        self._read_seconds = hints.read_seconds
         self.total = Limit(started + timeouts.total_seconds, "total_timeout", timeouts.total_seconds)
+        if hints.deadline_seconds is not None and hints.deadline_seconds < timeouts.total_seconds:
+            self.total = Limit(started + hints.deadline_seconds, "total_timeout", hints.deadline_seconds, DEADLINE)
 
     def queue(self, entered: float) -> Limit:
-        return self._capped(entered, "queue_timeout", self._timeouts.queue_seconds)
+        return self._capped(Limit(entered + self._timeouts.queue_seconds, "queue_timeout", self._timeouts.queue_seconds))
 
     def first_token(self, sent: float) -> Limit:
-        return self._capped(sent, "first_token_timeout", self._timeouts.first_token_seconds)
+        seconds = self._timeouts.first_token_seconds
+        return self._capped(Limit(sent + seconds, "first_token_timeout", seconds))
 
     def idle(self, last_event: float) -> Limit:
-        return self._capped(last_event, "idle_timeout", self._timeouts.idle_seconds)
+        seconds, header = self._timeouts.idle_seconds, ""
+        if self._read_seconds is not None and self._read_seconds < seconds:
+            seconds, header = self._read_seconds, READ_TIMEOUT
+        return self._capped(Limit(last_event + seconds, "idle_timeout", seconds, header))
 
-    def _capped(self, since: float, outcome: Outcome, seconds: float) -> Limit:
-        at = since + seconds
-        return Limit(at, outcome, seconds) if at < self.total.at else self.total
+    def _capped(self, limit: Limit) -> Limit:
+        return limit if limit.at < self.total.at else self.total

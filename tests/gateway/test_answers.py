@@ -23,6 +23,7 @@ async def test_chat_with_the_sdk(start: Start, triton: FakeTriton) -> None:
     sent = triton.user_submits[0]
     assert sent["sampling"] | {"max_tokens": None} == {
         "max_tokens": None, "temperature": 0.0, "top_p": 1.0, "top_k": 3, "seed": 7, "stop": ["\n"], "ignore_eos": False,
+        "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "logit_bias": {}, "logprobs": None, "json_schema": None,
     }  # fmt: skip
     assert sent["sampling"]["max_tokens"] == 512 - len(sent["prompt"])
 

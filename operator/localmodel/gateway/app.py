@@ -85,7 +85,7 @@ class Gateway:
             witness=lambda answered: self._backend.state.witness(answered, monotonic()),
             on_pace=self._metrics.of(declared.GATEWAY_PER_TOKEN_SECONDS).observe,
         )
-        generator = Generator(self._prompts, lane, self._settings.context_window)
+        generator = Generator(self._prompts, lane, self._settings.context_window, lambda: self._backend.state.engine)
         open_inference = OpenInference(self._settings, session, lane)
         return ServingSite(self._settings, self._pod, generator, open_inference, self._accounting)
 

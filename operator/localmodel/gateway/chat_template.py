@@ -1,12 +1,13 @@
 """A model's chat template: where its directory keeps it, and rendering it as its authors tested it.
 
 The template comes with the model and runs sandboxed: it can format, and it can refuse (`raise_exception`); it can't
-reach attributes, files or the environment.
+reach attributes, files or the environment. Whether it knows tools, and how a call is written, is found by rendering it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ import jinja2.parser
 import jinja2.sandbox
 
 from localmodel.gateway import errors
+from localmodel.gateway.tool_calls import ToolFormat
+
+_PROBE_MESSAGES = ({"role": "user", "content": "x"},)
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {"name": "probe", "description": "x", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 class _Generation(jinja2.ext.Extension):
@@ -30,7 +38,8 @@ class _Generation(jinja2.ext.Extension):
 
 
 class ChatTemplate:
-    def __init__(self, source: str, special_tokens: Mapping[str, Any]) -> None:
+    def __init__(self, source: str, special_tokens: Mapping[str, Any], tool_source: str | None = None) -> None:
+        """`tool_source` is the template to use when there are tools, of a model that has two."""
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
         )
@@ -38,12 +47,15 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
         self._template = environment.from_string(source)
+        self._tool_template = environment.from_string(tool_source) if tool_source else self._template
         self._special_tokens = dict(special_tokens)
 
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        template = self._tool_template if tools else self._template
+        shown = list(tools) or None
         try:
-            return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
+            return template.render(
+                messages=messages, tools=shown, documents=None, add_generation_prompt=True, **self._special_tokens
             )
         except jinja2.TemplateError as error:
             reason = (error.message or "no reason given")[:300]
@@ -51,25 +63,42 @@ class ChatTemplate:
         except (TypeError, ValueError, ArithmeticError, LookupError):
             raise errors.bad_request("The model's chat template can't render these messages.", "messages") from None
 
+    @cached_property
+    def tool_format(self) -> ToolFormat | None:
+        """How the model is told to write a call; None if the template ignores tools or teaches a form that is not known."""
+        try:
+            with_tool = self.render(_PROBE_MESSAGES, (_PROBE_TOOL,))
+            without = self.render(_PROBE_MESSAGES)
+        except errors.ApiError:
+            return None
+        if with_tool == without or "probe" not in with_tool:
+            return None
+        if "<tool_call>" in with_tool and '"arguments"' in with_tool and "<function=" not in with_tool:
+            return "Hermes"
+        if '"name": function name, "parameters": dictionary' in with_tool:
+            return "Llama"
+        return None
+
 
 def find_template(directory: Path) -> ChatTemplate | None:
     """The template of a model directory, or None if it has none. Raises OSError, ValueError or jinja2.TemplateError."""
     config = read_json(directory / "tokenizer_config.json")
-    source = _source(directory, config)
-    if source is None:
+    named = _sources(directory, config)
+    source = named.get("default")
+    if not isinstance(source, str):
         return None
-    return ChatTemplate(source, special_tokens(config, read_json(directory / "special_tokens_map.json")))
+    special = special_tokens(config, read_json(directory / "special_tokens_map.json"))
+    return ChatTemplate(source, special, named.get("tool_use"))
 
 
-def _source(directory: Path, config: Mapping[str, Any]) -> str | None:
+def _sources(directory: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     separate = directory / "chat_template.jinja"
     if separate.exists():
-        return separate.read_text(encoding="utf-8")
+        return {"default": separate.read_text(encoding="utf-8")}
     value = read_json(directory / "chat_template.json").get("chat_template") or config.get("chat_template")
     if isinstance(value, list):
-        named = {entry["name"]: entry["template"] for entry in value}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
+        return {entry["name"]: entry["template"] for entry in value}
+    return {"default": value}
 
 
 def special_tokens(*sources: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,8 +119,13 @@ def model_not_found(served: tuple[str, ...]) -> ApiError:
     return ApiError(404, "model_not_found", message, outcome="rejected", param="model")
 
 
+def wrong_task(served: str, use: str) -> ApiError:
+    message = f"This model serves the task {served}; this URL needs another kind of model. Use {use}."
+    return ApiError(400, "model_task_mismatch", message, outcome="rejected", param="model")
+
+
 def unknown_url() -> ApiError:
-    message = "Unknown URL. Use /v1/chat/completions, /v1/completions or /v1/models."
+    message = "Unknown URL. Use /v1/chat/completions, /v1/completions, /v1/embeddings or /v1/models."
     return ApiError(404, "unknown_url", message, outcome="rejected")
 
 

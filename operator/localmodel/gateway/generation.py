@@ -1,21 +1,30 @@
-"""Composes an OpenAI answer, a stream or one body, from what a Run says.
+"""Composes an OpenAI answer, a stream or one body, from what the Runs of a request say.
 
 The status line waits for the first text, so that until then a failure has its real status.
 """
 
+import hashlib
 import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from localmodel import __version__
+from localmodel.api.channel import EngineStatus, Sampling
+from localmodel.gateway import errors
 from localmodel.gateway.answers import send
+from localmodel.gateway.choices import ManyChoices, OneChoice, Source
 from localmodel.gateway.exchange import Exchange
-from localmodel.gateway.openai_answer import unary
-from localmodel.gateway.openai_request import Call, fit_window
+from localmodel.gateway.openai_answer import Chunks, Heading, unary
+from localmodel.gateway.openai_choice import Choice, Whole
+from localmodel.gateway.openai_request import Call, fit_window, sampling_of_choice
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.run import Lane, Run
 from localmodel.gateway.streaming import StreamAnswer
 from localmodel.gateway.timers import Deadlines
+from localmodel.gateway.tool_calls import sampling_with_tools
 
 
 @dataclass
@@ -23,22 +32,79 @@ class Generator:
     prompts: Prompts
     lane: Lane
     window: int
+    engine: Callable[[], EngineStatus | None]
+    """What the engine last said of itself; None before it has."""
 
     async def answer(self, request: web.BaseRequest, exchange: Exchange, call: Call, deadlines: Deadlines) -> web.StreamResponse:
+        self._check(call)
         prompt = await self.prompts.encode_async(call)
         exchange.record.prompt_tokens = len(prompt)
-        sampling = fit_window(call, len(prompt), self.window)
-        with Run(self.lane, exchange, deadlines, prompt, sampling) as run:
-            text = await run.first()
-            prefix = "chatcmpl" if call.endpoint == "chat" else "cmpl"
-            answer_id = f"{prefix}-{exchange.record.request_id.removeprefix('req_')}"
-            created = int(time.time())
-            if call.stream:
-                return await StreamAnswer(request, exchange, call, answer_id, created, deadlines).run(text, run)
-            texts = [text]
-            while not run.finish_reason:
-                texts.append(await run.more())
-            body = unary(call, answer_id, created, "".join(texts), run.finish_reason, run.usage)
-            response = await send(request, exchange, 200, body, until=deadlines.total.at)
-            exchange.close("ok")
-            return response
+        sampling = sampling_with_tools(call.tools, fit_window(call, len(prompt), self.window), self.prompts.tool_format)
+        async with AsyncExitStack() as stack:
+            source = await self._start(stack, exchange, deadlines, prompt, sampling, call.n)
+            return await self._compose(request, exchange, call, deadlines, source)
+
+    def _check(self, call: Call) -> None:
+        engine = self.engine()
+        if engine is not None and engine.task != "TextGeneration":
+            raise errors.wrong_task(engine.task, "/v1/embeddings")
+        slots = self.lane.gate.slots.slots
+        if call.n > slots:
+            raise errors.bad_request(f"'n' is {call.n}, but this server runs {slots} answers at a time. Ask for fewer.", "n")
+
+    async def _start(
+        self,
+        stack: AsyncExitStack,
+        exchange: Exchange,
+        deadlines: Deadlines,
+        prompt: tuple[int, ...],
+        sampling: Sampling,
+        choices: int,
+    ) -> Source:
+        runs = [Run(self.lane, exchange, deadlines, prompt, sampling_of_choice(sampling, index)) for index in range(choices)]
+        for run in runs:
+            stack.enter_context(run)
+        if choices == 1:
+            return OneChoice(runs[0])
+        return await stack.enter_async_context(ManyChoices(runs))
+
+    async def _compose(
+        self, request: web.BaseRequest, exchange: Exchange, call: Call, deadlines: Deadlines, source: Source
+    ) -> web.StreamResponse:
+        try:
+            pieces = await source.first()
+        except errors.ApiError as error:
+            raise _blamed(error, call) from None
+        prefix = "chatcmpl" if call.endpoint == "chat" else "cmpl"
+        answer_id = f"{prefix}-{exchange.record.request_id.removeprefix('req_')}"
+        heading = Heading(answer_id, int(time.time()), self._fingerprint(exchange.record.model_version))
+        choices = [Choice(call, self.prompts.tool_format, self.prompts.token_texts) for _ in range(call.n)]
+        echo = self.prompts.prompt_text(call) if call.echo else ""
+        if call.stream:
+            chunks = Chunks(call, heading, choices, echo)
+            return await StreamAnswer(request, exchange, chunks, deadlines).run(pieces, source)
+        wholes = [Whole(choice) for choice in choices]
+        while True:
+            for piece in pieces:
+                wholes[piece.choice].add(piece)
+            if source.finished:
+                break
+            pieces = await source.more()
+        body = unary(call, heading, wholes, source.usage, echo)
+        response = await send(request, exchange, 200, body, until=deadlines.total.at)
+        exchange.close("ok")
+        return response
+
+    def _fingerprint(self, model_version: str) -> str:
+        """The same while the same seed gives the same text."""
+        engine = self.engine()
+        parts = (engine.architecture, engine.parameters, engine.dtype, engine.device) if engine else ()
+        digest = hashlib.sha256(repr((__version__, model_version, parts)).encode()).hexdigest()
+        return f"fp_{digest[:12]}"
+
+
+def _blamed(error: errors.ApiError, call: Call) -> errors.ApiError:
+    """A schema that the engine can't enforce is named as the field it came from."""
+    if error.status == 400 and error.param is None and (call.sampling.json_schema or (call.tools and call.tools.forced)):
+        return errors.bad_request(error.message, "tools" if call.tools else "response_format", error.code)
+    return error

@@ -10,18 +10,23 @@ from typing import Any
 
 from localmodel.gateway import errors
 
-NO_EFFECT = frozenset(
-    {"user", "metadata", "store", "service_tier", "parallel_tool_calls", "prompt_cache_key", "safety_identifier"}
-)
-"""Taken and without effect here; listed in the documentation."""
+NO_EFFECT: dict[str, type] = {
+    "user": str,
+    "metadata": dict,
+    "store": bool,
+    "service_tier": str,
+    "prompt_cache_key": str,
+    "prompt_cache_options": dict,
+    "prompt_cache_retention": str,
+    "safety_identifier": str,
+    "prediction": dict,
+    "parallel_tool_calls": bool,
+}
+"""Taken and without effect here; listed in docs/gateway.md. `parallel_tool_calls` has an effect when there are tools."""
 
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
     "echo": (False,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
+    "best_of": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "response_format": ({"type": "text"},),
@@ -30,20 +35,40 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
+    "verbosity": ("medium",),
+    "dimensions": (),
+    "suffix": ("",),
 }
 """Values that ask for what happens anyway."""
+
+_TYPE_WORDS = {str: "a text", dict: "an object", bool: "true or false"}
+MAX_CHOICES = 8
+_MAX_BIASES = 1024
 
 
 def refuse_unknown(body: Mapping[str, Any], known: frozenset[str]) -> None:
     for name, value in body.items():
-        if name in known or name in NO_EFFECT or value is None:
+        if name in known or value is None:
+            continue
+        shown = name[:64]
+        kind = NO_EFFECT.get(name)
+        if kind is not None:
+            if not isinstance(value, kind):
+                raise errors.bad_request(f"'{shown}' must be {_TYPE_WORDS[kind]}.", shown)
             continue
         if any(same(value, default) for default in _DEFAULTS.get(name, ())):
             continue
-        shown = name[:64]
         if name in _DEFAULTS:
             raise errors.unsupported(shown, f"This value of '{shown}' is not supported here. Leave the field out.")
         raise errors.unsupported(shown, f"The field '{shown}' is not supported here. Leave it out.")
+
+
+def refuse_members(document: Mapping[str, Any], known: set[str], where: str) -> None:
+    """The same inside an object; null and an empty list ask for nothing."""
+    for name, value in document.items():
+        if name not in known and value is not None and value != []:
+            param = f"{where}.{name[:64]}"
+            raise errors.unsupported(param, f"'{param}' is not supported here. Leave it out.")
 
 
 def same(value: Any, default: Any) -> bool:
@@ -114,3 +139,39 @@ def max_tokens(body: Mapping[str, Any]) -> tuple[int | None, str]:
     if new is not None:
         return new, "max_completion_tokens"
     return old, "max_tokens"
+
+
+def choices(body: Mapping[str, Any]) -> int:
+    """How many answers are wanted. `best_of` may only say the same: answers are not ranked here."""
+    n = integer(body, "n", 1, MAX_CHOICES) or 1
+    best_of = integer(body, "best_of", 1, MAX_CHOICES)
+    if best_of not in (None, 1, n):
+        raise errors.unsupported("best_of", "'best_of' is not supported here unless it equals 'n'. Leave it out.")
+    return n
+
+
+def logit_bias(body: Mapping[str, Any], vocabulary: int) -> dict[int, float]:
+    """Token id to bias; JSON has the ids as texts."""
+    value = body.get("logit_bias")
+    if value is None:
+        return {}
+    message = f"'logit_bias' must map token ids from 0 to {vocabulary - 1} to numbers from -100 to 100, at most {_MAX_BIASES}."
+    if not isinstance(value, dict) or len(value) > _MAX_BIASES:
+        raise errors.bad_request(message, "logit_bias")
+    biases: dict[int, float] = {}
+    for key, bias in value.items():
+        if not (key.isascii() and key.isdigit() and len(key) < 10 and int(key) < vocabulary) or int(key) in biases:
+            raise errors.bad_request(message, "logit_bias")
+        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -100 <= bias <= 100:
+            raise errors.bad_request(message, "logit_bias")
+        biases[int(key)] = float(bias)
+    return biases
+
+
+def chat_logprobs(body: Mapping[str, Any]) -> int | None:
+    """How many likeliest tokens to show beside each token; None: no log-probabilities at all."""
+    wanted = boolean(body, "logprobs")
+    top = integer(body, "top_logprobs", 0, 20)
+    if top and not wanted:
+        raise errors.bad_request("'top_logprobs' is allowed only with 'logprobs': true.", "top_logprobs")
+    return top or 0 if wanted else None

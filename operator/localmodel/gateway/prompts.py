@@ -4,6 +4,7 @@ Long prompts are tokenized on a thread, so that one of them does not hold up eve
 """
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from tokenizers import Tokenizer
 
 from localmodel.gateway import errors
 from localmodel.gateway.chat_template import ChatTemplate, find_template
+from localmodel.gateway.openai_messages import place_of_tools
 from localmodel.gateway.openai_request import Call
+from localmodel.gateway.token_texts import TokenTexts
+from localmodel.gateway.tool_calls import FORCED_OPENINGS, ToolFormat
 
 _INLINE_CHARACTERS = 4096
 
@@ -33,19 +37,55 @@ class Prompts:
         self.problem = problem
         self.chat_problem = chat_problem
         self.vocabulary = tokenizer.get_vocab_size(with_added_tokens=True) if tokenizer else 2**31
+        self.token_texts = TokenTexts(tokenizer) if tokenizer else None
         self._threads = ThreadPoolExecutor(1, "tokenize")
+
+    @property
+    def tool_format(self) -> ToolFormat | None:
+        """How the model writes tool calls; None if it can't."""
+        return self._template.tool_format if self._template else None
 
     def encode(self, call: Call) -> tuple[int, ...]:
         if isinstance(call.prompt, tuple) and call.endpoint == "completions":
             return call.prompt
+        tokenizer = self._require_tokenizer()
+        if isinstance(call.prompt, str):
+            return tuple(tokenizer.encode(call.prompt, add_special_tokens=True).ids)
+        return tuple(tokenizer.encode(self._render(call), add_special_tokens=False).ids)
+
+    def encode_inputs(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
+        """Texts to be embedded, each with the special tokens that the model wants around it."""
+        encodings = self._require_tokenizer().encode_batch_fast(list(inputs), add_special_tokens=True)
+        return [tuple(encoding.ids) for encoding in encodings]
+
+    async def encode_inputs_async(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
+        if sum(map(len, inputs)) <= _INLINE_CHARACTERS:
+            return self.encode_inputs(inputs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.encode_inputs, inputs)
+
+    def prompt_text(self, call: Call) -> str:
+        """A completion's prompt as text, to be shown before its answer."""
+        if isinstance(call.prompt, str):
+            return call.prompt
+        return str(self._require_tokenizer().decode(list(call.prompt), skip_special_tokens=False))
+
+    def _require_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             raise errors.not_ready(self.problem[1] if self.problem else "It has no tokenizer.")
-        if call.endpoint == "completions":
-            return tuple(self._tokenizer.encode(call.prompt, add_special_tokens=True).ids)
-        if self._template is None:
+        return self._tokenizer
+
+    def _render(self, call: Call) -> str:
+        template = self._template
+        if template is None:
             raise errors.bad_request("This model has no usable chat template. Use /v1/completions.", "messages")
-        text = self._template.render(call.messages)
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        place = "tools" if call.tools else place_of_tools(call.messages)
+        if place is not None and template.tool_format is None:
+            message = f"This model's chat template knows no tool calls that can be read here, so '{place}' is not supported."
+            raise errors.unsupported(place, message)
+        if call.tools is None:
+            return template.render(call.messages)
+        text = template.render(call.messages, call.tools.shown)
+        return text + FORCED_OPENINGS[template.tool_format or "Hermes"] if call.tools.forced else text
 
     async def encode_async(self, call: Call) -> tuple[int, ...]:
         if _size(call) <= _INLINE_CHARACTERS:

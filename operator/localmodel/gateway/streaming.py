@@ -4,50 +4,32 @@ A stream never ends silently: it ends with [DONE], or with an error event and no
 """
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic
-from typing import Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from localmodel.api.channel import Usage
 from localmodel.gateway import errors, sse
 from localmodel.gateway.answers import ReaderTooSlow, common_headers
+from localmodel.gateway.choices import Piece, Source
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.openai_answer import Chunks
-from localmodel.gateway.openai_request import Call
 from localmodel.gateway.timers import KEEP_ALIVE_SECONDS, Deadlines
 
 _GRACE_SECONDS = 0.5
 
 
-class Source(Protocol):
-    """Where the text comes from."""
-
-    finish_reason: str
-    usage: Usage
-
-    async def more(self, wake_at: float) -> str: ...
-
-
 class StreamAnswer:
-    def __init__(
-        self,
-        request: web.BaseRequest,
-        exchange: Exchange,
-        call: Call,
-        answer_id: str,
-        created: int,
-        deadlines: Deadlines,
-    ) -> None:
+    def __init__(self, request: web.BaseRequest, exchange: Exchange, chunks: Chunks, deadlines: Deadlines) -> None:
         self._request = request
         self._exchange = exchange
         self._deadlines = deadlines
-        self._chunks = Chunks(call, answer_id, created)
+        self._chunks = chunks
         self._response = web.StreamResponse()
         self._too_slow = False
 
-    async def run(self, first: str, source: Source) -> web.StreamResponse:
+    async def run(self, first: Sequence[Piece], source: Source) -> web.StreamResponse:
         headers = {
             **common_headers(self._exchange, 200),
             "content-type": "text/event-stream; charset=utf-8",
@@ -76,7 +58,7 @@ class StreamAnswer:
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def _answer(self, first: str, source: Source) -> None:
+    async def _answer(self, first: Sequence[Piece], source: Source) -> None:
         try:
             await self._relay(first, source)
         except errors.ApiError as error:
@@ -87,15 +69,16 @@ class StreamAnswer:
         else:
             self._exchange.close("ok")
 
-    async def _relay(self, first: str, source: Source) -> None:
-        data = self._chunks.opening()
-        text = first
+    async def _relay(self, first: Sequence[Piece], source: Source) -> None:
+        chunks = self._chunks
+        data = chunks.opening()
+        pieces = first
         silent_since = monotonic()
         while True:
-            if text:
-                data += self._chunks.text(text)
-            if source.finish_reason:
-                await self._write(data + self._chunks.closing(source.finish_reason, source.usage))
+            for piece in pieces:
+                data += chunks.piece(piece)
+            if source.finished:
+                await self._write(data + chunks.closing(source.usage))
                 return
             if data:
                 await self._write(data)
@@ -104,7 +87,7 @@ class StreamAnswer:
                 await self._write(sse.KEEP_ALIVE)
                 silent_since = monotonic()
             data = b""
-            text = await source.more(silent_since + KEEP_ALIVE_SECONDS)
+            pieces = await source.more(silent_since + KEEP_ALIVE_SECONDS)
 
     async def _write(self, data: bytes) -> None:
         await self._response.write(data)

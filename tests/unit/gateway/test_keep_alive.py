@@ -11,7 +11,10 @@ from gateway.invariants import check_stream
 from localmodel.api.channel import Sampling, Usage
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import streaming
+from localmodel.gateway.choices import Piece
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.openai_answer import Chunks, Heading
+from localmodel.gateway.openai_choice import Choice
 from localmodel.gateway.openai_request import Call
 from localmodel.gateway.record import Record
 from localmodel.gateway.server import Listener
@@ -22,16 +25,19 @@ class SlowSource:
     """Says nothing for a while, wakes early with half a character, then ends."""
 
     def __init__(self) -> None:
-        self.finish_reason = ""
+        self.finished = False
         self.usage = Usage(1, 2)
         self._began = monotonic()
 
-    async def more(self, wake_at: float) -> str:
+    async def first(self) -> list[Piece]:
+        return [Piece(0, "first")]
+
+    async def more(self, wake_at: float = 0.0) -> list[Piece]:
         await asyncio.sleep(min(0.03, max(0.0, wake_at - monotonic())))
         if monotonic() - self._began < 0.5:
-            return ""
-        self.finish_reason = "stop"
-        return "end"
+            return [Piece(0, "")]
+        self.finished = True
+        return [Piece(0, "end", (), "stop")]
 
 
 class StreamSite:
@@ -41,7 +47,9 @@ class StreamSite:
     async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         call = Call("chat", "m", [], (), Sampling(), "max_tokens", True, False)
         deadlines = Deadlines(Timeouts(), exchange.started)
-        return await streaming.StreamAnswer(request, exchange, call, "id", 1, deadlines).run("first", SlowSource())
+        chunks = Chunks(call, Heading("id", 1, "fp"), [Choice(call, None, None)])
+        source = SlowSource()
+        return await streaming.StreamAnswer(request, exchange, chunks, deadlines).run(await source.first(), source)
 
 
 async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:

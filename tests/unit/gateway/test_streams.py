@@ -9,13 +9,28 @@ from hypothesis import strategies as st
 from gateway.invariants import check_stream
 from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent, Usage, encode_batch
 from localmodel.gateway import sse
+from localmodel.gateway.choices import Piece
 from localmodel.gateway.events import parse_batch
-from localmodel.gateway.openai_answer import Chunks, unary
+from localmodel.gateway.openai_answer import Chunks, Heading, unary
+from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, Endpoint
+
+HEADING = Heading("id-1", 1, "fp_1")
 
 
 def call(endpoint: Endpoint = "chat", *, usage: bool = False) -> Call:
     return Call(endpoint, "tiny", [], (), Sampling(), "max_tokens", True, usage)
+
+
+def chunks_of(call: Call, choices: int = 1, echo: str = "") -> Chunks:
+    return Chunks(call, HEADING, [Choice(call, None, None) for _ in range(choices)], echo)
+
+
+def whole(call: Call, *pieces: Piece) -> Whole:
+    gathered = Whole(Choice(call, None, None))
+    for piece in pieces:
+        gathered.add(piece)
+    return gathered
 
 
 def upstream(texts: list[str]) -> bytes:
@@ -51,29 +66,38 @@ def test_any_text_cut_anywhere(texts: list[str], data: st.DataObject) -> None:
     assert read([raw[a:b] for a, b in pairwise(edges)]) == texts
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=8), st.booleans(), st.booleans())
-def test_every_encoded_stream_keeps_the_invariants(texts: list[str], chat: bool, usage: bool) -> None:
-    chunks = Chunks(call("chat" if chat else "completions", usage=usage), "id-1", 1)
-    raw = chunks.opening() + b"".join(chunks.text(text) for text in texts) + chunks.closing("length", Usage(3, 4))
-    stream = check_stream(raw, chat=chat, usage=usage)
-    assert stream.done and stream.text == "".join(texts) and stream.finish_reason == "length"
+TEXTS = st.lists(st.tuples(st.integers(0, 2), st.text(st.characters(exclude_categories=["Cs"]), min_size=1)), max_size=8)
+
+
+@given(TEXTS, st.booleans(), st.booleans(), st.text(max_size=3))
+def test_every_encoded_stream_keeps_the_invariants(texts: list[tuple[int, str]], chat: bool, usage: bool, echo: str) -> None:
+    asked = call("chat" if chat else "completions", usage=usage)
+    chunks = chunks_of(asked, 3, "" if chat else echo)
+    raw = chunks.opening() + b"".join(chunks.piece(Piece(choice, text)) for choice, text in texts)
+    raw += b"".join(chunks.piece(Piece(choice, "", (), "length")) for choice in (2, 0, 1)) + chunks.closing(Usage(3, 4))
+    stream = check_stream(raw, chat=chat, usage=usage, choices=3)
+    assert stream.done and set(stream.finish_reasons.values()) == {"length"}
+    for choice in range(3):
+        assert stream.texts[choice] == ("" if chat else echo) + "".join(text for number, text in texts if number == choice)
     if usage:
         assert stream.usage == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
 
 def test_the_checker_can_fail() -> None:
-    chunks = Chunks(call(), "id-1", 1)
-    whole = chunks.opening() + chunks.text("a") + chunks.closing("stop", Usage(1, 1))
-    end = whole.removeprefix(chunks.opening() + chunks.text("a"))
+    chunks = chunks_of(call())
+    opening, text = chunks.opening(), chunks.piece(Piece(0, "a"))
+    end = chunks.piece(Piece(0, "", (), "stop")) + chunks.closing(Usage(1, 1))
+    complete = opening + text + end
+    assert check_stream(complete).done
     broken = [
-        whole.removesuffix(sse.DONE),
-        whole + sse.DONE,
-        chunks.opening() * 2 + chunks.text("a") + end,
-        chunks.text("a") + end,
-        whole.removesuffix(sse.DONE) + chunks.text("b") + sse.DONE,
-        whole.replace(b"id-1", b"id-2", 1),
-        chunks.opening() + sse.DONE,
-        whole.removesuffix(sse.DONE) + b'data: {"error": {"message": "x"}}\n\n',
+        complete.removesuffix(sse.DONE),
+        complete + sse.DONE,
+        opening * 2 + text + end,
+        text + end,
+        complete.removesuffix(sse.DONE) + text + sse.DONE,
+        complete.replace(b"id-1", b"id-2", 1),
+        opening + sse.DONE,
+        complete.removesuffix(sse.DONE) + b'data: {"error": {"message": "x"}}\n\n',
     ]
     for raw in broken:
         try:
@@ -84,12 +108,16 @@ def test_the_checker_can_fail() -> None:
 
 
 def test_unary_bodies_have_the_schema_keys() -> None:
-    chat = json.loads(unary(call(), "id", 1, "Paris", "stop", Usage(1, 2)))
+    pieces = Piece(0, "Par"), Piece(0, "is", (), "stop")
+    chat = json.loads(unary(call(), HEADING, [whole(call(), *pieces)], Usage(1, 2)))
     (choice,) = chat["choices"]
     assert choice["message"] == {"role": "assistant", "content": "Paris", "refusal": None}
     assert choice["logprobs"] is None and choice["finish_reason"] == "stop" and chat["object"] == "chat.completion"
-    text = json.loads(unary(call("completions"), "id", 1, "Paris", "stop", Usage(1, 2)))
-    assert text["choices"][0]["text"] == "Paris" and text["object"] == "text_completion"
+    assert chat["system_fingerprint"] == "fp_1" and chat["usage"]["total_tokens"] == 3
+    asked = call("completions")
+    text = json.loads(unary(asked, HEADING, [whole(asked, *pieces), whole(asked, *pieces)], Usage(1, 2), "In "))
+    assert [c["text"] for c in text["choices"]] == ["In Paris"] * 2 and text["object"] == "text_completion"
+    assert [c["index"] for c in text["choices"]] == [0, 1]
 
 
 def test_an_endless_event_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Prompts as the model's authors meant them: equal to transformers on a real model, and every place a template can lie in."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from gateway.tiny_model import write_tiny_model
 from localmodel.api.channel import Sampling
 from localmodel.gateway import errors
 from localmodel.gateway.chat_template import ChatTemplate, find_template
-from localmodel.gateway.openai_request import Call
+from localmodel.gateway.openai_request import Call, parse_call
 from localmodel.gateway.prompts import load_prompts
 
 CACHE = Path(os.environ.get("LOCALMODEL_CACHE", Path.home() / ".cache" / "localmodel"))
@@ -88,6 +89,70 @@ def test_a_template_can_only_refuse(template: str) -> None:
     with pytest.raises(errors.ApiError) as caught:
         ChatTemplate(template, {}).render(CONVERSATIONS[0])
     assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
+HERMES = (
+    '{% if tools %}Call as <tool_call>{"name": n, "arguments": a}</tool_call>: {{ tools | tojson }}{% endif %}'
+    "{% for m in messages %}{{ m.role }}: {% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>"
+    "{% endfor %}{{ m.content }} {% endfor %}"
+)
+LLAMA = '{% if tools %}Respond in the format {"name": function name, "parameters": dictionary of ...}: {{ tools }}{% endif %}'
+TOOL = {"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("template", "form"),
+    [
+        (HERMES, "Hermes"),
+        (LLAMA, "Llama"),
+        ("{{ messages }}", None),
+        ("{{ tools }}", None),
+        ("{% if tools %}{{ raise_exception('no tools') }}{% endif %}", None),
+        ('{% if tools %}<tool_call><function=x "arguments">{{ tools }}{% endif %}', None),
+        ('Say <tool_call>{"arguments"} {{ messages }}', None),
+    ],
+)
+def test_whether_a_template_knows_tools(template: str, form: str | None) -> None:
+    assert ChatTemplate(template, {}).tool_format == form
+
+
+def test_a_template_of_its_own_for_tools(tmp_path: Path) -> None:
+    named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": HERMES}]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    template = find_template(tmp_path)
+    assert template is not None and template.tool_format == "Hermes"
+    assert template.render(CONVERSATIONS[0]) == "plain" and TOOL["function"]["name"] in template.render(CONVERSATIONS[0], [TOOL])
+
+
+def test_tools_reach_the_prompt_or_are_refused(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path)
+    call = parse_call(
+        "chat",
+        {
+            "messages": [
+                {"role": "user", "content": "What"},
+                {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"x": "é"}'}}]},
+                {"role": "tool", "tool_call_id": "1", "content": "two"},
+            ],
+            "tools": [TOOL],
+            "tool_choice": "required",
+        },
+        ("m",),
+        100,
+    )
+    assert call.tools is not None
+    text = ChatTemplate(HERMES, {}).render(call.messages, call.tools.shown)
+    assert '<tool_call>{"name": "f", "arguments": {"x": "é"}}</tool_call>' in text and "tool: two" in text
+    with pytest.raises(errors.ApiError, match="chat template") as caught:
+        load_prompts(str(tmp_path)).encode(call)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+    with pytest.raises(errors.ApiError) as caught:
+        load_prompts(str(tmp_path)).encode(dataclasses.replace(call, tools=None))
+    assert caught.value.param == "messages[1].tool_calls"
+    (tmp_path / "chat_template.jinja").write_text(HERMES)
+    prompts = load_prompts(str(tmp_path))
+    free = dataclasses.replace(call, tools=dataclasses.replace(call.tools, forced=()))
+    assert len(prompts.encode(call)) > len(prompts.encode(free)), "a forced call is begun for the model"
 
 
 def test_where_templates_are_found(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ _BAD_NAMES = ["Models", "models/a", "-models", "mo dels"]
 _BAD_KEYS = ["a b", "/zone", "-a", "a/b/c"]
 _GOOD_VALUES = ["", "a", "nvme-1_b.C", "9"]
 _BAD_VALUES = ["a b", "-a", "a.", "ä", "a/b"]
+_KEYS: Fields = {"gateway.auth": {"mode": "APIKey", "secretRef": {"name": "keys"}}}
 _TOLERATION = {"operator": "Exists", "effect": "NoExecute"}
 
 CASES: list[Case] = [
@@ -225,6 +226,49 @@ CASES: list[Case] = [
             [{f"gateway.timeouts.{name}": text} for text in _BAD_DURATIONS],
         )
         for name in ("queue", "firstToken", "idle", "total")
+    ),
+    Case(
+        "gateway.auth",
+        "write secretRef.name with mode APIKey",
+        [{}, _KEYS, {"gateway.auth": {"mode": "None"}}, {"gateway.auth": {}}],
+        [{"gateway.auth": {"mode": "APIKey"}}],
+    ),
+    Case(
+        "gateway.auth",
+        "write mode APIKey with secretRef",
+        [_KEYS],
+        [{"gateway.auth": {"mode": "None", "secretRef": {"name": "keys"}}}, {"gateway.auth": {"secretRef": {"name": "keys"}}}],
+    ),
+    Case(
+        "gateway.auth.secretRef.name",
+        "write the name of a Kubernetes object",
+        [{"gateway.auth": {"mode": "APIKey", "secretRef": {"name": name}}} for name in ("keys", "team.keys-1")],
+        [{"gateway.auth": {"mode": "APIKey", "secretRef": {"name": name}}} for name in _BAD_NAMES],
+    ),
+    Case(
+        "gateway",
+        "write auth.mode APIKey with limits of a named key",
+        [
+            {"gateway.limits": [{"key": "*", "rpm": 1}]},
+            {"gateway.limits": []},
+            {**_KEYS, "gateway.limits": [{"key": "*"}, {"key": "team-a", "rpm": 1, "tpm": 1, "maxConcurrent": 1}]},
+        ],
+        [
+            {"gateway.limits": [{"key": "team-a", "rpm": 1}]},
+            {"gateway.auth": {"mode": "None"}, "gateway.limits": [{"key": "*"}, {"key": "team-a"}]},
+        ],
+    ),
+    Case(
+        "gateway.limits[].key",
+        "write the name of a key as it stands in the Secret",
+        [{**_KEYS, "gateway.limits": [{"key": key}]} for key in ("*", "team-a", "_Team.A-1", "0")],
+        [{**_KEYS, "gateway.limits": [{"key": key}]} for key in ("", ".a", "..data", "a b", "a*", "**", "a/b", "ä", "a\n")],
+    ),
+    Case(
+        "gateway.limits[].models[]",
+        "write one of the names that spec.model.servedNames has",
+        [{"gateway.limits": [{"key": "*", "models": ["qwen", "Qwen/Qwen2.5:7b_chat-1"]}]}],
+        [{"gateway.limits": [{"key": "*", "models": [name]}]} for name in ("", "qwen 7b", "a,b")],
     ),
     Case(
         "security.allowFrom[]",

@@ -35,6 +35,11 @@ SPECS = {
             "timeouts": {"queue": "5s", "firstToken": "20s", "idle": "10s", "total": "2m"},
             "concurrency": {"max": 16, "queue": 8},
             "logging": {"mode": "Full"},
+            "auth": {"mode": "APIKey", "secretRef": {"name": "chat-keys"}},
+            "limits": [
+                {"key": "*", "rpm": 60, "tpm": 20000, "maxConcurrent": 4},
+                {"key": "batch", "tpm": 200000, "models": ["qwen:7b"]},
+            ],
         },
         "security": {
             "allowFrom": [{"namespaceSelector": {"matchLabels": {"team": "apps"}}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]

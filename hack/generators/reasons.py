@@ -33,6 +33,9 @@ _ASKED = {
     "`GET /v1/models` lists them.",
     "a client gets 400 `context_length_exceeded`": "Shorten the prompt, lower `max_tokens`, or raise `spec.contextWindow`.",
     "a client gets 400 `unsupported_parameter`": "Leave out the field that the answer names.",
+    "a client gets 401 `invalid_api_key`": "Send `authorization: Bearer KEY`; `localmodel key create` makes keys.",
+    "a client gets 403 `model_not_allowed`": "Its key has a list of models: `spec.gateway.limits`.",
+    "a client gets 429": "Its own limit is reached: `spec.gateway.limits`; the answer says when to try again.",
     "a client gets 503 `server_is_overloaded`": "Its SDK asks again by itself. If it stays: more `replicas`, or a larger "
     "`maxBatchSize`.",
     "a client gets 504": "The answer's code names the time limit that ran out; see `spec.gateway.timeouts`.",
@@ -68,6 +71,8 @@ _TROUBLES: dict[str, dict[str, str]] = {
     },
     "GatewayReady": {
         Reason.BACKEND_HUNG: "The model's process is there but does nothing.",
+        Reason.SECRET_NOT_FOUND: "The Secret of the API keys is not there or empty, so nobody could be let in.",
+        Reason.KEYS_INVALID: "An API key or a limit can't be used. If some can, the model goes on serving them.",
         Reason.GATEWAY_UNREACHABLE: "The operator can't ask the gateway how the model is.",
     },
     "Progressing": {

@@ -48,6 +48,20 @@ class Concurrency(_Settings):
     """Requests waiting; more are answered 503 with retry-after."""
 
 
+class KeyLimits(_Settings):
+    """What one caller may use, in each replica. Absent: no limit."""
+
+    key: str
+    """Name of a key; `*` is every key without an entry of its own, each for itself, and without keys all callers together."""
+    rpm: int | None = Field(None, ge=1)
+    """Requests in any minute."""
+    tpm: int | None = Field(None, ge=1)
+    """Tokens in any minute, prompt and answer."""
+    max_concurrent: int | None = Field(None, ge=1)
+    models: tuple[str, ...] = ()
+    """Served names that it may use; empty: all."""
+
+
 class GatewaySettings(_Settings):
     """What the gateway is told. Unknown keys are refused."""
 
@@ -70,6 +84,9 @@ class GatewaySettings(_Settings):
     channel_token_file: str = constants.CHANNEL_TOKEN_FILE
     timeouts: Timeouts = Timeouts()
     concurrency: Concurrency = Concurrency()
+    keys_directory: str | None = None
+    """One file per API key, named like it, with hashes of the key; absent: no key is asked for."""
+    limits: tuple[KeyLimits, ...] = ()
     log_mode: Literal["None", "Metadata", "Full"] = "Metadata"
     endpoint_removal_seconds: float = Field(3.0, ge=0)
     """On drain: how long to keep serving until nobody sends new requests any more."""
@@ -107,11 +124,14 @@ class GatewayStatus(_Report):
     reason: str
     """Why not ready, one PascalCase word: BackendStarting, Loading, LoadFailed, BackendUnreachable, BackendHung, Draining.
     `Ready` when it is.
+    KeysMissing and KeysInvalid: API keys are asked for and there is none that could be given.
     TokenizerMissing names an unusable model directory, NoEvidence a model that loaded but has not answered a request yet."""
     message: str = ""
     """The same for a person, with what to do; empty when ready."""
     chat_problem: str = ""
     """Why chats are refused while completions are answered, and what to do; empty when both are."""
+    keys_problem: str = ""
+    """What is wrong with some API keys or limits while others work, and what to do; empty when nothing is."""
     draining: bool
     slots: int
     slots_in_use: int

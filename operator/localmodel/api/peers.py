@@ -64,7 +64,7 @@ class LabelSelector(SpecModel):
 
     match_labels: Labels | None = Field(None, description="Labels that must be there with these values.")
     match_expressions: tuple[Requirement, ...] | None = Field(
-        None, max_length=4, description="Conditions on labels that all must hold."
+        None, max_length=3, description="Conditions on labels that all must hold."
     )
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from localmodel.api.access import Auth, AuthSpec, Limits
 from localmodel.api.peers import AllowedPeer, Peer
-from localmodel.api.rules import matches
+from localmodel.api.rules import Rule, matches
 from localmodel.api.scheduling import GPU, GPUSpec, PlacementSpec, ResourceList, Resources, ResourcesSpec, Toleration
 from localmodel.api.sources import HostPathSource, ModelSource, OneSource, PVCSource
 from localmodel.api.values import Duration, SpecModel
@@ -107,6 +108,19 @@ class GatewaySpec(SpecModel):
     timeouts: GatewayTimeouts = GatewayTimeouts()
     concurrency: GatewayConcurrency = GatewayConcurrency()
     logging: GatewayLogging = GatewayLogging()
+    auth: Auth = AuthSpec()
+    limits: Limits = ()
+
+
+Gateway = Annotated[
+    GatewaySpec,
+    Rule(
+        "!has(self.limits) || self.auth.mode == 'APIKey' || self.limits.all(l, l.key == '*')",
+        "write auth.mode APIKey with limits of a named key; without keys only '*' has a meaning: all callers together",
+        lambda gateway: gateway.auth.mode == "APIKey" or all(each.key == "*" for each in gateway.limits),
+        ".limits",
+    ),
+]
 
 
 class SecuritySpec(SpecModel):
@@ -137,5 +151,5 @@ class LocalModelSpec(SpecModel):
     resources: Resources = ResourcesSpec()
     placement: PlacementSpec = PlacementSpec()
     replicas: int = Field(1, ge=0, le=64, description="Pods that serve; 0 stops the model on purpose.")
-    gateway: GatewaySpec = GatewaySpec()
+    gateway: Gateway = GatewaySpec()
     security: SecuritySpec = SecuritySpec()

@@ -1,12 +1,17 @@
-"""`localmodel`: run one model without a cluster, or check its YAML. Only reads the command line; the work is elsewhere."""
+"""`localmodel`: run one model without a cluster, check its YAML, or make an API key.
+
+It only reads the command line; the work is elsewhere.
+"""
 
 import argparse
 import importlib.metadata
 import sys
 from pathlib import Path
+from typing import Any
 
 from localmodel.api.constants import ADMIN_PORT, SERVING_PORT
 from localmodel.cli.document import read_localmodel
+from localmodel.cli.key import KeyOptions, create_key
 from localmodel.cli.launch import RunOptions
 from localmodel.cli.problems import Problem
 from localmodel.cli.run import run
@@ -26,9 +31,26 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--admin-port", type=_port, default=ADMIN_PORT, help="port of /status, /metrics (default: %(default)s)")
     start.add_argument("--ask", metavar="QUESTION", help="when ready, ask once, print the answer and end")
     start.add_argument("--logs", type=Path, metavar="DIR", help="keep the logs there (default: a directory removed at the end)")
+    start.add_argument(
+        "--keys", type=Path, metavar="DIR", help="directory of API keys, where spec.gateway.auth asks for them (see `key create`)"
+    )
     check = commands.add_parser("validate", help="check the YAML file of a LocalModel; starts nothing")
     check.add_argument("file", type=Path, help="YAML file with a LocalModel")
+    _add_key(commands)
     return parser
+
+
+def _add_key(commands: Any) -> None:
+    verbs = commands.add_parser("key", help="API keys").add_subparsers(dest="verb", required=True)
+    create = verbs.add_parser("create", help="make a new API key; prints it once, and what to store of it")
+    create.add_argument("name", help="name of the key in the Secret, in limits and in the log, such as team-a")
+    create.add_argument("--secret", default="api-keys", help="name of the Secret (default: %(default)s)")
+    create.add_argument("-n", "--namespace", default="default", help="its namespace (default: %(default)s)")
+    create.add_argument("--rpm", type=_positive, help="requests per minute and replica, for spec.gateway.limits")
+    create.add_argument("--tpm", type=_positive, help="tokens per minute and replica")
+    create.add_argument("--max-concurrent", type=_positive, help="requests at once per replica")
+    create.add_argument("--model", action="append", default=[], help="served name that the key may use; may be repeated")
+    create.add_argument("--into", type=Path, metavar="DIR", help="write the hash there, for `localmodel run --keys DIR`")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
             model, notes = read_localmodel(options.file)
             print("\n".join([*notes, f"{options.file}: LocalModel {model.name} is valid."]))
             return 0
-        return run(RunOptions(options.file, tuple(options.claim), options.port, options.admin_port, options.ask, options.logs))
+        if options.command == "key":
+            limits = (options.rpm, options.tpm, options.max_concurrent, tuple(options.model))
+            print(create_key(KeyOptions(options.name, options.secret, options.namespace, *limits, options.into)))
+            return 0
+        claims, ports = tuple(options.claim), (options.port, options.admin_port)
+        return run(RunOptions(options.file, claims, *ports, options.ask, options.logs, options.keys))
     except Problem as problem:
         print(problem, file=sys.stderr)
         return problem.exit_code
@@ -48,6 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _port(text: str) -> int:
     if not (text.isdigit() and 1 <= int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text} is not a port; write a number from 1 to 65535")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not (text.isdigit() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
 
 

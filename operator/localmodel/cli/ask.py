@@ -1,19 +1,24 @@
 """One streamed question, printed as the answer comes. For `localmodel run --ask`, with the standard library alone."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 
 from localmodel.cli.problems import RunFailed
 
+KEY_VARIABLE = "LOCALMODEL_API_KEY"
+"""In the environment: the key to ask with, where one is asked for."""
+
 
 def ask(base_url: str, model: str, question: str, write: Callable[[str], object]) -> None:
     """Streams the answer into `write`. Raises RunFailed with the gateway's own message."""
     body = {"model": model, "stream": True, "temperature": 0, "messages": [{"role": "user", "content": question}]}
-    request = urllib.request.Request(
-        f"{base_url}/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
-    )
+    headers = {"content-type": "application/json"}
+    if key := os.environ.get(KEY_VARIABLE):
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(f"{base_url}/chat/completions", json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request) as answer:
             for text in read_stream(answer):

@@ -15,6 +15,7 @@ import localmodel
 from localmodel.api import constants
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.values import parse_duration
+from localmodel.cli.ask import KEY_VARIABLE
 from localmodel.cli.document import read_localmodel
 from localmodel.cli.machine import HOST, check_gpus, check_port, count_gpus, find_free_port
 from localmodel.cli.problems import Problem
@@ -41,6 +42,7 @@ class RunOptions:
     admin_port: int = constants.ADMIN_PORT
     question: str | None = None
     logs: Path | None = None
+    keys: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
         raise Problem(f"--port and --admin-port are both {options.port}; choose two ports.")
     check_port(options.port, "--port")
     check_port(options.admin_port, "--admin-port")
+    _check_keys(model, options)
     logs = options.logs.absolute() if options.logs else directory
     logs.mkdir(parents=True, exist_ok=True)
     repository, port = directory / "repository", find_free_port()
@@ -95,6 +98,20 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
     )
 
 
+def _check_keys(model: LocalModel, options: RunOptions) -> None:
+    """There is no Secret here: a directory stands for it."""
+    if model.spec.gateway.auth.mode != "APIKey":
+        return
+    if options.keys is None:
+        raise Problem(
+            "spec.gateway.auth asks for API keys. Make one with `localmodel key create NAME --into DIR`, and give --keys DIR."
+        )
+    if not options.keys.is_dir():
+        raise Problem(f"There is no directory {options.keys}; `localmodel key create NAME --into {options.keys}` makes it.")
+    if options.question is not None and not os.environ.get(KEY_VARIABLE):
+        raise Problem(f"--ask needs a key, because spec.gateway.auth asks for one; put it into {KEY_VARIABLE}.")
+
+
 def _build_layout(
     model: LocalModel, model_directory: Path, options: RunOptions, directory: Path, tritonserver: str, triton_port: int
 ) -> Layout:
@@ -115,6 +132,7 @@ def _build_layout(
         admin_host=HOST,
         admin_port=options.admin_port,
         channel_token_file=str(directory / "channel-token"),
+        keys_directory=str(options.keys.absolute()) if options.keys else "",
         endpoint_removal_seconds=0,
     )
 

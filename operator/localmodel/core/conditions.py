@@ -105,6 +105,10 @@ def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cau
     ready = sum(1 for pod in pods if (report := observed.gateways.get(pod.name)) and report.ready)
     message = f"{ready} of {wanted} gateways answer requests."
     if ready >= wanted:
+        reports = [observed.gateways.get(pod.name) for pod in pods]
+        wrong = next((report.keys_problem for report in reports if report and report.keys_problem), "")
+        if wrong:
+            return Verdict(type_, "False", Reason.KEYS_INVALID, f"{message} {wrong}\n{hint(Reason.KEYS_INVALID)}")
         return Verdict(type_, "True", Reason.ANSWERING, message)
     if cause and cause.stage == ConditionType.MODEL_LOADED:
         return Verdict(type_, "False", cause.reason, f"{message} The model is not loaded.")

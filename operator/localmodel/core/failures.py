@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from localmodel.api import constants
 from localmodel.api.engine import parse_load_failure
+from localmodel.api.gateway import GatewayStatus
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.status import ConditionType, LocalModelStatus
 from localmodel.core.hints import hint
@@ -26,6 +27,8 @@ _STUB_GONE = re.compile(r"Stub process \S* ?is not healthy")
 """Triton's words when the process that runs the model ended before it could say why."""
 _START_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
 
+_NO_KEYS = {"KeysMissing", "KeysInvalid"}
+"""A gateway's words when it would have to turn everybody away."""
 UNUSABLE_DIRECTORY = {"TokenizerMissing"}
 """A gateway's word. Before Triton has loaded the model they may be a mere consequence of what Triton is about to say."""
 
@@ -51,7 +54,7 @@ def find_cause(model: LocalModel, plan: Plan, observed: Observed, previous: Loca
     return (
         _find_scheduling_cause(model, plan, observed, pods)
         or next((cause for pod in pods if (cause := _find_container_cause(plan, pod))), None)
-        or next((cause for pod in pods if (cause := _find_backend_cause(plan, pod, observed))), None)
+        or next((cause for pod in pods if (cause := _find_backend_cause(model, plan, pod, observed))), None)
         or _find_standing_cause(model, pods, observed, previous)
     )
 
@@ -132,10 +135,12 @@ def _has_loaded(pod: Pod, observed: Observed) -> bool:
     return report is not None and report.backend.state == "Ready"
 
 
-def _find_backend_cause(plan: Plan, pod: Pod, observed: Observed) -> Cause | None:
+def _find_backend_cause(model: LocalModel, plan: Plan, pod: Pod, observed: Observed) -> Cause | None:
     report = observed.gateways.get(pod.name)
     if report is None or report.ready:
         return None
+    if report.reason in _NO_KEYS:
+        return _keys_cause(model, report)
     backend = report.backend
     if backend.state == "LoadFailed":
         failure = parse_load_failure(backend.message)
@@ -147,6 +152,14 @@ def _find_backend_cause(plan: Plan, pod: Pod, observed: Observed) -> Cause | Non
     if backend.state == "Hung":
         return Cause(ConditionType.GATEWAY_READY, Reason.BACKEND_HUNG, backend.message or "The engine makes no progress.")
     return None
+
+
+def _keys_cause(model: LocalModel, report: GatewayStatus) -> Cause:
+    secret = model.spec.gateway.auth.secret_ref
+    if report.reason == Reason.KEYS_INVALID or secret is None:
+        return Cause(ConditionType.GATEWAY_READY, Reason.KEYS_INVALID, report.message)
+    message = f"Secret {secret.name} does not exist in namespace {model.namespace}, or it is empty: nobody has an API key."
+    return Cause(ConditionType.GATEWAY_READY, Reason.SECRET_NOT_FOUND, message)
 
 
 def _load_cause(plan: Plan, said: str) -> Cause:

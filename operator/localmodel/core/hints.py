@@ -20,6 +20,9 @@ _HINTS: dict[str, str] = {
     Reason.CONTAINER_CANNOT_START: "Read the message of the kubelet; `kubectl describe pod` tells more.",
     Reason.BACKEND_HUNG: "Nothing: the kubelet restarts it. If it comes back, lower spec.maxBatchSize and report it.",
     Reason.GATEWAY_UNREACHABLE: "Check that the operator's namespace may reach port 9090 of the pods (network policies).",
+    Reason.SECRET_NOT_FOUND: "Create it with an entry for each key (`localmodel key create NAME` shows how), or correct "
+    "spec.gateway.auth.secretRef.name. The pods see it within two minutes.",
+    Reason.KEYS_INVALID: "Correct the Secret of spec.gateway.auth, or spec.gateway.limits, as it says. Good keys go on working.",
     Reason.DEADLINE_EXCEEDED: "See what the new pods wait for with `kubectl describe pod`; the old ones serve on.",
     LoadErrorCode.INVALID_ENGINE_CONFIG: "Report it: the operator and the image of Triton do not fit each other.",
     LoadErrorCode.MODEL_FILES_MISSING: "Correct the path in spec.model.source, or put the model's files there.",

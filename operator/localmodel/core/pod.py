@@ -49,7 +49,7 @@ def build_pod_template(model: LocalModel, options: Options, sizing: Sizing, *, r
             "runAsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [_gateway_container(options)],
+        "initContainers": [_gateway_container(model, options)],
         "containers": [_triton_container(model, options, sizing)],
         "volumes": volumes.build_volumes(model, options, sizing, config_map=config_map),
         "topologySpreadConstraints": [
@@ -115,7 +115,7 @@ def _triton_container(model: LocalModel, options: Options, sizing: Sizing) -> di
     }
 
 
-def _gateway_container(options: Options) -> dict[str, Any]:
+def _gateway_container(model: LocalModel, options: Options) -> dict[str, Any]:
     times = options.probes
     livez = {"httpGet": {"path": "/livez", "port": constants.ADMIN_PORT}, "timeoutSeconds": times.timeout_seconds}
     readyz = {"httpGet": {"path": "/readyz", "port": constants.ADMIN_PORT}, "timeoutSeconds": times.timeout_seconds}
@@ -133,7 +133,7 @@ def _gateway_container(options: Options) -> dict[str, Any]:
         "resources": gateway_resources(options.gateway),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": _CONTAINER_SECURITY,
-        "volumeMounts": volumes.gateway_mounts(),
+        "volumeMounts": volumes.gateway_mounts(model),
         "startupProbe": {**livez, "periodSeconds": 1, "failureThreshold": 60},
         "livenessProbe": {**livez, "periodSeconds": times.liveness_period_seconds, "failureThreshold": times.liveness_failures},
         "readinessProbe": {

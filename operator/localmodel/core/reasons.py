@@ -31,6 +31,8 @@ class Reason(StrEnum):
     ANSWERING = "Answering"
     BACKEND_HUNG = "BackendHung"
     GATEWAY_UNREACHABLE = "GatewayUnreachable"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    KEYS_INVALID = "KeysInvalid"
     POD_NOT_READY = "PodNotReady"
     # Ready, Progressing, Paused
     READY = "Ready"

@@ -11,7 +11,7 @@ from typing import Literal
 
 from localmodel.api import constants
 from localmodel.api.engine import EngineConfig
-from localmodel.api.gateway import Concurrency, GatewaySettings, Timeouts
+from localmodel.api.gateway import Concurrency, GatewaySettings, KeyLimits, Timeouts
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.values import parse_duration, parse_memory_cap
 from localmodel.core.names import served_names
@@ -37,6 +37,8 @@ class Layout:
     admin_host: str = "0.0.0.0"
     admin_port: int = constants.ADMIN_PORT
     channel_token_file: str = constants.CHANNEL_TOKEN_FILE
+    keys_directory: str = constants.KEYS_MOUNT
+    """Of API keys, if they are asked for."""
     endpoint_removal_seconds: float = 3.0
     """0 where no endpoint has to be removed first: on a single machine."""
     step_timeout_seconds: float = 30.0
@@ -114,6 +116,8 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
             total_seconds=parse_duration(gateway.timeouts.total),
         ),
         concurrency=Concurrency(max=gateway.concurrency.max, queue=gateway.concurrency.queue),
+        keys_directory=layout.keys_directory if gateway.auth.mode == "APIKey" else None,
+        limits=tuple(KeyLimits.model_validate(each.model_dump()) for each in gateway.limits),
         log_mode=gateway.logging.mode,
         endpoint_removal_seconds=layout.endpoint_removal_seconds,
         step_timeout_seconds=layout.step_timeout_seconds,

@@ -25,12 +25,15 @@ def model_path(model: LocalModel) -> str:
 
 def build_volumes(model: LocalModel, options: Options, sizing: Sizing, *, config_map: str) -> list[dict[str, Any]]:
     scratch = min(amount_bytes(options.engine.scratch), sizing.storage_limit)
+    secret = model.spec.gateway.auth.secret_ref
+    keys = [{"name": "keys", "secret": {"secretName": secret.name, "optional": True}}] if secret else []
     return [
         {"name": "model", **_model_volume(model)},
         {"name": "config", "configMap": {"name": config_map}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": format_memory(amount_bytes(options.engine.shared_memory))}},
         {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": format_memory(_RUN_BYTES)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": format_memory(scratch)}},
+        *keys,
     ]
 
 
@@ -44,9 +47,12 @@ def triton_mounts() -> list[dict[str, Any]]:
     ]
 
 
-def gateway_mounts() -> list[dict[str, Any]]:
+def gateway_mounts(model: LocalModel) -> list[dict[str, Any]]:
+    """The keys' Secret may be missing: then the gateway lets nobody in, and can say so."""
     path = f"{constants.SETTINGS_MOUNT}/{constants.FILE_GATEWAY_JSON}"
-    return [*_shared_mounts(), _file_mount(path, constants.FILE_GATEWAY_JSON)]
+    secret = model.spec.gateway.auth.secret_ref
+    keys = [{"name": "keys", "mountPath": constants.KEYS_MOUNT, "readOnly": True}] if secret else []
+    return [*_shared_mounts(), _file_mount(path, constants.FILE_GATEWAY_JSON), *keys]
 
 
 def _shared_mounts() -> list[dict[str, Any]]:

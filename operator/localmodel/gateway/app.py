@@ -15,12 +15,14 @@ from localmodel.api.gateway import GatewaySettings, GatewayStatus
 from localmodel.gateway import backend_state, errors
 from localmodel.gateway.accounting import Accounting
 from localmodel.gateway.admin import AdminSite
+from localmodel.gateway.auth import Door
 from localmodel.gateway.backend import Backend
 from localmodel.gateway.canceller import cancel_abandoned
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.drain import Drain
 from localmodel.gateway.gate import Gate
 from localmodel.gateway.generation import Generator
+from localmodel.gateway.key_directory import KeyDirectory
 from localmodel.gateway.log import RecordLog
 from localmodel.gateway.loop_lag import LoopLag
 from localmodel.gateway.metrics import GatewayMetrics
@@ -70,6 +72,8 @@ class Gateway:
         )
         triton = Triton(session, settings.triton_url, settings.triton_model)
         self._backend = Backend(settings, triton, self._channel, self._sequences, self._drain.backend_returned)
+        self._keys = KeyDirectory(settings.keys_directory) if settings.keys_directory else None
+        self._door = Door(settings, self._keys)
         self._serving = Listener(self._serving_site(session))
         self._admin = Listener(
             AdminSite(status=self.status, why_backend_dead=self._why_dead, drain=self._drain.run, metrics=self._scrape)
@@ -86,8 +90,8 @@ class Gateway:
             on_pace=self._metrics.of(declared.GATEWAY_PER_TOKEN_SECONDS).observe,
         )
         generator = Generator(self._prompts, lane, self._settings.context_window, lambda: self._backend.state.engine)
-        open_inference = OpenInference(self._settings, session, lane)
-        return ServingSite(self._settings, self._pod, generator, open_inference, self._accounting)
+        open_inference = OpenInference(self._settings, session, lane, self._prompts)
+        return ServingSite(self._settings, self._pod, self._door, generator, open_inference, self._accounting)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop` is set, then drains. Raises if a background task fails: the process must not limp on."""
@@ -99,6 +103,7 @@ class Gateway:
             asyncio.create_task(self._backend.run()),
             asyncio.create_task(cancel_abandoned(self._channel, self._sequences)),
             asyncio.create_task(self._lag.run()),
+            *([asyncio.create_task(self._keys.run())] if self._keys else []),
         ]
         stopping = asyncio.create_task(stop.wait())
         log.info("serving on port %d, admin on port %d", settings.serving_port, settings.admin_port)
@@ -162,7 +167,7 @@ class Gateway:
             state,
             stream_open=self._backend.stream.open.is_set(),
             draining=self._drain.draining,
-            problem=self._prompts.problem,
+            problem=self._door.missing or self._prompts.problem,
         )
         reason, message = why or ("Ready", "")
         return GatewayStatus(
@@ -174,6 +179,7 @@ class Gateway:
             reason=reason,
             message=message,
             chat_problem=self._prompts.chat_problem,
+            keys_problem=self._door.problem,
             draining=self._drain.draining,
             slots=self._gate.slots.slots,
             slots_in_use=self._gate.slots.in_use,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from localmodel.api.gateway import Outcome
+from localmodel.gateway.auth import Caller
 from localmodel.gateway.record import Record
 from localmodel.gateway.trace_context import TraceContext
 
@@ -33,6 +34,10 @@ class Exchange:
         self.keep_bodies = False
         """Mode Full: what is sent is kept for the record."""
         self.response_body: list[bytes] = []
+        self.caller = Caller()
+        """Who asks, once it is known."""
+        self.headers: dict[str, str] = {}
+        """More headers of the answer."""
         self.waited = 0.0
         """Seconds spent before the head on the client's body, in the queue or on the engine: not our own time."""
         self._waiters = 0
@@ -53,6 +58,10 @@ class Exchange:
             if self._waiters == 0:
                 self.waited += monotonic() - self._waiting_since
 
+    def reserve(self, tokens: int) -> None:
+        """Takes the request from what its caller may use: at most so many tokens, prompt and answers. Raises 429."""
+        self.headers |= self.caller.reserve(tokens)
+
     def head_sent(self, status: int) -> None:
         self.record.status = status
         self.record.overhead_seconds = max(0.0, monotonic() - self.started - self.waited)
@@ -69,6 +78,7 @@ class Exchange:
         self.record.outcome = outcome
         self.record.code = code
         self.record.total_seconds = monotonic() - self.started
+        self.caller.settle(self.record)
         self._on_close(self)
 
 

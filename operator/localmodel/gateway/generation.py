@@ -40,6 +40,7 @@ class Generator:
         prompt = await self.prompts.encode_async(call)
         exchange.record.prompt_tokens = len(prompt)
         sampling = sampling_with_tools(call.tools, fit_window(call, len(prompt), self.window), self.prompts.tool_format)
+        exchange.reserve(len(prompt) + call.n * (sampling.max_tokens or 0))
         async with AsyncExitStack() as stack:
             source = await self._start(stack, exchange, deadlines, prompt, sampling, call.n)
             return await self._compose(request, exchange, call, deadlines, source)

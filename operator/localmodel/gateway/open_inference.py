@@ -17,12 +17,16 @@ from localmodel.api import channel
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
 from localmodel.gateway.answers import send
+from localmodel.gateway.auth import Caller
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.hints import parse_hints
 from localmodel.gateway.intake import read_body
+from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.relay import Relay
 from localmodel.gateway.run import Lane
 from localmodel.gateway.timers import Deadlines
+
+_VERBS = {"": "GET", "/ready": "GET", "/generate": "POST", "/generate_stream": "POST"}
 
 
 def looks_like_v2(target: str) -> bool:
@@ -33,34 +37,33 @@ def looks_like_v2(target: str) -> bool:
 
 
 class OpenInference:
-    def __init__(self, settings: GatewaySettings, session: aiohttp.ClientSession, lane: Lane) -> None:
+    def __init__(self, settings: GatewaySettings, session: aiohttp.ClientSession, lane: Lane, prompts: Prompts) -> None:
         self._settings = settings
         self._session = session
         self._lane = lane
-        self._names = frozenset((*settings.served_names, settings.triton_model))
+        self._prompts = prompts
         self._model_url = f"{settings.triton_url}/v2/models/{settings.triton_model}"
 
     async def respond(self, request: web.BaseRequest, exchange: Exchange, path: str) -> web.StreamResponse:
         exchange.record.endpoint = "v2"
-        method, url = self._resolve(path)
+        method, url = self._resolve(path, exchange.caller)
         if request.method != method:
             raise errors.method_not_allowed(method)
         if method == "GET":
             return await self._get(request, exchange, url)
         return await self._generate(request, exchange, url)
 
-    def _resolve(self, path: str) -> tuple[str, str]:
+    def _resolve(self, path: str, caller: Caller) -> tuple[str, str]:
         if path in ("/v2", "/v2/health/live", "/v2/health/ready"):
             return "GET", self._settings.triton_url + path
         prefix, _, rest = path.partition("/v2/models/")
-        for name in self._names:
+        for name in (*self._settings.served_names, self._settings.triton_model):
             if prefix or not rest.startswith(name):
                 continue
-            match rest.removeprefix(name):
-                case "" | "/ready" as verb:
-                    return "GET", self._model_url + verb
-                case "/generate" | "/generate_stream" as verb:
-                    return "POST", self._model_url + verb
+            method = _VERBS.get(rest.removeprefix(name))
+            if method is not None:
+                caller.check_model(name)
+                return method, self._model_url + rest.removeprefix(name)
         raise errors.ApiError(404, "unknown_url", "Not Found", outcome="rejected")
 
     async def _get(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
@@ -74,30 +77,44 @@ class OpenInference:
         return response
 
     async def _generate(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
-        body = rebuild(await read_body(request, exchange), stream=url.endswith("_stream"))
+        generate = parse_generate(await read_body(request, exchange), stream=url.endswith("_stream"))
         deadlines = Deadlines(self._settings.timeouts, exchange.started, parse_hints(request.headers))
+        exchange.reserve(await self._most_tokens(generate))
         self._lane.check_serving()
         with exchange.waiting():
             await self._lane.enter(exchange, deadlines)
         try:
-            return await Relay(request, exchange, deadlines).run(self._session, url, body)
+            return await Relay(request, exchange, deadlines).run(self._session, url, rebuild(generate))
         except aiohttp.ClientError:
             raise errors.upstream("It could not be reached.") from None
         finally:
             self._lane.gate.leave()
 
+    async def _most_tokens(self, generate: channel.Generate) -> int:
+        """Prompt and answer. The answer's own count passes through here unread, so this is what a caller is charged."""
+        window = self._settings.context_window
+        if generate.prompt is not None:
+            prompt = len(generate.prompt)
+        else:
+            prompt = len((await self._prompts.encode_inputs_async([generate.text or ""]))[0])
+        return min(prompt + (generate.sampling.max_tokens or window), window)
 
-def rebuild(body: bytes, *, stream: bool) -> bytes:
-    """The request as the engine gets it: the fields of `channel.Generate` and nothing else."""
+
+def parse_generate(body: bytes, *, stream: bool) -> channel.Generate:
+    """What is asked for: the fields of `channel.Generate` and nothing else. Raises ApiError 400."""
     outer = strict_json.parse_object(body)
     text = outer.get(channel.REQUEST)
     if not isinstance(text, str) or len(outer) != 1:
         raise errors.bad_request(f"Send one field, '{channel.REQUEST}': a text that holds a JSON object.", channel.REQUEST)
     inner = strict_json.parse_object(text.encode())
     try:
-        generate = channel.Generate.model_validate({**inner, "op": "generate", "stream": stream})
+        return channel.Generate.model_validate({**inner, "op": "generate", "stream": stream})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise errors.bad_request(f"{channel.REQUEST}: '{where[:64]}': {first['msg']}", channel.REQUEST) from None
+
+
+def rebuild(generate: channel.Generate) -> bytes:
+    """The request as the engine gets it."""
     return json.dumps({channel.REQUEST: generate.model_dump_json()}).encode()

@@ -25,6 +25,8 @@ class Record:
     served_name: str | None = None
     """The name the client asked for, only if it is served here."""
     client: str | None = None
+    key: str | None = None
+    """Name of the API key."""
     """The address that the connection came from."""
     key_name: str | None = None
     """Name of the API key that was used, never the key."""

@@ -10,6 +10,7 @@ from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
 from localmodel.gateway.accounting import Accounting
 from localmodel.gateway.answers import send
+from localmodel.gateway.auth import Door
 from localmodel.gateway.exchange import Exchange, pick_request_id
 from localmodel.gateway.generation import Generator
 from localmodel.gateway.hints import parse_hints
@@ -28,10 +29,17 @@ _MODELS_SECONDS = 10.0
 
 class ServingSite:
     def __init__(
-        self, settings: GatewaySettings, pod: str, generator: Generator, triton: OpenInference, accounting: Accounting
+        self,
+        settings: GatewaySettings,
+        pod: str,
+        door: Door,
+        generator: Generator,
+        triton: OpenInference,
+        accounting: Accounting,
     ) -> None:
         self._settings = settings
         self._pod = pod
+        self._door = door
         self._generator = generator
         self._triton = triton
         self._accounting = accounting
@@ -53,6 +61,16 @@ class ServingSite:
 
     async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         path = request.raw_path.split("?", 1)[0]
+        if looks_like_v2(path):
+            exchange.record.endpoint = "v2"
+        exchange.caller = caller = self._door.admit(request.headers)
+        exchange.record.key = caller.key
+        try:
+            return await self._dispatch(request, exchange, path)
+        except errors.ApiError as error:
+            raise caller.judge(error) from None
+
+    async def _dispatch(self, request: web.BaseRequest, exchange: Exchange, path: str) -> web.StreamResponse:
         endpoint = _GENERATE.get(path)
         if endpoint is not None:
             exchange.record.endpoint = endpoint
@@ -60,7 +78,7 @@ class ServingSite:
         if path == _MODELS or path.startswith(_MODELS + "/"):
             exchange.record.endpoint = "models"
             return await self._models(request, exchange, path.removeprefix(_MODELS))
-        if looks_like_v2(path):
+        if exchange.record.endpoint == "v2":
             return await self._triton.respond(request, exchange, path)
         raise errors.unknown_url()
 
@@ -69,7 +87,8 @@ class ServingSite:
         received = await read_body(request, exchange)
         hints = parse_hints(request.headers)
         body = strict_json.parse_object(received)
-        call = parse_call(endpoint, body, self._settings.served_names, self._generator.prompts.vocabulary)
+        served = exchange.caller.visible(self._settings.served_names)
+        call = parse_call(endpoint, body, served, self._generator.prompts.vocabulary)
         exchange.record.served_name = call.model
         exchange.record.stream = call.stream
         deadlines = Deadlines(self._settings.timeouts, exchange.started, hints)
@@ -77,7 +96,7 @@ class ServingSite:
 
     async def _models(self, request: web.BaseRequest, exchange: Exchange, rest: str) -> web.StreamResponse:
         _allow(request, "GET")
-        served = self._settings.served_names
+        served = exchange.caller.visible(self._settings.served_names)
         if rest:
             name = unquote(rest[1:])
             if name not in served:

@@ -113,3 +113,25 @@ def test_a_python_without_its_shared_library_is_told_what_to_install(monkeypatch
     monkeypatch.setattr(triton_runtime.ctypes, "CDLL", fail)
     with pytest.raises(triton_runtime.TritonNotFound, match=r"apt-get install libpython3\.11"):
         triton_runtime._check_libpython("3.11")
+
+
+def test_keys_are_asked_for_where_the_spec_does(options, tmp_path, monkeypatch):
+    monkeypatch.delenv("LOCALMODEL_API_KEY", raising=False)
+    auth = "  gateway: {auth: {mode: APIKey, secretRef: {name: keys}}}\n"
+    file = tmp_path / "model.yaml"
+    file.write_text(EXAMPLE.read_text().rstrip() + "\n" + auth)
+    places = {"file": file, "claims": options.claims, "port": options.port, "admin_port": options.admin_port}
+    with pytest.raises(Problem, match="give --keys DIR"):
+        prepare(RunOptions(**places), tmp_path)
+    with pytest.raises(Problem, match="There is no directory"):
+        prepare(RunOptions(**places, keys=tmp_path / "none"), tmp_path)
+    (tmp_path / "keys").mkdir()
+    with pytest.raises(Problem, match="LOCALMODEL_API_KEY"):
+        prepare(RunOptions(**places, keys=tmp_path / "keys", question="Why?"), tmp_path)
+    prepare(RunOptions(**places, keys=tmp_path / "keys"), tmp_path)
+    assert json.loads((tmp_path / "gateway.json").read_text())["keys_directory"] == str(tmp_path / "keys")
+
+
+def test_without_auth_no_key_is_asked_for(options, tmp_path):
+    prepare(options, tmp_path)
+    assert json.loads((tmp_path / "gateway.json").read_text())["keys_directory"] is None

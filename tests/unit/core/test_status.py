@@ -194,6 +194,38 @@ def test_a_model_that_can_only_complete_says_so() -> None:
     assert report_signature(mute.gateways["p0"]) != report_signature(observed.gateways["p0"])
 
 
+def _with_keys(state: str = "Ready", **report: Any) -> LocalModelStatus:
+    model = build_model(gateway={"auth": {"mode": "APIKey", "secretRef": {"name": "chat-keys"}}})
+    observed = observe_running(model, OPTIONS)[1]
+    return derive(model, replace(observed, gateways={"p0": build_report("p0", state).model_copy(update=report)}))
+
+
+def test_a_missing_secret_is_named() -> None:
+    status = _with_keys(ready=False, reason="KeysMissing", message="There is no API key.")
+    assert conditions(status)["GatewayReady"] == ("False", "SecretNotFound") == conditions(status)["Ready"]
+    said = message(status, "GatewayReady")
+    assert "Secret chat-keys does not exist in namespace llm" in said and "localmodel key create" in said
+    assert status.last_failure and status.last_failure.reason == "SecretNotFound"
+    loading = _with_keys(state="Loading", reason="KeysMissing")
+    assert conditions(loading)["GatewayReady"] == ("False", "SecretNotFound"), "told while the model still loads"
+
+
+def test_keys_that_can_not_be_used_are_told() -> None:
+    status = _with_keys(ready=False, reason="KeysInvalid", message="The key 'a' is no hash.")
+    assert conditions(status)["GatewayReady"] == ("False", "KeysInvalid") == conditions(status)["Ready"]
+    assert "'a' is no hash" in message(status, "Ready")
+
+
+def test_one_bad_key_stops_nobody_else() -> None:
+    status = _with_keys(keys_problem="The key 'a' is no hash.")
+    assert conditions(status)["Ready"] == ("True", "Ready") and conditions(status)["Progressing"] == ("False", "Complete")
+    assert conditions(status)["GatewayReady"] == ("False", "KeysInvalid")
+    assert message(status, "GatewayReady") == f"1 of 1 gateways answer requests. The key 'a' is no hash.\n{hint('KeysInvalid')}"
+    assert conditions(_with_keys())["GatewayReady"] == ("True", "Answering")
+    good, bad = build_report("p0"), build_report("p0", keys_problem="x")
+    assert report_signature(good) != report_signature(bad), "a change wakes the operator"
+
+
 def test_stopped_and_then_paused_says_what_starts_it() -> None:
     observed = observe_running(build_model(replicas=0), OPTIONS)[1]
     status = derive(build_model(paused=True, replicas=1), observed)

@@ -15,7 +15,7 @@ from localmodel.gateway.backend_state import BackendState
 from localmodel.gateway.exchange import pick_request_id
 from localmodel.gateway.hints import Hints, parse_hints
 from localmodel.gateway.log import RecordLog
-from localmodel.gateway.open_inference import looks_like_v2, rebuild
+from localmodel.gateway.open_inference import looks_like_v2, parse_generate, rebuild
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.token_file import BadTokenFile, read_or_create
 
@@ -153,12 +153,12 @@ def test_what_was_not(target: str) -> None:
 
 def test_rebuilding_sets_the_operation() -> None:
     inner = json.loads(
-        json.loads(rebuild(b'{"REQUEST": "{\\"text\\": \\"a\\", \\"op\\": \\"cancel\\"}"}', stream=True))["REQUEST"]
+        json.loads(rebuild(parse_generate(b'{"REQUEST": "{\\"text\\": \\"a\\", \\"op\\": \\"cancel\\"}"}', stream=True)))["REQUEST"]
     )
     assert (inner["op"], inner["text"], inner["stream"]) == ("generate", "a", True)
     for body in (b"{}", b'{"REQUEST": 1}', b'{"REQUEST": "{}", "x": 1}', b'{"REQUEST": "{\\"token\\": \\"t\\"}"}', b"[]"):
         with pytest.raises(errors.ApiError):
-            rebuild(body, stream=False)
+            parse_generate(body, stream=False)
 
 
 def test_the_log_never_blocks_and_counts_what_it_lost() -> None:

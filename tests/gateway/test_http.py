@@ -16,7 +16,7 @@ CLOSE = "connection: close"
 
 CASES: dict[str, tuple[bytes, int, str | None]] = {
     "unknown url": (b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404, "unknown_url"),
-    "root": (b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404, "unknown_url"),
+    "no such page": (b"GET /page HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404, "unknown_url"),
     "method": (b"GET /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 405, "method_not_allowed"),
     "gzip": (request(PATH, gzip.compress(BODY), "content-encoding: gzip", CLOSE), 415, "unsupported_media_type"),
     "form": (request(PATH, BODY, CLOSE).replace(b"application/json", b"text/plain"), 415, "unsupported_media_type"),

@@ -87,6 +87,8 @@ class GatewaySettings(_Settings):
     keys_directory: str | None = None
     """One file per API key, named like it, with hashes of the key; absent: no key is asked for."""
     limits: tuple[KeyLimits, ...] = ()
+    page: bool = True
+    """Serve the chat page at /."""
     log_mode: Literal["None", "Metadata", "Full"] = "Metadata"
     endpoint_removal_seconds: float = Field(3.0, ge=0)
     """On drain: how long to keep serving until nobody sends new requests any more."""

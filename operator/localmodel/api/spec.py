@@ -108,6 +108,7 @@ class GatewaySpec(SpecModel):
     timeouts: GatewayTimeouts = GatewayTimeouts()
     concurrency: GatewayConcurrency = GatewayConcurrency()
     logging: GatewayLogging = GatewayLogging()
+    page: bool = Field(True, description="Serve the chat page for people at / of the serving port; false: that is 404.")
     auth: Auth = AuthSpec()
     limits: Limits = ()
 

@@ -118,6 +118,7 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
         concurrency=Concurrency(max=gateway.concurrency.max, queue=gateway.concurrency.queue),
         keys_directory=layout.keys_directory if gateway.auth.mode == "APIKey" else None,
         limits=tuple(KeyLimits.model_validate(each.model_dump()) for each in gateway.limits),
+        page=gateway.page,
         log_mode=gateway.logging.mode,
         endpoint_removal_seconds=layout.endpoint_removal_seconds,
         step_timeout_seconds=layout.step_timeout_seconds,

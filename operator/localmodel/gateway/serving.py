@@ -18,6 +18,7 @@ from localmodel.gateway.intake import read_body
 from localmodel.gateway.models import model_document, models_document
 from localmodel.gateway.open_inference import OpenInference, looks_like_v2
 from localmodel.gateway.openai_request import Endpoint, parse_call
+from localmodel.gateway.page import Page
 from localmodel.gateway.record import Record
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.trace_context import join_trace
@@ -43,6 +44,7 @@ class ServingSite:
         self._generator = generator
         self._triton = triton
         self._accounting = accounting
+        self._page = Page() if settings.page else None
         self._created = int(time.time())
 
     def open(self, message: RawRequestMessage | None, client: str | None) -> Exchange:
@@ -61,6 +63,9 @@ class ServingSite:
 
     async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         path = request.raw_path.split("?", 1)[0]
+        if self._page is not None and path in self._page.paths:
+            exchange.record.endpoint = "page"
+            return await self._page.respond(request, exchange, path)
         if looks_like_v2(path):
             exchange.record.endpoint = "v2"
         exchange.caller = caller = self._door.admit(request.headers)

@@ -3,6 +3,9 @@
 Why it exists: requests arrive and leave on Triton's threads while one thread computes. The lock is held to plan and to
 take in a step, never while the device computes, so that a cancel takes effect at once. It makes no text and sends
 nothing: `step` returns what happened.
+
+A device that computes by itself gets its next step before the last one is waited for, so that it never idles while the
+host plans, and what a step chose is sent while the next one runs.
 """
 
 import random
@@ -10,22 +13,43 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
+from typing import NamedTuple
 
 from localmodel.api.channel import Sampling
+from localmodel.engine.constraint import Constraint
 from localmodel.engine.errors import Refused
-from localmodel.engine.scheduler import Key, Output, Scheduler, Sequence, Work
+from localmodel.engine.scheduler import Scheduler
+from localmodel.engine.sequence import Key, Output, Sequence, Work
 
 WAITING_PER_SLOT = 4
 LEAST_WAITING = 64
 
 
+class Launched(NamedTuple):
+    """A step that the device computes."""
+
+    wait: Callable[[], list[int]]
+    """Returns, when it is done, the token of each work that samples, in order."""
+    may_be_followed: bool
+    """The next step may be launched before this one is waited for."""
+
+
+def at_once(run: Callable[[list[Work]], list[int]]) -> Callable[[list[Work]], Launched]:
+    """The launch of a device that returns only when the step is done."""
+
+    def launch(works: list[Work]) -> Launched:
+        tokens = run(works)
+        return Launched(lambda: tokens, may_be_followed=False)
+
+    return launch
+
+
 class Engine:
     def __init__(
-        self, run: Callable[[list[Work]], list[int]], scheduler: Scheduler, *, slots: int, context: int,
+        self, launch: Callable[[list[Work]], Launched], scheduler: Scheduler, *, slots: int, context: int,
         vocabulary: int, stop_tokens: frozenset[int],
     ) -> None:  # fmt: skip
-        """`run` computes a step and returns the token of each work that samples, in order."""
-        self._run = run
+        self._launch = launch
         self._scheduler = scheduler
         self._context = context
         self._vocabulary = vocabulary
@@ -33,13 +57,18 @@ class Engine:
         self._max_waiting = max(LEAST_WAITING, WAITING_PER_SLOT * slots)
         self._changed = threading.Condition()
         self._stopping = False
+        self._launched: tuple[list[Work], Launched] | None = None
         self._step_began: float | None = None
         self.steps_total = 0
         self.tokens_total = 0
 
-    def add_request(self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None) -> None:
+    def add_request(
+        self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:  # fmt: skip
         """Queues one prompt of token ids. Raises Refused."""
         sequence = self._sequence(key, tuple(prompt), sampling, deadline_seconds)
+        sequence.constraint = constraint
         with self._changed:
             if self._stopping:
                 raise Refused("failed", "the engine is stopping; send the request to another replica")
@@ -49,31 +78,43 @@ class Engine:
             self._changed.notify()
 
     def cancel(self, key: Key) -> Output | None:
-        """Ends a sequence at once; its slot is free for the next step. None if it is unknown or ended."""
+        """Ends a sequence at once; its blocks are free for the next step. None if it is unknown or ended."""
         with self._changed:
             return self._scheduler.end(key, "cancelled")
 
     def wait_for_work(self) -> bool:
         """Sleeps until there is something to do; False when the engine is stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._scheduler.running or self._scheduler.waiting)
+            self._changed.wait_for(lambda: self._stopping or self._launched or self._scheduler.running or self._scheduler.waiting)
             return not self._stopping
 
     def step(self) -> list[Output]:
-        """Computes one step and returns the news of its sequences. An exception of the device passes through."""
+        """Launches a step, and returns the news of the one before and, if it can't be followed, of this one.
+
+        An exception of the device passes through.
+        """
         with self._changed:
-            now = time.monotonic()
-            outputs = self._scheduler.expire(now)
+            outputs = self._scheduler.expire(time.monotonic())
             works = self._scheduler.plan()
-            self._step_began = now if works else None
-        if not works:
-            return outputs
-        tokens = self._run(works)
+            if works and not self._launched:
+                self._step_began = time.monotonic()
+        before, self._launched = self._launched, None
+        if works:
+            self._launched = (works, self._launch(works))
+        if before:
+            outputs += self._take_in(*before)
+        if self._launched and not self._launched[1].may_be_followed:
+            now, self._launched = self._launched, None
+            outputs += self._take_in(*now)
+        return outputs
+
+    def _take_in(self, works: list[Work], launched: Launched) -> list[Output]:
+        tokens = launched.wait()
         with self._changed:
-            outputs += self._scheduler.commit(works, tokens)
-            self._step_began = None
+            outputs = self._scheduler.commit(works, tokens)
+            self._step_began = time.monotonic() if self._launched else None
             self.steps_total += 1
-            self.tokens_total += len(tokens)
+            self.tokens_total += sum(output.token is not None for output in outputs)
         return outputs
 
     def end_all(self) -> list[Output]:

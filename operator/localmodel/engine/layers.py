@@ -2,45 +2,24 @@
 
 Why it exists: a family's file then shows only what is special to it. Layers hold plain tensors; each yields the
 checkpoint names of its parts and the places to load them into (`tensors`). They know nothing of sampling or scheduling.
+On a card the small steps between two matrix products are one kernel each (`fused_kernels`).
 
 Shapes: N tokens of one step, flat over all sequences; H hidden; A heads, K kv_heads, D head_dim.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
+from localmodel.engine.attention import Batch
 from localmodel.engine.network_config import NetworkConfig, Rope
 
 Places = Iterator[tuple[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """`count` neighbouring rows from `row` belong to one sequence whose cache begins at `base`, at positions from `start`."""
-
-    row: int
-    count: int
-    base: int
-    start: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step computes. Rows after the last segment are padding."""
-
-    tokens: Tensor
-    """[N] int64"""
-    positions: Tensor
-    """[N] int64, each within its sequence."""
-    cache_rows: Tensor
-    """[M] int64, M <= N: where in the cache's token axis row i goes."""
-    segments: list[Segment]
+Residual = tuple[Tensor, Tensor | None]
+"""The stream of a network [N, H], and what the last layer adds to it, not added yet: the next norm does that on its way."""
 
 
 class RMSNorm:
@@ -50,6 +29,38 @@ class RMSNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+
+    def add(self, residual: Residual) -> tuple[Tensor, Tensor]:
+        """(the sum [N, H], its norm [N, H])."""
+        x, delta = residual
+        if delta is None:
+            return x, self(x)
+        if x.is_cuda:
+            from localmodel.engine.fused_kernels import add_rms_norm
+
+            return add_rms_norm(x, delta, self.weight, self.epsilon)
+        x = x + delta
+        return x, self(x)
+
+
+class Linear:
+    """x @ weight.T + bias. Several matrices of a checkpoint may lie in one, so that a step makes one product of them."""
+
+    def __init__(self, rows: int, columns: int, *, bias: bool, dtype: torch.dtype, device: torch.device) -> None:
+        self.weight = torch.empty(rows, columns, dtype=dtype, device=device)
+        self.bias = torch.empty(rows, dtype=dtype, device=device) if bias else None
+
+    def tensors(self, parts: dict[str, int]) -> Places:
+        """`parts`: checkpoint names without their last word, and rows of each, from the first row on."""
+        sizes = list(parts.values())
+        for name, part in zip(parts, self.weight.split(sizes), strict=True):
+            yield f"{name}.weight", part
+        if self.bias is not None:
+            for name, part in zip(parts, self.bias.split(sizes), strict=True):
+                yield f"{name}.bias", part
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
 
 
 class RotaryTable:
@@ -85,96 +96,65 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class Attention:
-    """Grouped-query attention. Query, key and value weights are one matrix, so that a step makes one product of them."""
+    """Grouped-query attention. Query, key and value weights are one matrix."""
 
     def __init__(
-        self, config: NetworkConfig, *, qkv_bias: bool, output_bias: bool, dtype: torch.dtype, device: torch.device
-    ) -> None:
+        self, config: NetworkConfig, *, qkv_bias: bool, output_bias: bool, dtype: torch.dtype, device: torch.device,
+        scale: float | None = None, window: int | None = None,
+    ) -> None:  # fmt: skip
+        """`scale` of the scores, default D ** -0.5; `window`: positions that a token sees, default all before it."""
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        self.scale = scale or self.head_dim**-0.5
+        self.window = window
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        make = {"dtype": dtype, "device": device}
-        self.qkv = torch.empty(rows, config.hidden, **make)
-        self.qkv_bias = torch.empty(rows, **make) if qkv_bias else None
-        self.output = torch.empty(config.hidden, self.heads * self.head_dim, **make)
-        self.output_bias = torch.empty(config.hidden, **make) if output_bias else None
+        self.qkv = Linear(rows, config.hidden, bias=qkv_bias, dtype=dtype, device=device)
+        self.output = Linear(config.hidden, self.heads * self.head_dim, bias=output_bias, dtype=dtype, device=device)
 
     def tensors(self, prefix: str) -> Places:
-        sizes = [heads * self.head_dim for heads in (self.heads, self.kv_heads, self.kv_heads)]
-        for name, part in zip("qkv", self.qkv.split(sizes), strict=True):
-            yield f"{prefix}.{name}_proj.weight", part
-        if self.qkv_bias is not None:
-            for name, part in zip("qkv", self.qkv_bias.split(sizes), strict=True):
-                yield f"{prefix}.{name}_proj.bias", part
-        yield f"{prefix}.o_proj.weight", self.output
-        if self.output_bias is not None:
-            yield f"{prefix}.o_proj.bias", self.output_bias
+        sizes = {"q": self.heads, "k": self.kv_heads, "v": self.kv_heads}
+        yield from self.qkv.tensors({f"{prefix}.{name}_proj": heads * self.head_dim for name, heads in sizes.items()})
+        yield from self.output.tensors({f"{prefix}.o_proj": self.output.weight.shape[0]})
 
     def __call__(self, x: Tensor, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor) -> Tensor:
         """x [N, H] -> [N, H]; writes this step's keys and values into `keys` and `values` [cache tokens, K, D]."""
         rows = x.shape[0]
-        qkv = F.linear(x, self.qkv, self.qkv_bias).view(rows, -1, self.head_dim)
+        qkv = self.qkv(x).view(rows, -1, self.head_dim)
+        queries = self.turn_and_store(qkv, rotation, batch, keys, values)
+        mixed = batch.attend(queries, keys, values, self.scale, self.window)
+        return self.output(mixed.view(rows, -1))
+
+    def turn_and_store(self, qkv: Tensor, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor) -> Tensor:
+        """qkv [N, A + 2 K, D] -> turned queries [N, A, D]; turned keys, and values, go into the cache."""
+        if qkv.is_cuda:
+            from localmodel.engine.fused_kernels import turn_and_store
+
+            return turn_and_store(qkv, rotation, batch.cache_rows, keys, values, self.heads)
         turned = rotate(qkv[:, : self.heads + self.kv_heads], rotation)
         queries, new_keys = turned.split([self.heads, self.kv_heads], dim=1)
         used = batch.cache_rows.shape[0]
         keys.index_copy_(0, batch.cache_rows, new_keys[:used])
         values.index_copy_(0, batch.cache_rows, qkv[:used, self.heads + self.kv_heads :])
-        mixed = x.new_zeros(rows, self.heads, self.head_dim)
-        for segment in batch.segments:
-            here = slice(segment.row, segment.row + segment.count)
-            past = slice(segment.base, segment.base + segment.start + segment.count)
-            mixed[here] = self._attend(queries[here], keys[past], values[past], segment.start)
-        return F.linear(mixed.view(rows, -1), self.output, self.output_bias)
-
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, start: int) -> Tensor:
-        """queries [T, A, D] at positions from `start`; keys, values [start + T, K, D] -> [T, A, D].
-
-        The query heads of one key head are its rows (one token) or a batch dimension over which it is expanded (many):
-        no kernel needs to know of groups, and nothing is copied.
-        """
-        count, group = queries.shape[0], self.heads // self.kv_heads
-        keys, values = keys.transpose(0, 1), values.transpose(0, 1)
-        if count == 1:
-            grouped = queries.view(1, self.kv_heads, group, self.head_dim)
-            mixed = F.scaled_dot_product_attention(grouped, keys.unsqueeze(0), values.unsqueeze(0))
-            return mixed.reshape(1, self.heads, self.head_dim)
-        grouped = queries.view(count, self.kv_heads, group, self.head_dim).permute(1, 2, 0, 3)
-        keys, values = (x.unsqueeze(1).expand(-1, group, -1, -1) for x in (keys, values))
-        if start == 0:
-            mixed = F.scaled_dot_product_attention(grouped, keys, values, is_causal=True)
-        else:
-            mask = _mask_future(count, start + count, queries.device)
-            mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
-        return mixed.permute(2, 0, 1, 3).reshape(count, self.heads, self.head_dim)
-
-
-def _mask_future(count: int, length: int, device: torch.device) -> Tensor:
-    """For the last `count` of `length` positions. On a card it is only a mark that the kernels there understand: with a
-    real mask they hold all scores at once: 2.3 GiB and 7.0 ms instead of 7 MiB and 0.4 ms for 1,024 of 8,192 positions
-    (28 heads over 4, bfloat16, H100, torch 2.11)."""
-    if device.type == "cuda":
-        return causal_lower_right(count, length)
-    return torch.ones(count, length, dtype=torch.bool, device=device).tril(length - count)
+        return queries
 
 
 class GatedMLP:
     """silu(gate(x)) * up(x), then down. Gate and up are one matrix."""
 
     def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
-        make = {"dtype": dtype, "device": device}
-        self.gate_up = torch.empty(2 * config.intermediate, config.hidden, **make)
-        self.gate_up_bias = torch.empty(2 * config.intermediate, **make) if config.mlp_bias else None
-        self.down = torch.empty(config.hidden, config.intermediate, **make)
-        self.down_bias = torch.empty(config.hidden, **make) if config.mlp_bias else None
+        bias = config.mlp_bias
+        self.gate_up = Linear(2 * config.intermediate, config.hidden, bias=bias, dtype=dtype, device=device)
+        self.down = Linear(config.hidden, config.intermediate, bias=bias, dtype=dtype, device=device)
 
     def tensors(self, prefix: str) -> Places:
-        for name, part in zip(("gate", "up"), self.gate_up.chunk(2), strict=True):
-            yield f"{prefix}.{name}_proj.weight", part
-        yield f"{prefix}.down_proj.weight", self.down
-        if self.gate_up_bias is not None and self.down_bias is not None:
-            for name, part in zip(("gate", "up"), self.gate_up_bias.chunk(2), strict=True):
-                yield f"{prefix}.{name}_proj.bias", part
-            yield f"{prefix}.down_proj.bias", self.down_bias
+        rows = self.gate_up.weight.shape[0] // 2
+        yield from self.gate_up.tensors({f"{prefix}.gate_proj": rows, f"{prefix}.up_proj": rows})
+        yield from self.down.tensors({f"{prefix}.down_proj": self.down.weight.shape[0]})
 
     def __call__(self, x: Tensor) -> Tensor:
-        gate, up = F.linear(x, self.gate_up, self.gate_up_bias).chunk(2, dim=-1)
-        return F.linear(F.silu(gate) * up, self.down, self.down_bias)
+        gate_up = self.gate_up(x)
+        if x.is_cuda:
+            from localmodel.engine.fused_kernels import gated_silu
+
+            return self.down(gated_silu(gate_up))
+        gate, up = gate_up.chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)

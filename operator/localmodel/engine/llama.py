@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from localmodel.engine.attention import Batch
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.layers import Attention, Batch, GatedMLP, Places, RMSNorm, RotaryTable
+from localmodel.engine.layers import Attention, GatedMLP, Places, Residual, RMSNorm, RotaryTable
 from localmodel.engine.network_config import NetworkConfig
 
 
@@ -26,9 +27,12 @@ class LlamaBlock:
         yield f"{prefix}.post_attention_layernorm.weight", self.mlp_norm.weight
         yield from self.mlp.tensors(f"{prefix}.mlp")
 
-    def __call__(self, x: Tensor, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rotation, batch, keys, values)
-        return x + self.mlp(self.mlp_norm(x))
+    def __call__(
+        self, residual: Residual, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor
+    ) -> Residual:
+        x, normed = self.attention_norm.add(residual)
+        x, normed = self.mlp_norm.add((x, self.attention(normed, rotation, batch, keys, values)))
+        return x, self.mlp(normed)
 
 
 class LlamaNetwork:
@@ -49,10 +53,13 @@ class LlamaNetwork:
         if not self.config.tied_embeddings:
             yield "lm_head.weight", self.head
 
-    def __call__(self, batch: Batch, cache: KVCache, rows: Tensor) -> Tensor:
-        """Logits [len(rows), vocabulary] of the rows named; keys and values of all rows go into the cache."""
-        x = F.embedding(batch.tokens, self.embedding)
+    def __call__(self, batch: Batch, cache: KVCache, rows: Tensor | None) -> Tensor:
+        """Logits [len(rows), vocabulary] of the rows named, None: of all; keys and values of all rows go into the cache."""
+        residual: Residual = F.embedding(batch.tokens, self.embedding), None
         rotation = self.rotary.at(batch.positions)
         for number, block in enumerate(self.blocks):
-            x = block(x, rotation, batch, cache.keys[number], cache.values[number])
-        return F.linear(self.norm(x[rows]), self.head)
+            residual = block(residual, rotation, batch, cache.keys[number], cache.values[number])
+        x, delta = residual
+        if rows is not None:
+            x, delta = x[rows], None if delta is None else delta[rows]
+        return F.linear(self.norm.add((x, delta))[1], self.head)

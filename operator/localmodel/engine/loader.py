@@ -26,9 +26,9 @@ from localmodel.api.engine import EngineConfig
 from localmodel.engine.checkpoint import load_tensors
 from localmodel.engine.device import CONTEXT_BYTES, WORKSPACE_BYTES, cap_bytes, open_device, reserve
 from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory, UnsupportedArchitecture
-from localmodel.engine.kv_cache import KVCache
+from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
 from localmodel.engine.llama import LlamaNetwork
-from localmodel.engine.memory import SERVER_BYTES, plan_memory
+from localmodel.engine.memory import SERVER_BYTES, fixed_bytes, plan_blocks
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.qwen2 import Qwen2Network
@@ -40,7 +40,9 @@ FAMILIES: dict[str, type[LlamaNetwork] | type[Qwen2Network]] = {
     "Qwen2ForCausalLM": Qwen2Network,
 }
 CPU_CHUNK = 64
-GPU_CHUNK = 1024
+GPU_CHUNK = 256
+"""Beside 64 sequences that decode it makes a step of a 7B network half as long again on an H100, not twice."""
+GPU_BURST = 2048
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class LoadedModel:
     network: LlamaNetwork | Qwen2Network
     cache: KVCache
     chunk: int
-    """Prompt tokens computed per step."""
+    """Prompt tokens computed per step while sequences decode."""
+    burst: int
+    """The same while none does."""
     parameters: int
     weights_bytes: int
     predicted_bytes: int
@@ -78,14 +82,26 @@ def load_model(config: EngineConfig) -> LoadedModel:
     parameters = sum(place.numel() for place in skeleton)
     on_cpu = device.type == "cpu"
     chunk = CPU_CHUNK if on_cpu else GPU_CHUNK
+    burst = chunk if on_cpu else GPU_BURST
+    block_size = CPU_BLOCK if on_cpu else GPU_BLOCK
     cap = cap_bytes(config, device)
-    plan = plan_memory(
+    weights_bytes = sum(place.nbytes for place in skeleton)
+    fixed = fixed_bytes(
         sizes,
-        weights_bytes=parameters * dtype.itemsize,
+        weights_bytes=weights_bytes,
         base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else CONTEXT_BYTES + WORKSPACE_BYTES,
         context=config.context_window,
         batch=config.max_batch_size,
-        chunk=chunk,
+        chunk=burst,
+        element_bytes=dtype.itemsize,
+    )
+    plan = plan_blocks(
+        sizes,
+        weights_bytes=weights_bytes,
+        fixed=fixed,
+        context=config.context_window,
+        most_blocks=config.max_batch_size * -(-config.context_window // block_size) if on_cpu else None,
+        block_size=block_size,
         element_bytes=dtype.itemsize,
         cap_bytes=cap,
     )
@@ -93,7 +109,7 @@ def load_model(config: EngineConfig) -> LoadedModel:
         reserve(device, cap, plan.predicted_bytes)
     try:
         network = family(sizes, config.context_window, dtype, device)
-        cache = KVCache.allocate(sizes, plan.slots, config.context_window, dtype, device)
+        cache = KVCache.allocate(sizes, plan.blocks, block_size, config.max_batch_size, config.context_window, dtype, device)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"predicted {plan.predicted_bytes} bytes, and the card gave less: {error}") from error
     ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
@@ -104,8 +120,9 @@ def load_model(config: EngineConfig) -> LoadedModel:
         network=network,
         cache=cache,
         chunk=chunk,
+        burst=burst,
         parameters=parameters,
-        weights_bytes=parameters * dtype.itemsize,
+        weights_bytes=weights_bytes,
         predicted_bytes=plan.predicted_bytes,
         load_seconds=time.monotonic() - began,
     )

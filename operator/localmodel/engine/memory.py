@@ -1,4 +1,4 @@
-"""Predicts what the engine will need and says how many sequences fit. Pure arithmetic over bytes.
+"""Predicts what the engine will need and says how many blocks of the KV cache fit. Pure arithmetic over bytes.
 
 Why it exists: a model that can't fit must fail at load with both numbers, never in the middle of an answer. It measures
 nothing and allocates nothing.
@@ -17,15 +17,14 @@ ACCUMULATE_BYTES = 4
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    slots: int
+    blocks: int
     fixed_bytes: int
     """Everything but the KV cache."""
-    slot_bytes: int
-    """KV cache of one sequence of the whole context window."""
+    block_bytes: int
 
     @property
     def predicted_bytes(self) -> int:
-        return self.fixed_bytes + self.slots * self.slot_bytes
+        return self.fixed_bytes + self.blocks * self.block_bytes
 
 
 def activation_bytes(config: NetworkConfig, rows: int, sampled_rows: int, element_bytes: int) -> int:
@@ -36,27 +35,36 @@ def activation_bytes(config: NetworkConfig, rows: int, sampled_rows: int, elemen
     return block + sampled_rows * config.vocabulary * (element_bytes + 3 * ACCUMULATE_BYTES)
 
 
-def plan_memory(
-    config: NetworkConfig, *, weights_bytes: int, base_bytes: int, context: int, batch: int, chunk: int,
+def fixed_bytes(
+    config: NetworkConfig, *, weights_bytes: int, base_bytes: int, context: int, batch: int, chunk: int, element_bytes: int
+) -> int:
+    """Everything but the KV cache. `base_bytes`: what the process takes before it loads; `chunk`: prompt tokens of a step."""
+    rotary = 2 * context * config.head_dim * element_bytes
+    return base_bytes + weights_bytes + rotary + activation_bytes(config, batch + chunk, batch, element_bytes)
+
+
+def plan_blocks(
+    config: NetworkConfig, *, weights_bytes: int, fixed: int, context: int, most_blocks: int | None, block_size: int,
     element_bytes: int, cap_bytes: int | None,
 ) -> MemoryPlan:  # fmt: skip
-    """How many slots of `context` tokens fit, at most `batch`. `base_bytes`: what the process takes before it loads.
+    """As many blocks as the cap leaves room for, at most `most_blocks`; one of the two is given.
 
     Raises OutOfMemory if not even one sequence of the whole context window fits.
     """
-    rotary = 2 * context * config.head_dim * element_bytes
-    fixed = base_bytes + weights_bytes + rotary + activation_bytes(config, batch + chunk, batch, element_bytes)
-    slot = context * config.kv_elements_per_token * element_bytes
-    if cap_bytes is None:
-        return MemoryPlan(batch, fixed, slot)
-    slots = min(batch, max(0, cap_bytes - fixed) // slot)
-    if slots == 0:
+    block = block_size * config.kv_elements_per_token * element_bytes
+    limits = [] if most_blocks is None else [most_blocks]
+    if cap_bytes is not None:
+        limits.append(max(0, cap_bytes - fixed) // block)
+    blocks = min(limits)
+    longest = -(-context // block_size)
+    if blocks < longest:
         raise OutOfMemory(
-            f"predicted {fixed + slot} bytes ({_mebibytes(fixed + slot)}) for weights ({_mebibytes(weights_bytes)}), "
-            f"one sequence of {context} tokens ({_mebibytes(slot)}) and the process itself ({_mebibytes(base_bytes)}); "
-            f"the cap is {cap_bytes} bytes ({_mebibytes(cap_bytes)}). Raise the memory limit or lower the context window."
+            f"predicted {fixed + longest * block} bytes ({_mebibytes(fixed + longest * block)}) for weights "
+            f"({_mebibytes(weights_bytes)}), one sequence of {context} tokens ({_mebibytes(longest * block)}) and the process "
+            f"itself ({_mebibytes(fixed - weights_bytes)}); the cap is {cap_bytes} bytes ({_mebibytes(cap_bytes or 0)}). "
+            "Raise the memory limit or lower the context window."
         )
-    return MemoryPlan(slots, fixed, slot)
+    return MemoryPlan(blocks, fixed, block)
 
 
 def _mebibytes(count: int) -> str:

@@ -3,88 +3,42 @@
 Why it exists: continuous batching is decided here and nowhere else, so that it can be tested by a thousand random
 histories. Rules:
 
-* Every running sequence decodes one token per step; decoding goes first.
-* Prompts are computed in chunks of `chunk` tokens, at most `chunk` prompt tokens per step, oldest arrival first, so that
-  running streams wait for one chunk at most. Chunks begin at multiples of `chunk`: what is computed together for one
-  prompt never depends on the company, so neither do its roundings.
-* A sequence holds one slot of the KV cache from its first chunk to its end. Slots are handed out in order of arrival.
-* A sequence that ends for any reason (finish, cancel, deadline) gives its slot back at once, also while a step that
-  computes it is running: the next plan is made only after that step, and commit ignores what it computed.
+* A step has one budget: a token for every slot, and `chunk`. Every running sequence decodes one token, first of all; then
+  prompts are computed, oldest arrival first, at most `chunk` tokens of them, or `burst` while nobody waits for a token.
+* A sequence runs from its admission to its end, in order of arrival, with a slot and with the blocks of all its tokens.
+  Blocks that hold its beginning already are shared instead of computed (`blocks`).
+* When a decoding sequence finds no block, the youngest gives up its own and waits again, first in line; what it had is
+  computed anew. The oldest never does, and all blocks suffice for any one, so everybody comes to an end.
+* A sequence with a seed is computed in the same pieces whatever the company, so its roundings are the same: its chunks
+  begin at multiples of `chunk`, it shares no prefix, and after a preemption its answer is computed token by token.
+* `plan` may be called while one step runs. A sequence that ends for any reason (finish, cancel, deadline) gives all back
+  at once, also then: whoever gets its blocks writes after that step, and commit ignores what the step made.
 """
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from localmodel.api.channel import FinishReason, Sampling, TokenLogprob
-from localmodel.engine.constraint import Constraint
+from localmodel.api.channel import FinishReason
+from localmodel.engine.blocks import BlockPool
+from localmodel.engine.sequence import GREEDY, Key, Output, Sequence, Work
 
-Key = Hashable
-GREEDY = Sampling(temperature=0)
-
-
-@dataclass(eq=False)
-class Sequence:
-    """One prompt and its answer so far."""
-
-    key: Key
-    prompt: tuple[int, ...]
-    max_tokens: int
-    """Tokens of the answer, >= 1; the prompt and they fit into one slot."""
-    stop_tokens: Collection[int] = ()
-    """The answer ends with the first of these."""
-    deadline: float | None = None
-    """On the clock that `expire` is called with."""
-    sampling: Sampling = GREEDY
-    uniform: Callable[[], float] = lambda: 0.0
-    """The sequence's own source of numbers in [0, 1), one per token."""
-    constraint: Constraint | None = None
-    logprobs: deque[TokenLogprob] = field(default_factory=deque)
-    """Of tokens that were chosen and not committed yet, if they were asked for."""
-    answer: list[int] = field(default_factory=list)
-    computed: int = 0
-    """Tokens whose keys and values are in the cache."""
-    slot: int | None = None
-    finish: FinishReason | None = None
-
-    def tokens(self, start: int, count: int) -> list[int]:
-        """Token ids at positions start ... start + count - 1, which never reach from the prompt into the answer."""
-        if start < len(self.prompt):
-            return list(self.prompt[start : start + count])
-        return self.answer[start - len(self.prompt) :][:count]
-
-
-@dataclass(frozen=True)
-class Work:
-    """Compute `count` tokens of `sequence` from position `start` in `slot`; `samples`: then choose its next token."""
-
-    sequence: Sequence
-    slot: int
-    start: int
-    count: int
-    samples: bool
-
-
-@dataclass(frozen=True)
-class Output:
-    """News of one sequence: a token, an end, or both."""
-
-    key: Key
-    token: int | None = None
-    finish: FinishReason | None = None
-    logprob: TokenLogprob | None = None
-    """Of the token, if it was asked for."""
+__all__ = ["GREEDY", "Key", "Output", "Scheduler", "Sequence", "Work"]
 
 
 class Scheduler:
-    """Sequences waiting and running. Not thread-safe: the engine holds its lock around every call."""
+    """Sequences waiting and running, both in order of arrival. Not thread-safe: the engine holds its lock around every call."""
 
-    def __init__(self, slots: int, chunk: int) -> None:
-        self.chunk = chunk
+    def __init__(self, slots: int, chunk: int, pool: BlockPool, *, burst: int = 0) -> None:
+        """`pool` holds at least one sequence of the whole context window."""
+        self.pool = pool
+        self._chunk = chunk
+        self._burst = max(burst, chunk)
         self._free_slots = list(range(slots))
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
+        self.preemptions_total = 0
+        self.prefix_tokens_total = 0
+        """Prompt tokens that were found in the cache."""
 
     @property
     def running(self) -> int:
@@ -96,6 +50,7 @@ class Scheduler:
 
     @property
     def tokens_cached(self) -> int:
+        """Of running sequences; a shared one counts for each."""
         return sum(sequence.computed for sequence in self._running.values())
 
     def __contains__(self, key: Key) -> bool:
@@ -113,9 +68,7 @@ class Scheduler:
         if sequence is None:
             return None
         sequence.finish = reason
-        if sequence.slot is not None:
-            heapq.heappush(self._free_slots, sequence.slot)
-            sequence.slot = None
+        self._give_up(sequence)
         return Output(key, finish=reason)
 
     def end_all(self, reason: FinishReason) -> list[Output]:
@@ -123,30 +76,32 @@ class Scheduler:
 
     def expire(self, now: float) -> list[Output]:
         """Ends what has outlived its deadline."""
-        late = [s.key for s in self._sequences() if s.deadline is not None and s.deadline <= now]
+        everyone = [*self._running.values(), *self._waiting.values()]
+        late = [s.key for s in everyone if s.deadline is not None and s.deadline <= now]
         return [output for key in late if (output := self.end(key, "deadline"))]
 
     def plan(self) -> list[Work]:
         """The next step, decoding first; empty when there is nothing to do."""
-        while self._waiting and self._free_slots:
-            key = next(iter(self._waiting))
-            sequence = self._running[key] = self._waiting.pop(key)
-            sequence.slot = heapq.heappop(self._free_slots)
-        decode: list[Work] = []
-        prefill: list[Work] = []
-        budget = self.chunk
+        while self._waiting and self._free_slots and self._admit(next(iter(self._waiting.values()))):
+            pass
+        decode = []
+        for sequence in list(self._running.values()):
+            if sequence.slot is not None and self._may_decode(sequence) and self._grow(sequence):
+                decode.append(self._work(sequence, 1))
+        prefill = []
+        budget = self._chunk if decode else self._burst
         for sequence in self._running.values():
-            assert sequence.slot is not None
-            left = len(sequence.prompt) + len(sequence.answer) - sequence.computed
-            if sequence.answer:
-                decode.append(Work(sequence, sequence.slot, sequence.computed, left, True))
+            left = sequence.length - sequence.computed
+            if left == 0 or self._decodes(sequence):
                 continue
-            count = min(left, self.chunk - sequence.computed % self.chunk)
-            if count <= budget:
-                budget -= count
-                prefill.append(Work(sequence, sequence.slot, sequence.computed, count, count == left))
-            else:
-                budget = 0  # nobody later may overtake the oldest prompt
+            count = min(left, budget)
+            if sequence.sampling.seed is not None:
+                piece = min(len(sequence.prompt) - sequence.computed, self._chunk - sequence.computed % self._chunk)
+                count = piece if piece <= budget else 0
+            if count == 0:
+                break  # nobody later may overtake the oldest prompt
+            budget -= count
+            prefill.append(self._work(sequence, count))
         return decode + prefill
 
     def commit(self, works: Iterable[Work], tokens: Iterable[int]) -> list[Output]:
@@ -158,8 +113,14 @@ class Scheduler:
             sequence = work.sequence
             if sequence.finish is not None:
                 continue
-            sequence.computed += work.count
+            if work.life == sequence.life:
+                self._remember(sequence, work.start + work.count)
             if token is None:
+                continue
+            sequence.pending -= 1
+            if sequence.failure:
+                self.end(sequence.key, "error")
+                outputs.append(Output(sequence.key, finish="error", error=sequence.failure))
                 continue
             sequence.answer.append(token)
             reason: FinishReason | None = None
@@ -173,5 +134,84 @@ class Scheduler:
             outputs.append(Output(sequence.key, token, reason, logprob))
         return outputs
 
-    def _sequences(self) -> list[Sequence]:
-        return [*self._running.values(), *self._waiting.values()]
+    def _admit(self, sequence: Sequence) -> bool:
+        """Moves the first that waits to the running ones, if its blocks are free and one more for each that runs."""
+        shared = self._find_prefix(sequence)
+        needed = self.pool.blocks_for(sequence.length) - len(shared)
+        kept = sum(self.pool.is_kept(block) for block in shared)
+        if self.pool.free - kept - needed < len(self._running):
+            return False
+        for block in shared:
+            self.pool.hold(block)
+        sequence.blocks = list(shared)
+        own: int | None = None
+        for _ in range(needed):
+            own = self.pool.allocate(own)
+            sequence.blocks.append(own)
+        sequence.computed = len(shared) * self.pool.size
+        sequence.remembered = len(shared)
+        self.prefix_tokens_total += sequence.computed
+        sequence.slot = heapq.heappop(self._free_slots)
+        self._running[sequence.key] = self._waiting.pop(sequence.key)
+        return True
+
+    def _find_prefix(self, sequence: Sequence) -> list[int]:
+        """Blocks with the beginning of its tokens, at least one of which is left to compute."""
+        found: list[int] = []
+        if sequence.sampling.seed is None:
+            for number in range((sequence.length - 1) // self.pool.size):
+                block = self.pool.find(sequence.digest(number, self.pool.size))
+                if block is None:
+                    break
+                found.append(block)
+        return found
+
+    def _decodes(self, sequence: Sequence) -> bool:
+        """Its next token comes alone: only the last one is left, or it has a seed and its answer is computed anew."""
+        if sequence.computed < len(sequence.prompt):
+            return False
+        return sequence.computed + 1 == sequence.length or sequence.sampling.seed is not None
+
+    def _may_decode(self, sequence: Sequence) -> bool:
+        """Not if the running step chooses the last token that was asked for."""
+        return self._decodes(sequence) and len(sequence.answer) + sequence.pending < sequence.max_tokens
+
+    def _grow(self, sequence: Sequence) -> bool:
+        """Sees to a block for the next token; False if the sequence itself had to give way."""
+        while sequence.computed >= len(sequence.blocks) * self.pool.size:
+            if self.pool.free:
+                sequence.blocks.append(self.pool.allocate(sequence.blocks[-1]))
+            else:
+                youngest = next(reversed(self._running.values()))
+                self._preempt(youngest)
+                if youngest is sequence:
+                    return False
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        del self._running[sequence.key]
+        self._give_up(sequence)
+        self._waiting = {sequence.key: sequence, **self._waiting}
+        self.preemptions_total += 1
+
+    def _give_up(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.computed = sequence.remembered = 0
+        sequence.life += 1
+        if sequence.slot is not None:
+            heapq.heappush(self._free_slots, sequence.slot)
+            sequence.slot = None
+
+    def _work(self, sequence: Sequence, count: int) -> Work:
+        assert sequence.slot is not None
+        start = sequence.computed
+        sequence.computed += count
+        samples = sequence.computed == sequence.length
+        sequence.pending += samples
+        return Work(sequence, sequence.slot, start, count, samples, sequence.life)
+
+    def _remember(self, sequence: Sequence, computed: int) -> None:
+        for number in range(sequence.remembered, computed // self.pool.size):
+            self.pool.remember(sequence.blocks[number], sequence.digest(number, self.pool.size))
+            sequence.remembered = number + 1

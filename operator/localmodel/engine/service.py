@@ -14,11 +14,13 @@ from tokenizers import Tokenizer
 
 from localmodel.api.channel import EngineStatus
 from localmodel.api.engine import EngineConfig
+from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
-from localmodel.engine.engine import Engine
+from localmodel.engine.engine import Engine, at_once
 from localmodel.engine.errors import ModelFilesCorrupt
 from localmodel.engine.gateways import Stream
+from localmodel.engine.json_schema import JsonSchemas
 from localmodel.engine.loader import LoadedModel, load_model
 from localmodel.engine.publisher import Publisher
 from localmodel.engine.resident import resident_bytes
@@ -43,6 +45,7 @@ class EngineService:
             config.reconnect_grace_seconds,
             self._publisher.put,
             self.status,
+            JsonSchemas(model.directory.tokenizer_file, model.network_config.vocabulary, model.directory.stop_tokens).compile,
         )
         self._loop = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -52,15 +55,17 @@ class EngineService:
         model = self._model
         self._log(
             f"{model.directory.architecture} from {model.directory.name}: {model.parameters:,} parameters, "
-            f"{model.cache.keys.dtype} on {model.cache.keys.device}, {model.cache.slots} slots of "
-            f"{model.cache.context} tokens, predicted {model.predicted_bytes:,} bytes, loaded in {model.load_seconds:.1f} s"
+            f"{model.cache.keys.dtype} on {model.cache.keys.device}, {model.cache.slots} sequences of at most "
+            f"{model.cache.context} tokens, {model.cache.tokens:,} in all, predicted {model.predicted_bytes:,} bytes, "
+            f"loaded in {model.load_seconds:.1f} s"
         )
 
     def handle(self, document: str | bytes, stream: Stream) -> None:
         self._channel.handle(document, stream)
 
     def stop(self) -> None:
-        """Ends every sequence and both threads."""
+        """Ends every sequence and all threads."""
+        self._channel.close()
         self._publisher.stop()
         self._loop.join()
 
@@ -78,7 +83,7 @@ class EngineService:
             max_batch_size=cache.slots,
             running=running,
             waiting=waiting,
-            kv_tokens_capacity=cache.slots * cache.context,
+            kv_tokens_capacity=cache.tokens,
             kv_tokens_used=cached,
             weights_bytes=model.weights_bytes,
             kv_bytes=cache.size_bytes,
@@ -108,8 +113,8 @@ def build_engine(model: LoadedModel) -> Engine:
     """The two verbs over a loaded model, without threads or channel."""
     cache = model.cache
     return Engine(
-        Runner(model.network, cache, model.network_config.vocabulary).run,
-        Scheduler(cache.slots, model.chunk),
+        at_once(Runner(model.network, cache, model.network_config.vocabulary).run),
+        Scheduler(cache.slots, model.chunk, BlockPool(cache.blocks, cache.block_size, contiguous=True), burst=model.burst),
         slots=cache.slots,
         context=cache.context,
         vocabulary=model.network_config.vocabulary,

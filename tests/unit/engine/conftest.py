@@ -10,8 +10,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from localmodel.api.channel import TokenLogprob, decode_batch
 from localmodel.api.engine import EngineConfig
+from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
-from localmodel.engine.engine import Engine
+from localmodel.engine.engine import Engine, at_once
 from localmodel.engine.pump import Pump
 from localmodel.engine.scheduler import Scheduler
 
@@ -200,9 +201,16 @@ class World:
                     work.sequence.logprobs.append(TokenLogprob(token, -1.0, ((token, -1.0),)))
             return [letters[len(work.sequence.answer)] for work in works if work.samples]
 
-        self.engine = Engine(run, Scheduler(slots, 64), slots=slots, context=40, vocabulary=259, stop_tokens=frozenset())
+        self.engine = Engine(
+            at_once(run),
+            Scheduler(slots, 64, BlockPool(slots * 5, 8)),
+            slots=slots,
+            context=40,
+            vocabulary=259,
+            stop_tokens=frozenset(),
+        )
         self.outputs = []
-        self.channel = Channel(self.engine, tokenizer, CHANNEL_TOKEN, self.grace, self.outputs.extend, lambda: None)
+        self.channel = Channel(self.engine, tokenizer, CHANNEL_TOKEN, self.grace, self.outputs.extend, lambda: None, str)
         self.pump = Pump(self.channel)
         self.now = 100.0
 

@@ -133,11 +133,11 @@ def test_memory_names_what_is_predicted_and_what_is_allowed(engine_config):
     assert re.search(r"predicted \d+ bytes .* the cap is 10000000 bytes", found.message)
 
 
-def test_fewer_slots_where_all_do_not_fit(engine_config):
+def test_fewer_blocks_where_all_do_not_fit(engine_config):
     roomy = load_model(engine_config("llama", max_batch_size=1024, host_memory_bytes=2**40))
-    assert roomy.cache.slots == 1024
+    assert roomy.cache.tokens == 1024 * 128
     tight = load_model(engine_config("llama", max_batch_size=1024, host_memory_bytes=roomy.predicted_bytes - 10_000_000))
-    assert 900 < tight.cache.slots < 1024
+    assert 900 * 128 < tight.cache.tokens < 1024 * 128 and tight.cache.slots == 1024
     assert tight.predicted_bytes <= roomy.predicted_bytes
 
 

@@ -4,8 +4,9 @@ import json
 import threading
 import time
 
+from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
-from localmodel.engine.engine import Engine
+from localmodel.engine.engine import Engine, at_once
 from localmodel.engine.publisher import Publisher
 from localmodel.engine.scheduler import Scheduler
 
@@ -15,9 +16,11 @@ class Threads:
         self.token = world.token
         self.fatal: list[str] = []
         self.ended = threading.Event()
-        self.engine = Engine(run, Scheduler(2, 64), slots=2, context=40, vocabulary=259, stop_tokens=frozenset())
+        self.engine = Engine(
+            at_once(run), Scheduler(2, 64, BlockPool(10, 8)), slots=2, context=40, vocabulary=259, stop_tokens=frozenset()
+        )
         self.publisher = Publisher(self.engine, self._on_fatal, step_limit_seconds)
-        self.channel = Channel(self.engine, tokenizer, world.token, 2.0, self.publisher.put, lambda: None)
+        self.channel = Channel(self.engine, tokenizer, world.token, 2.0, self.publisher.put, lambda: None, str)
         self.publisher.start(self.channel)
         self.loop = threading.Thread(target=self._loop, daemon=True)
         self.loop.start()

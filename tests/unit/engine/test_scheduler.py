@@ -1,11 +1,22 @@
+from itertools import accumulate
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localmodel.engine.scheduler import Scheduler, Sequence
+from localmodel.api.channel import Sampling
+from localmodel.engine.blocks import BlockPool
+from localmodel.engine.scheduler import Scheduler
+from localmodel.engine.sequence import Sequence
 
 
-def sequence(key, length=3, max_tokens=4, **more):
-    return Sequence(key=key, prompt=tuple(range(length)), max_tokens=max_tokens, **more)
+def sequence(key, length=3, max_tokens=4, seed=None, **more):
+    """Every key has another prompt."""
+    prompt = tuple(hash(key) % 1000 + number for number in range(length))
+    return Sequence(key=key, prompt=prompt, max_tokens=max_tokens, sampling=Sampling(temperature=0, seed=seed), **more)
+
+
+def make(slots, chunk, blocks=100, size=4, **more):
+    return Scheduler(slots, chunk, BlockPool(blocks, size), **more)
 
 
 def step(scheduler, token=5):
@@ -14,7 +25,7 @@ def step(scheduler, token=5):
 
 
 def test_decoding_goes_first_and_a_long_prompt_takes_one_chunk_per_step():
-    scheduler = Scheduler(slots=4, chunk=8)
+    scheduler = make(slots=4, chunk=8)
     scheduler.add(sequence("running"))
     step(scheduler)
     scheduler.add(sequence("long", length=20))
@@ -30,20 +41,34 @@ def test_decoding_goes_first_and_a_long_prompt_takes_one_chunk_per_step():
     assert shapes[3] == [("long", 20, 1, True)]
 
 
-def test_short_prompts_share_a_step_and_nobody_overtakes_the_oldest():
-    scheduler = Scheduler(slots=4, chunk=8)
+def test_prompts_share_a_step_in_order_and_use_its_whole_budget():
+    scheduler = make(slots=4, chunk=8)
     for key, length in (("a", 3), ("b", 6), ("c", 2)):
         scheduler.add(sequence(key, length))
-    assert [work.sequence.key for work in step(scheduler)[0]] == ["a"]
-    assert [work.sequence.key for work in step(scheduler)[0]] == ["a", "b", "c"]
+    shapes = [[(w.sequence.key, w.start, w.count, w.samples) for w in step(scheduler)[0]] for _ in range(2)]
+    assert shapes == [
+        [("a", 0, 3, True), ("b", 0, 5, False)],
+        [("a", 3, 1, True), ("b", 5, 1, True), ("c", 0, 2, True)],
+    ]
 
 
-def test_chunks_begin_at_multiples_whatever_the_company():
-    alone = Scheduler(slots=2, chunk=8)
-    alone.add(sequence("long", 21))
-    company = Scheduler(slots=2, chunk=8)
+def test_more_of_a_prompt_while_nobody_waits_for_a_token():
+    scheduler = make(slots=4, chunk=8, burst=16)
+    scheduler.add(sequence("long", 40))
+    assert [work.count for work in step(scheduler)[0]] == [16]
+    scheduler.add(sequence("short", 1))
+    assert [work.count for work in step(scheduler)[0]] == [16]
+    assert [(w.sequence.key, w.count) for w in step(scheduler)[0]] == [("long", 8), ("short", 1)]
+    scheduler.add(sequence("later", 30))
+    assert [(w.sequence.key, w.count) for w in step(scheduler)[0]] == [("long", 1), ("short", 1), ("later", 8)]
+
+
+def test_with_a_seed_chunks_begin_at_multiples_whatever_the_company():
+    alone = make(slots=2, chunk=8)
+    alone.add(sequence("long", 21, seed=1))
+    company = make(slots=2, chunk=8)
     company.add(sequence("other", 5))
-    company.add(sequence("long", 21))
+    company.add(sequence("long", 21, seed=1))
 
     def cuts(scheduler):
         works = [work for _ in range(6) for work in step(scheduler)[0] if work.sequence.key == "long"]
@@ -52,8 +77,76 @@ def test_chunks_begin_at_multiples_whatever_the_company():
     assert cuts(alone) == cuts(company) == [(0, 8), (8, 8), (16, 5)]
 
 
+def test_the_youngest_gives_way_and_is_computed_anew_with_what_it_had_said():
+    scheduler = make(slots=2, chunk=16, blocks=4)
+    scheduler.add(sequence("old", 4, max_tokens=9))
+    scheduler.add(sequence("young", 4, max_tokens=9))
+    for token in range(6):
+        step(scheduler, token)
+    assert scheduler.running == 1 and scheduler.preemptions_total == 1
+    young = next(iter(scheduler._waiting.values()))
+    assert (young.key, young.answer, young.computed, young.blocks) == ("young", [0, 1, 2, 3, 4], 0, [])
+    works = []
+    while not works or works[-1].sequence is not young:
+        works, _ = step(scheduler, 7)
+    assert [(w.start, w.count, w.samples) for w in works] == [(4, 5, True)], "its first block was still there"
+    assert young.tokens(2, 4) == [*young.prompt[2:], 0, 1]
+
+
+def test_with_a_seed_an_answer_is_computed_anew_token_by_token():
+    scheduler = make(slots=2, chunk=16, blocks=4)
+    scheduler.add(sequence("old", 4, max_tokens=9))
+    scheduler.add(sequence("young", 4, max_tokens=9, seed=1))
+    shapes = []
+    for token in range(25):
+        works, _ = step(scheduler, token)
+        shapes += [(w.start, w.count, w.samples) for w in works if w.sequence.key == "young"]
+    once = [(0, 4, True), *((at, 1, True) for at in range(4, 12))]
+    assert shapes[:5] == once[:5]
+    assert shapes[5:] == [(0, 4, False), *((at, 1, False) for at in range(4, 8)), *once[5:]]
+
+
+def test_a_prefix_is_computed_once():
+    scheduler = make(slots=2, chunk=32)
+    text = tuple(range(100, 114))
+    for key, tail in (("first", (1, 2)), ("second", (3, 4)), ("third", ())):
+        scheduler.add(Sequence(key, text + tail, max_tokens=1))
+        works, _ = step(scheduler)
+        assert [(w.start, w.count) for w in works] == [{"first": (0, 16), "second": (12, 4), "third": (12, 2)}[key]]
+    assert scheduler.prefix_tokens_total == 24
+    scheduler.add(sequence("seeded", 16, seed=1, max_tokens=1))
+    step(scheduler)
+    scheduler.add(sequence("seeded", 16, seed=1, max_tokens=1))
+    assert [(w.start, w.count) for w in step(scheduler)[0]] == [(0, 16)]
+
+
+def test_the_next_step_is_planned_while_one_runs():
+    scheduler = make(slots=2, chunk=8)
+    scheduler.add(sequence("a", 3, max_tokens=3))
+    first = scheduler.plan()
+    second = scheduler.plan()
+    assert [(w.start, w.count, w.samples) for w in first + second] == [(0, 3, True), (3, 1, True)]
+    assert [o.token for o in scheduler.commit(first, [7])] == [7]
+    third = scheduler.plan()
+    assert [o.token for o in scheduler.commit(second, [8])] == [8]
+    assert scheduler.plan() == []
+    assert [(o.token, o.finish) for o in scheduler.commit(third, [9])] == [(9, "length")]
+
+
+def test_a_stop_token_makes_the_step_planned_meanwhile_void():
+    scheduler = make(slots=1, chunk=8)
+    scheduler.add(sequence("a", 3, stop_tokens={7}))
+    scheduler.add(sequence("b", 3))
+    first, second = scheduler.plan(), scheduler.plan()
+    assert [o.finish for o in scheduler.commit(first, [7])] == ["stop"]
+    third = scheduler.plan()
+    assert scheduler.commit(second, [5]) == []
+    assert [w.sequence.key for w in third] == ["b"]
+    assert [o.key for o in scheduler.commit(third, [5])] == ["b"]
+
+
 def test_a_cancelled_sequence_frees_its_slot_while_its_step_runs():
-    scheduler = Scheduler(slots=1, chunk=8)
+    scheduler = make(slots=1, chunk=8)
     scheduler.add(sequence("old"))
     scheduler.add(sequence("next"))
     works = scheduler.plan()
@@ -64,7 +157,7 @@ def test_a_cancelled_sequence_frees_its_slot_while_its_step_runs():
 
 
 def test_ends():
-    scheduler = Scheduler(slots=4, chunk=64)
+    scheduler = make(slots=4, chunk=64)
     scheduler.add(sequence("stop", stop_tokens={5}))
     scheduler.add(sequence("length", max_tokens=1))
     scheduler.add(sequence("late", deadline=10.0))
@@ -77,55 +170,140 @@ def test_ends():
 
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.integers(1, 40), st.integers(1, 6)),
+        st.tuples(st.just("add"), st.integers(1, 30), st.integers(1, 10), st.integers(0, 3), st.booleans()),
         st.tuples(st.just("cancel"), st.integers(0, 30), st.booleans()),
-        st.tuples(st.just("step"), st.integers(0, 3), st.just(0)),
+        st.tuples(st.just("step")),
     ),
     max_size=60,
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(ACTIONS, st.integers(1, 4), st.sampled_from([1, 4, 8]))
-def test_any_history_ends_every_sequence_once_and_leaks_no_slot(actions, slots, chunk):
-    scheduler = Scheduler(slots, chunk)
-    lengths: dict[int, tuple[int, int]] = {}
-    ended: dict[int, str] = {}
-    tokens: dict[int, int] = {}
+class History:
+    """A scheduler, and a device that remembers what was written where: it notices a block read by the wrong sequence.
 
-    def note(outputs):
+    Steps are committed one step late if `ahead`. The token after a text is a function of the text.
+    """
+
+    def __init__(self, slots, chunk, blocks, size, ahead):
+        self.scheduler = make(slots, chunk, blocks, size, burst=2 * chunk)
+        self.slots, self.chunk, self.ahead = slots, chunk, ahead
+        self.cells = {}
+        self.running = None
+        self.asked, self.tokens, self.ended = {}, {}, {}
+
+    def add(self, length, max_tokens, family, seeded):
+        """Four families of prompts share their beginnings."""
+        key = len(self.asked)
+        self.asked[key] = (tuple((family, number) for number in range(length)), max_tokens)
+        prompt = tuple(family * 100 + number for number in range(length))
+        sampling = Sampling(temperature=0, seed=1 if seeded else None)
+        self.scheduler.add(Sequence(key, prompt, max_tokens, sampling=sampling))
+
+    def note(self, outputs):
         for output in outputs:
-            assert output.key not in ended
-            tokens[output.key] = tokens.get(output.key, 0) + (output.token is not None)
+            assert output.key not in self.ended
+            if output.token is not None:
+                self.tokens.setdefault(output.key, []).append(output.token)
             if output.finish:
-                ended[output.key] = output.finish
+                self.ended[output.key] = output.finish
 
-    def run_step(cancel=None):
-        works = scheduler.plan()
-        assert sum(work.count for work in works if not work.sequence.answer) <= chunk
-        used = [work.slot for work in works]
-        assert len(set(used)) == len(used) <= slots
-        assert all(0 <= slot < slots for slot in used)
-        assert [bool(w.sequence.answer) for w in works] == sorted((bool(w.sequence.answer) for w in works), reverse=True)
-        if cancel is not None and (output := scheduler.end(cancel, "cancelled")):
-            note([output])
-        note(scheduler.commit(works, [9 for work in works if work.samples]))
+    def cancel(self, key):
+        self.note([output] if (output := self.scheduler.end(key, "cancelled")) else [])
 
-    for action, first, second in actions:
+    def step(self, cancel=None):
+        works = self.scheduler.plan()
+        self.check(works)
+        before, self.running = self.running, (works, self.compute(works))
+        if cancel is not None:
+            self.cancel(cancel)
+        if not self.ahead:
+            before, self.running = self.running, None
+        if before:
+            self.note(self.scheduler.commit(*before))
+
+    def check(self, works):
+        pool = self.scheduler.pool
+        prompts = sum(work.count for work in works if not work.decodes)
+        assert prompts <= (self.chunk if any(work.decodes for work in works) else 2 * self.chunk)
+        assert len(works) == len({work.slot for work in works}) <= self.slots
+        assert [work.decodes for work in works] == sorted((work.decodes for work in works), reverse=True)
+        running = list(self.scheduler._running.values())
+        held = [block for sequence in running for block in sequence.blocks]
+        assert len(set(held)) == pool.held and all(pool.holders(block) == held.count(block) for block in set(held))
+        assert [s.key for s in running] == sorted(s.key for s in running), "nobody overtakes"
+        for sequence in running:
+            assert sequence.computed <= len(sequence.blocks) * pool.size
+
+    def compute(self, works):
+        """Writes every token's place, then reads the whole past of those that sample."""
+        size = self.scheduler.pool.size
+        names = {}
+        for work in works:
+            sequence = work.sequence
+            names[sequence.key] = list(accumulate([*sequence.prompt, *self.foresee(sequence)], lambda a, b: hash((a, b))))
+            for at in range(work.start, work.start + work.count):
+                self.cells[sequence.blocks[at // size] * size + at % size] = names[sequence.key][at]
+        for work in works:
+            end = work.start + work.count
+            read = [self.cells.get(block * size + at) for block in work.sequence.blocks for at in range(size)][:end]
+            assert read == names[work.sequence.key][:end], "a wrong key was read"
+        return [self.foresee(work.sequence, work.start + work.count)[-1] for work in works if work.samples]
+
+    def foresee(self, sequence, known=None):
+        """Its answer with the token that the device has chosen, or chooses after `known` tokens, and the host not seen yet."""
+        answer = list(sequence.answer)
+        while len(sequence.prompt) + len(answer) <= (known or sequence.length - sequence.pending):
+            answer.append(choose((*sequence.prompt, *answer)))
+        return answer
+
+
+def choose(text):
+    return 1000 + sum(text) % 97 + len(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ACTIONS, st.integers(1, 4), st.sampled_from([1, 4, 8]), st.integers(10, 24), st.sampled_from([4, 8]), st.booleans())
+def test_any_history_ends_every_sequence_once_right_and_leaks_nothing(actions, slots, chunk, blocks, size, ahead):
+    history = History(slots, chunk, blocks, size, ahead)
+    for action, *details in actions:
         if action == "add":
-            key = len(lengths)
-            lengths[key] = (first, second)
-            scheduler.add(Sequence(key=key, prompt=tuple(range(first)), max_tokens=second))
-        elif action == "cancel" and not second:
-            note([output] if (output := scheduler.end(first, "cancelled")) else [])
+            history.add(*details)
+        elif action == "cancel" and not details[1]:
+            history.cancel(details[0])
         else:
-            run_step(cancel=first if action == "cancel" else None)
-    for _ in range(sum(length + answer for length, answer in lengths.values()) + 1):
-        run_step()
-    assert set(ended) == set(lengths)
-    assert scheduler.running == scheduler.waiting == scheduler.tokens_cached == 0
-    assert all(tokens[key] == lengths[key][1] for key, reason in ended.items() if reason == "length")
-    for number in range(slots):
-        scheduler.add(Sequence(key=("again", number), prompt=(1,), max_tokens=1))
-    scheduler.plan()
-    assert scheduler.running == slots
+            history.step(cancel=details[0] if action == "cancel" else None)
+    steps = 0
+    while history.scheduler.running or history.scheduler.waiting:
+        history.step()
+        steps += 1
+        assert steps < 100 * (1 + sum(len(prompt) + tokens for prompt, tokens in history.asked.values())), "starved"
+    history.step()
+    assert set(history.ended) == set(history.asked)
+    for key, reason in history.ended.items():
+        prompt, max_tokens = history.asked[key]
+        text = tuple(family * 100 + number for family, number in prompt)
+        for token in history.tokens.get(key, []):
+            assert token == choose(text)
+            text += (token,)
+        if reason == "length":
+            assert len(history.tokens[key]) == max_tokens
+    assert history.scheduler.tokens_cached == history.scheduler.pool.held == 0
+    assert history.scheduler.pool.free == blocks
+    assert sorted(history.scheduler._free_slots) == list(range(slots))
+
+
+@settings(max_examples=100, deadline=None)
+@given(ACTIONS, st.integers(10, 16))
+def test_a_deadline_ends_what_runs_and_what_waits(actions, blocks):
+    history = History(2, 4, blocks, 4, True)
+    for action, *details in actions:
+        if action == "add":
+            history.add(*details)
+        else:
+            history.step()
+    for sequence in [*history.scheduler._running.values(), *history.scheduler._waiting.values()]:
+        sequence.deadline = 5.0
+    open_keys = set(history.asked) - set(history.ended)
+    outputs = history.scheduler.expire(5.0)
+    assert {output.key for output in outputs} == open_keys and all(output.finish == "deadline" for output in outputs)
+    assert history.scheduler.plan() == [] and history.scheduler.pool.free == blocks

@@ -1,0 +1,95 @@
+"""Attention of one step over the paged cache: per sequence on a CPU, by kernels through block tables on a card.
+
+Why it exists: a layer asks for its queries to be mixed and need not know where a sequence's keys lie or what device
+computes. It must not know about scheduling: the runner says which rows belong to which part of the cache.
+
+Shapes: N tokens of one step, flat over all sequences; A heads, K kv_heads, D head_dim.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Attend(Protocol):
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
+        """queries [N, A, D], turned; keys, values [cache tokens, K, D], this step's included -> [N, A, D].
+
+        `window`: each row sees so many positions, its own included; None: all before it.
+        """
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step computes. Rows after the last sequence's are padding."""
+
+    tokens: Tensor
+    """[N] int64"""
+    positions: Tensor
+    """[N] int64, each within its sequence."""
+    cache_rows: Tensor
+    """[M] int64, M <= N: where in the cache's token axis row i goes. On a card M = N and padding goes to -1."""
+    attend: Attend
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`count` neighbouring rows from `row` belong to one sequence, at positions from `start`."""
+
+    row: int
+    count: int
+    start: int
+    past: slice | Tensor
+    """Of the cache's token axis: positions 0 ... start + count - 1, a view where they are neighbours."""
+
+
+def locate(blocks: list[int], size: int, length: int) -> slice | Tensor:
+    """Rows of the token axis that hold positions 0 ... length - 1."""
+    used = blocks[: -(-length // size)]
+    if used[-1] - used[0] == len(used) - 1 and used == list(range(used[0], used[-1] + 1)):
+        return slice(used[0] * size, used[0] * size + length)
+    return (torch.tensor(used).unsqueeze(1) * size + torch.arange(size)).flatten()[:length]
+
+
+class SegmentedAttention:
+    """scaled_dot_product_attention for each sequence by itself; what lies in neighbouring blocks is not copied."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self._segments = segments
+
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
+        mixed = torch.zeros_like(queries)
+        for segment in self._segments:
+            here = slice(segment.row, segment.row + segment.count)
+            mixed[here] = attend_one(queries[here], keys[segment.past], values[segment.past], segment.start, scale, window)
+        return mixed
+
+
+def attend_one(queries: Tensor, keys: Tensor, values: Tensor, start: int, scale: float, window: int | None) -> Tensor:
+    """queries [T, A, D] at positions from `start`; keys, values [start + T, K, D] -> [T, A, D].
+
+    The query heads of one key head are its rows (one token) or a batch dimension over which it is expanded (many):
+    no kernel needs to know of groups, and nothing is copied.
+    """
+    count, heads, size = queries.shape
+    kv_heads = keys.shape[1]
+    group = heads // kv_heads
+    if count == 1:
+        first = max(0, start + 1 - window) if window else 0
+        keys, values = keys[first:].transpose(0, 1), values[first:].transpose(0, 1)
+        grouped = queries.view(1, kv_heads, group, size)
+        mixed = F.scaled_dot_product_attention(grouped, keys.unsqueeze(0), values.unsqueeze(0), scale=scale)
+        return mixed.reshape(1, heads, size)
+    grouped = queries.view(count, kv_heads, group, size).permute(1, 2, 0, 3)
+    keys, values = (x.transpose(0, 1).unsqueeze(1).expand(-1, group, -1, -1) for x in (keys, values))
+    if start == 0 and (window is None or count <= window):
+        mixed = F.scaled_dot_product_attention(grouped, keys, values, is_causal=True, scale=scale)
+    else:
+        mask = torch.ones(count, start + count, dtype=torch.bool, device=queries.device).tril(start)
+        if window:
+            mask = mask.triu(start + 1 - window)
+        mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
+    return mixed.permute(2, 0, 1, 3).reshape(count, heads, size)

@@ -1,0 +1,189 @@
+"""Attention over a paged cache on a card, in Triton-the-language: one query a sequence (decode), or a chunk of a prompt.
+
+Why it exists: both read keys and values through block tables, in place, for every head of a group at once, and neither
+depends on anything the host decides after a CUDA graph was captured: lengths come from device tensors. It must not know
+about the scheduler. Scores are kept in base 2. Shapes: A heads, K kv_heads, D head_dim, G = A / K.
+
+Only `Attention` of a card calls it; tests also run it in Triton's interpreter.
+"""
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+import triton
+
+LOG2_E = 1.4426950408889634
+DECODE_TILE = 64
+"""Keys that a program of decode looks at together."""
+MOST_SPLITS = 32
+PROGRAMS = 528
+"""As many as keep a card of 132 multiprocessors busy, four on each."""
+
+
+@triton.jit
+def _decode_kernel(
+    queries, keys, values, tables, slots, positions, output, partials, logsums, scale, table_stride, window,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, G_PAD: tl.constexpr,
+    PAGE: tl.constexpr, TILE: tl.constexpr, SPLITS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0)
+    head = tl.program_id(1)
+    split = tl.program_id(2)
+    group: tl.constexpr = HEADS // KV_HEADS
+    length = tl.load(positions + row) + 1
+    first = tl.maximum(length - window, 0) // TILE * TILE
+    each = tl.cdiv(tl.cdiv(length - first, TILE), SPLITS) * TILE
+    start = first + split * each
+    end = tl.minimum(start + each, length)
+    table = tables + tl.load(slots + row).to(tl.int64) * table_stride
+    g = tl.arange(0, G_PAD)
+    d = tl.arange(0, D_PAD)
+    n = tl.arange(0, TILE)
+    real = (g < group)[:, None] & (d < D)[None, :]
+    heads = head * group + g
+    query = tl.load(queries + (row * HEADS + heads)[:, None] * D + d[None, :], mask=real, other=0.0)
+    best = tl.full([G_PAD], float("-inf"), tl.float32)
+    total = tl.zeros([G_PAD], tl.float32)
+    mixed = tl.zeros([G_PAD, D_PAD], tl.float32)
+    for at in range(start, end, TILE):
+        index = at + n
+        inside = (index < end) & (index >= length - window)
+        page = tl.load(table + index // PAGE, mask=inside, other=0).to(tl.int64)
+        base = ((page * PAGE + index % PAGE) * KV_HEADS + head) * D
+        loaded = inside[:, None] & (d < D)[None, :]
+        key = tl.load(keys + base[:, None] + d[None, :], mask=loaded, other=0.0)
+        value = tl.load(values + base[:, None] + d[None, :], mask=loaded, other=0.0)
+        score = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
+        score = tl.where(inside[None, :], score, float("-inf"))
+        better = tl.maximum(tl.maximum(best, tl.max(score, 1)), -1e30)
+        weight = tl.exp2(score - better[:, None])
+        fade = tl.exp2(best - better)
+        total = total * fade + tl.sum(weight, 1)
+        mixed = mixed * fade[:, None] + tl.dot(weight.to(value.dtype), value, input_precision=PRECISION)
+        best = better
+    if SPLITS == 1:
+        result = mixed / total[:, None]
+        tl.store(output + (row * HEADS + heads)[:, None] * D + d[None, :], result.to(output.dtype.element_ty), mask=real)
+    else:
+        place = (row * HEADS + heads) * SPLITS + split
+        # A split of nothing is left out by its logarithm, so its partial need not be written.
+        tl.store(logsums + place, tl.where(total > 0, best + tl.log2(total), float("-inf")), mask=g < group)
+        if end > start:
+            tl.store(partials + place[:, None] * D + d[None, :], mixed / total[:, None], mask=real)
+
+
+@triton.jit
+def _combine_kernel(
+    partials, logsums, output, D: tl.constexpr, D_PAD: tl.constexpr, SPLITS: tl.constexpr, SPLITS_PAD: tl.constexpr
+):
+    row = tl.program_id(0)
+    s = tl.arange(0, SPLITS_PAD)
+    d = tl.arange(0, D_PAD)
+    logsum = tl.load(logsums + row * SPLITS + s, mask=s < SPLITS, other=float("-inf"))
+    share = tl.exp2(logsum - tl.max(logsum, 0))
+    used = share > 0
+    part = tl.load(partials + (row * SPLITS + s)[:, None] * D + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0)
+    result = tl.sum(part * share[:, None], 0) / tl.sum(share, 0)
+    tl.store(output + row * D + d, result.to(output.dtype.element_ty), mask=d < D)
+
+
+@triton.jit
+def _chunk_kernel(
+    queries, keys, values, tables, tiles, output, scale, table_stride, window,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    PAGE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    tile = tl.program_id(0)
+    head = tl.program_id(1)
+    kv_head = head // (HEADS // KV_HEADS)
+    row = tl.load(tiles + tile * 4)
+    count = tl.load(tiles + tile * 4 + 1)
+    position = tl.load(tiles + tile * 4 + 2)
+    table = tables + tl.load(tiles + tile * 4 + 3).to(tl.int64) * table_stride
+    m = tl.arange(0, ROWS)
+    d = tl.arange(0, D_PAD)
+    n = tl.arange(0, TILE)
+    real = (m < count)[:, None] & (d < D)[None, :]
+    query = tl.load(queries + ((row + m)[:, None] * HEADS + head) * D + d[None, :], mask=real, other=0.0)
+    best = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    mixed = tl.zeros([ROWS, D_PAD], tl.float32)
+    end = position + count
+    first = tl.maximum(position + 1 - window, 0) // TILE * TILE
+    for at in range(first, end, TILE):
+        index = at + n
+        inside = index < end
+        page = tl.load(table + index // PAGE, mask=inside, other=0).to(tl.int64)
+        base = ((page * PAGE + index % PAGE) * KV_HEADS + kv_head) * D
+        loaded = inside[:, None] & (d < D)[None, :]
+        key = tl.load(keys + base[:, None] + d[None, :], mask=loaded, other=0.0)
+        value = tl.load(values + base[:, None] + d[None, :], mask=loaded, other=0.0)
+        score = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
+        distance = (position + m)[:, None] - index[None, :]
+        score = tl.where((distance >= 0) & (distance < window), score, float("-inf"))
+        better = tl.maximum(tl.maximum(best, tl.max(score, 1)), -1e30)
+        weight = tl.exp2(score - better[:, None])
+        fade = tl.exp2(best - better)
+        total = total * fade + tl.sum(weight, 1)
+        mixed = mixed * fade[:, None] + tl.dot(weight.to(value.dtype), value, input_precision=PRECISION)
+        best = better
+    result = mixed / tl.maximum(total, 1e-30)[:, None]
+    tl.store(output + ((row + m)[:, None] * HEADS + head) * D + d[None, :], result.to(output.dtype.element_ty), mask=real)
+
+
+def count_splits(rows: int, kv_heads: int, context: int) -> int:
+    """Into how many parts each sequence's keys are cut: a function of the batch's size, never of lengths."""
+    return max(1, min(MOST_SPLITS, PROGRAMS // (rows * kv_heads), triton.cdiv(context, DECODE_TILE)))
+
+
+def decode_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, slots: Tensor, positions: Tensor, *,
+    page: int, scale: float, context: int, window: int | None = None,
+) -> Tensor:  # fmt: skip
+    """queries [R, A, D], contiguous; keys, values [tokens, K, D]; tables [slots, pages] int32; slots, positions [R] int32.
+
+    Returns [R, A, D]: row r attends to positions 0 ... positions[r] of slot slots[r], or to the last `window` of them.
+    """
+    rows, heads, size = queries.shape
+    kv_heads = keys.shape[1]
+    output = torch.empty_like(queries)
+    splits = count_splits(rows, kv_heads, context)
+    parts = splits if splits > 1 else 0
+    partials = torch.empty((rows, heads, parts, size), dtype=torch.float32, device=queries.device)
+    logsums = torch.empty((rows, heads, parts), dtype=torch.float32, device=queries.device)
+    wide = triton.next_power_of_2(max(16, size))
+    _decode_kernel[(rows, kv_heads, splits)](
+        queries, keys, values, tables, slots, positions, output, partials, logsums, scale * LOG2_E, tables.stride(0),
+        window or context, HEADS=heads, KV_HEADS=kv_heads, D=size, D_PAD=wide,
+        G_PAD=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, TILE=DECODE_TILE, SPLITS=splits,
+        PRECISION="ieee", num_warps=4, num_stages=3 if queries.dtype != torch.float32 else 2,
+    )  # fmt: skip
+    if splits > 1:
+        _combine_kernel[(rows * heads,)](
+            partials, logsums, output, D=size, D_PAD=wide, SPLITS=splits, SPLITS_PAD=triton.next_power_of_2(splits), num_warps=2
+        )
+    return output
+
+
+def tile_rows(dtype: torch.dtype) -> int:
+    """Query rows of one program of `chunk_attention`."""
+    return 32 if dtype == torch.float32 else 64
+
+
+def chunk_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, tiles: Tensor, output: Tensor, *,
+    page: int, scale: float, context: int, window: int | None = None,
+) -> None:  # fmt: skip
+    """Fills rows of `output` [N, A, D] from the same rows of `queries`, both contiguous.
+
+    tiles [T, 4] int32: first row, rows (at most `tile_rows`), position of the first, slot. Each row attends to the
+    positions of its slot up to its own.
+    """
+    _, heads, size = queries.shape
+    exact = queries.dtype == torch.float32
+    _chunk_kernel[(tiles.shape[0], heads)](
+        queries, keys, values, tables, tiles, output, scale * LOG2_E, tables.stride(0), window or context,
+        HEADS=heads, KV_HEADS=keys.shape[1], D=size, D_PAD=triton.next_power_of_2(max(16, size)), PAGE=page,
+        ROWS=tile_rows(queries.dtype), TILE=32 if exact else 64, PRECISION="ieee", num_warps=4, num_stages=2 if exact else 3,
+    )  # fmt: skip

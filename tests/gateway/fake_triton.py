@@ -1,8 +1,10 @@
 """A scripted stand-in for Triton and the engine, for fault injection only: it speaks the channel and misbehaves on demand."""
 
 import asyncio
+import base64
 import contextlib
 import json
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +13,9 @@ from aiohttp import web
 from localmodel.api.channel import REQUEST, RESPONSE
 
 STATUS = {
-    "model_version": "1", "architecture": "Fake", "parameters": 1, "dtype": "none", "device": "cpu", "context_window": 512,
-    "max_batch_size": 4, "running": 0, "waiting": 0, "kv_tokens_capacity": 2048, "kv_tokens_used": 7, "weights_bytes": 1,
+    "model_version": "1", "task": "TextGeneration", "architecture": "Fake", "parameters": 1, "dtype": "none", "device": "cpu",
+    "context_window": 512,
+    "max_batch_size": 4, "running": 0, "waiting": 0, "kv_tokens_capacity": 65536, "kv_tokens_used": 7, "weights_bytes": 1,
     "kv_bytes": 1, "memory_bytes": 1, "load_seconds": 0.1, "tokens_total": 0, "steps_total": 0, "step_age_seconds": 0.0,
 }  # fmt: skip
 
@@ -59,6 +62,12 @@ class FakeTriton:
         self.may_cancel = asyncio.Event()
         """Cleared: cancels are not confirmed."""
         self.may_cancel.set()
+        self.status: dict[str, Any] = {}
+        """What the engine says of itself instead."""
+        self.task = "TextGeneration"
+        self.next_plans: list[Plan] = []
+        """Of the next sequences, one each, before `plan` is used again."""
+        self.embeds: list[dict[str, Any]] = []
         self.submitted: list[dict[str, Any]] = []
         self.accepted: list[str] = []
         self.cancelled: list[str] = []
@@ -83,6 +92,10 @@ class FakeTriton:
     def user_submits(self) -> list[dict[str, Any]]:
         """Without the gateway's own test requests."""
         return [s for s in self.submitted if not s["sampling"]["ignore_eos"]]
+
+    @property
+    def accepted_users(self) -> list[str]:
+        return [s["id"] for s in self.user_submits if s["id"] in self.accepted]
 
     @property
     def user_cancels(self) -> list[str]:
@@ -143,12 +156,14 @@ class FakeTriton:
         return web.Response()
 
     async def _status(self, request: web.Request, message: dict[str, Any]) -> web.Response:
-        return answer({**STATUS, "running": len(self.running)})
+        return answer({**STATUS, "task": self.task, "running": len(self.running), **self.status})
 
     async def _submit(self, request: web.Request, message: dict[str, Any]) -> web.Response:
         plan = self.plan
         if message["sampling"]["ignore_eos"]:
             plan = Plan(texts=("x",), finish="length")
+        elif self.next_plans:
+            plan = self.next_plans.pop(0)
         self.submitted.append(message)
         await asyncio.sleep(plan.accept_delay)
         if plan.reply is not None:
@@ -170,7 +185,7 @@ class FakeTriton:
                 if made == plan.stall_after:
                     await asyncio.Event().wait()
                 made += 1
-                self.tell(client, [sequence, text, 1, None, None, None])
+                self.tell(client, [sequence, text, 1, None, None, None, *logprobs(message, made)])
                 await asyncio.sleep(plan.gap)
         except asyncio.CancelledError:
             self.running.pop(sequence, None)
@@ -232,6 +247,14 @@ class FakeTriton:
             if self.split:
                 await asyncio.sleep(0)
 
+    async def _embed(self, request: web.Request, message: dict[str, Any]) -> web.Response:
+        self.embeds.append(message)
+        await asyncio.sleep(self.plan.accept_delay)
+        if self.plan.reply is not None:
+            return web.json_response(self.plan.reply, status=self.plan.status)
+        vectors = [struct.pack("<3f", len(ids), sum(ids), 0.5) for ids in message["inputs"]]
+        return answer({"vectors": [base64.b64encode(vector).decode() for vector in vectors], "dimensions": 3})
+
     async def _generate(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         self.generates.append(message)
         if not message["stream"]:
@@ -241,6 +264,12 @@ class FakeTriton:
         for text in self.plan.texts:
             await response.write(b"data: " + envelope({"text": text}) + b"\n\n")
         return response
+
+
+def logprobs(message: dict[str, Any], made: int) -> list[list[Any]]:
+    """The seventh member of a row, if it was asked for: one made-up token."""
+    top = message["sampling"]["logprobs"]
+    return [] if top is None else [[[5, -0.25 * made, [[5 + rank, -0.25 * (made + rank)] for rank in range(top)]]]]
 
 
 def envelope(document: Any) -> bytes:

@@ -122,13 +122,13 @@ class World:
         if self.target.local:
             self.target.kubectl("delete", "pv", f"{namespace}-models", "--wait=false", check=False)
 
-    def client(self, name: str, **options: Any) -> openai.OpenAI:
+    def client(self, name: str, *, key: str = "", **options: Any) -> openai.OpenAI:
         """Through the model's Service, as a client on the LAN would. No retries: a failure must show."""
-        url = f"{self._service_url(name)}/v1"
-        no_key = {"Authorization": openai.Omit()}
-        return openai.OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=60, default_headers=no_key, **options)
+        url = f"{self.service_url(name)}/v1"
+        no_key = {} if key else {"Authorization": openai.Omit()}
+        return openai.OpenAI(base_url=url, api_key=key or "none", max_retries=0, timeout=60, default_headers=no_key, **options)
 
-    def _service_url(self, name: str) -> str:
+    def service_url(self, name: str) -> str:
         """The Service's address, or the way to it through the API server where this machine is not on the cluster's network."""
         if self.target.local:
             return f"http://{self.get('service', name)['spec']['clusterIP']}"
@@ -137,10 +137,10 @@ class World:
             self._proxy_url = f"http://{self._proxy.stdout.readline().split()[-1]}" if self._proxy.stdout else ""
         return f"{self._proxy_url}/api/v1/namespaces/{self.namespace}/services/{name}:80/proxy"
 
-    def ask(self, name: str, prompt: str = "What is the capital of France?", **options: Any) -> str:
+    def ask(self, name: str, prompt: str = "What is the capital of France?", *, key: str = "", **options: Any) -> str:
         messages: Any = [{"role": "user", "content": prompt}]
         request = {"max_tokens": 24, "temperature": 0, **options}
-        with self.client(name) as client:
+        with self.client(name, key=key) as client:
             return client.chat.completions.create(model=name, messages=messages, **request).choices[0].message.content or ""
 
     def records(self, pod: str) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def answers(world: World, name: str, key: str) -> bool:
 def test_keys_come_from_a_secret_and_change_without_a_restart(world: World, model) -> None:
     """On the local cluster: an API server in between keeps the Authorization header to itself."""
     model("locked", gateway={"auth": {"mode": "APIKey", "secretRef": {"name": "api-keys"}}})
-    condition = world.wait_condition("locked", "Scheduled", "False", "SecretNotFound")
+    condition = world.wait_condition("locked", "GatewayReady", "False", "SecretNotFound")
     assert "api-keys" in condition["message"]
     world.kubectl("apply", "-f", "-", stdin=secret(world, OLD))
     world.wait_ready("locked")

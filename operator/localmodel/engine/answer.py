@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from localmodel.api.channel import FinishReason, SequenceEvent, Usage
 from localmodel.engine.detokenizer import Detokenizer
 from localmodel.engine.logprob_queue import LogprobQueue
-from localmodel.engine.scheduler import Output
+from localmodel.engine.sequence import Output
 from localmodel.engine.stopping import StopCutter
 
 

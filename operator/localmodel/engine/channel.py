@@ -8,15 +8,16 @@ guards all state; it is never held while sending.
 import itertools
 import threading
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from collections.abc import Sequence as Ids
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel
 from tokenizers import Tokenizer
 
 from localmodel.api.channel import (
     Accepted,
     Cancel,
     Cancelled,
+    Embed,
     EngineStatus,
     Events,
     Generate,
@@ -25,23 +26,24 @@ from localmodel.api.channel import (
 )
 from localmodel.engine.answer import Answer
 from localmodel.engine.channel_token import tokens_match
+from localmodel.engine.compiling import Compiling, answer_request
+from localmodel.engine.constraint import Constraint
 from localmodel.engine.direct import Direct
 from localmodel.engine.engine import Engine
 from localmodel.engine.errors import Refused
 from localmodel.engine.gateways import Gateway, Gateways, Stream
-from localmodel.engine.scheduler import Key, Output
-
-_REQUESTS: TypeAdapter[Submit | Cancel | Events | StatusRequest | Generate] = TypeAdapter(
-    Annotated[Submit | Cancel | Events | StatusRequest | Generate, Field(discriminator="op")]
-)
+from localmodel.engine.requests import parse_request
+from localmodel.engine.sequence import Key, Output
 
 
 class Channel:
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, token: str, grace_seconds: float,
         publish: Callable[[list[Output]], None], status: Callable[[], EngineStatus],
+        compile_schema: Callable[[str], Constraint],
     ) -> None:  # fmt: skip
-        """`publish` hands outputs to the thread that calls `deliver`, and wakes it."""
+        """`publish` hands outputs to the thread that calls `deliver`, and wakes it. `compile_schema` may take a second,
+        and raises Refused."""
         self.lock = threading.Lock()
         self.gateways = Gateways(grace_seconds)
         self.directs: dict[Key, Direct] = {}
@@ -54,15 +56,15 @@ class Channel:
         self._publish = publish
         self._status = status
         self._direct_numbers = itertools.count()
+        self._compiling = Compiling(compile_schema)
 
     def handle(self, document: str | bytes, stream: Stream) -> None:
         """Answers one request. `stream` stays open only for an accepted `events` or `generate`."""
-        try:
-            answer = self._dispatch(document, stream)
-        except Refused as refused:
-            answer = refused.refusal
-        if answer is not None:
-            stream.send(answer.model_dump_json(), final=True)
+        answer_request(stream, lambda: self._dispatch(document, stream))
+
+    def close(self) -> None:
+        """Takes no more schemas."""
+        self._compiling.close()
 
     def deliver(self, outputs: Iterable[Output], error: str | None = None) -> None:
         """Makes the events of `outputs`; `error` explains those that finish with `error`."""
@@ -71,7 +73,7 @@ class Channel:
                 if output.key not in self._answers:
                     continue
                 answer, sink = self._answers[output.key]
-                event = answer.take(output, error)
+                event = answer.take(output, output.error or error)
                 if event is None:
                     continue
                 (sink if isinstance(sink, Direct) else sink.outbox).add(event)
@@ -97,18 +99,17 @@ class Channel:
             sink.ended.append(answer.id)
 
     def _dispatch(self, document: str | bytes, stream: Stream) -> BaseModel | None:
-        try:
-            request = _REQUESTS.validate_json(document)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise Refused("invalid_request", f"{where}: {first['msg']}" if where else first["msg"]) from error
+        request = parse_request(document)
         if isinstance(request, Generate):
             self._generate(request, stream)
             return None
         if not tokens_match(request.token, self._token):
             raise Refused("bad_token", "the token is not the one of this pod; only its gateway may use the channel")
         match request:
+            case Submit() if request.sampling.json_schema is not None:
+                key, submit = (request.instance, request.id), self._submit
+                self._compiling.answer_later(key, request.sampling, stream, lambda made: submit(request, made))
+                return None
             case Submit():
                 return self._submit(request)
             case Cancel():
@@ -118,8 +119,10 @@ class Channel:
                 return None
             case StatusRequest():
                 return self._status()
+            case Embed():
+                raise Refused("invalid_request", "this model generates text; send embeddings to one whose task is Embedding")
 
-    def _submit(self, request: Submit) -> Accepted:
+    def _submit(self, request: Submit, constraint: Constraint | None = None) -> Accepted:
         with self.lock:
             gateway = self.gateways.owner(request.instance, request.epoch)
             if not gateway.knows(request.id):
@@ -127,7 +130,7 @@ class Channel:
                 answer = Answer(request.id, self._tokenizer, request.prompt, request.sampling.stop)
                 self._answers[key] = (answer, gateway)
                 try:
-                    self._engine.add_request(key, request.prompt, request.sampling, request.deadline_seconds)
+                    self._engine.add_request(key, request.prompt, request.sampling, request.deadline_seconds, constraint)
                 except Refused:
                     del self._answers[key]
                     raise
@@ -135,6 +138,7 @@ class Channel:
         return Accepted(id=request.id)
 
     def _cancel(self, request: Cancel) -> Cancelled:
+        self._compiling.cancel((request.instance, id_) for id_ in request.ids)
         ended = [output for id_ in request.ids if (output := self._engine.cancel((request.instance, id_)))]
         self._publish(ended)
         return Cancelled(cancelled=request.ids)
@@ -150,14 +154,26 @@ class Channel:
         if (request.prompt is None) == (request.text is None):
             raise Refused("invalid_request", "give either `prompt` (token ids) or `text`")
         prompt = request.prompt if request.text is None else self._tokenizer.encode(request.text).ids
+        key = ("", next(self._direct_numbers))
+        if request.sampling.json_schema is None:
+            self._start_direct(key, request, prompt or (), stream)
+            return
+
+        def start(constraint: Constraint) -> None:
+            self._start_direct(key, request, prompt or (), stream, constraint)
+
+        self._compiling.answer_later(key, request.sampling, stream, start)
+
+    def _start_direct(
+        self, key: Key, request: Generate, prompt: Ids[int], stream: Stream, constraint: Constraint | None = None
+    ) -> None:
         direct = Direct(stream, request.stream)
         with self.lock:
-            key = ("", next(self._direct_numbers))
-            answer = Answer("", self._tokenizer, prompt or (), request.sampling.stop)
+            answer = Answer("", self._tokenizer, prompt, request.sampling.stop)
             self._answers[key] = (answer, direct)
             self.directs[key] = direct
             try:
-                self._engine.add_request(key, prompt or (), request.sampling)
+                self._engine.add_request(key, prompt, request.sampling, constraint=constraint)
             except Refused:
                 del self._answers[key], self.directs[key]
                 raise

@@ -15,11 +15,16 @@ WORD_BITS = 32
 Mask = NDArray[np.int32]
 
 
+class ConstraintError(Exception):
+    """The constraint can't be followed any further; the sequence is to end with this message."""
+
+
 class Constraint(Protocol):
     def fill_mask(self, answer: Ids[int], mask: Mask) -> None:
         """Sets in `mask`, [mask_words(vocabulary)], the bit of each token that may follow `answer`, and clears all others.
 
         Bit i % 32 of word i // 32 is token i. At least one bit is set. `answer` only ever grows between two calls.
+        Raises ConstraintError.
         """
 
 

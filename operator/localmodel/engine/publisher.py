@@ -12,7 +12,7 @@ from collections.abc import Callable
 from localmodel.engine.channel import Channel
 from localmodel.engine.engine import Engine
 from localmodel.engine.pump import Pump
-from localmodel.engine.scheduler import Output
+from localmodel.engine.sequence import Output
 
 STEP_LIMIT_SECONDS = 60.0
 """No step takes so long on any machine that could serve; a longer one hangs."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from localmodel.engine.logprobs import Logprobs, measure_logprobs
 from localmodel.engine.sampling_plan import Adjustment, Random, SamplingPlan, make_plan
-from localmodel.engine.scheduler import Sequence
+from localmodel.engine.sequence import Sequence
 
 NUCLEUS_GUESS = 256
 """top_p is nearly always reached within so many tokens; if not, all are sorted."""

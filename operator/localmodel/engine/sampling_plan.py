@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from localmodel.api.channel import Sampling
-from localmodel.engine.constraint import mask_words
-from localmodel.engine.scheduler import Sequence
+from localmodel.engine.constraint import ConstraintError, mask_words
+from localmodel.engine.sequence import Sequence
 
 LEAST_TEMPERATURE = 1e-5
 """Below it only ties are left to chance, and logits divided by less leave the range of float32."""
+
+ALL_ALLOWED = -1
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,11 @@ def _adjustment(sequences: list[Sequence], rows: list[int], vocabulary: int, dev
         for mask, row in zip(masks, masked, strict=True):
             constraint = sequences[row].constraint
             assert constraint is not None
-            constraint.fill_mask(sequences[row].answer, mask)
+            try:
+                constraint.fill_mask(sequences[row].answer, mask)
+            except ConstraintError as error:
+                sequences[row].failure = str(error)
+                mask[:] = ALL_ALLOWED
         parts["mask_rows"] = _to_device(masked, np.int64, device)
         parts["masks"] = _to_device(masks.view(np.uint8), np.uint8, device)
     return Adjustment(**parts)

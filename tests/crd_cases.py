@@ -228,6 +228,21 @@ CASES: list[Case] = [
         for name in ("queue", "firstToken", "idle", "total")
     ),
     Case(
+        "gateway.breaker.openFor",
+        "write a duration of more than zero",
+        [{"gateway.breaker.openFor": text} for text in _GOOD_DURATIONS],
+        [{"gateway.breaker.openFor": text} for text in _BAD_DURATIONS],
+    ),
+    Case(
+        "gateway.concurrency.queueBytes",
+        "write an amount from 8Mi, the largest body of a request, to 1Ti",
+        [{"gateway.concurrency.queueBytes": value} for value in ("8Mi", "9M", 8388608, "0.5Gi", "1Ti", 1099511627776)],
+        [
+            {"gateway.concurrency.queueBytes": value}
+            for value in ("8M", 8388607, 0, "0", "2Ti", 1099511627777, "1Pi", "64m", "64 Mi", "-64Mi", "many")
+        ],
+    ),
+    Case(
         "gateway.auth",
         "write secretRef.name with mode APIKey",
         [{}, _KEYS, {"gateway.auth": {"mode": "None"}}, {"gateway.auth": {}}],

@@ -34,7 +34,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+async def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Waits until the condition, which may be a coroutine function, is true, and returns it."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
@@ -72,7 +72,9 @@ class GatewayProcess:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in bytes(self._lines).splitlines(keepends=True) if line.endswith(b"\n")]
+        """Of requests; the log's own checkpoints are not among them."""
+        lines = [json.loads(line) for line in bytes(self._lines).splitlines(keepends=True) if line.endswith(b"\n")]
+        return [line for line in lines if "request_id" in line]
 
     @property
     def raw_log(self) -> bytes:
@@ -113,7 +115,7 @@ class GatewayProcess:
         return found
 
     async def ready(self) -> None:
-        await eventually(lambda: self._is_ready(), 20)
+        await eventually(lambda: self._is_ready(), 90)
 
     async def _is_ready(self) -> bool:
         try:

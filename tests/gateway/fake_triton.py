@@ -84,6 +84,7 @@ class FakeTriton:
         """Break so many event streams."""
         self.split = False
         """Send the event stream byte by byte."""
+        self._dead = False
         self._clients: dict[str, Client] = {}
         self._runner: web.AppRunner | None = None
         self._sockets: set[web.StreamResponse] = set()
@@ -103,6 +104,7 @@ class FakeTriton:
         return [each for each in self.cancelled if each in users]
 
     async def start(self) -> None:
+        self._dead = False
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", self._handle)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -111,6 +113,7 @@ class FakeTriton:
 
     async def die(self) -> None:
         """The process ends: sockets close, everything is forgotten."""
+        self._dead = True
         for task in self.running.values():
             task.cancel()
         self.running.clear()
@@ -195,6 +198,8 @@ class FakeTriton:
         self.tell(client, [sequence, "", 0, plan.finish, [len(message["prompt"]), made], plan.error])
 
     def tell(self, client: Client, row: list[Any]) -> None:
+        if self._dead:
+            return
         client.number += 1
         client.past.append([client.number, self.step_age, False, [row]])
         client.news.set()

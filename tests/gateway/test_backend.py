@@ -28,7 +28,7 @@ FAILURES: list[tuple[dict[str, Any], int, str | None]] = [
 
 
 async def test_typed_failures_before_the_head(start: Start, triton: FakeTriton) -> None:
-    gateway = await start()
+    gateway = await start(breaker={"failures": 0})
     for number, (plan, expected_status, code) in enumerate(FAILURES):
         await gateway.ready()
         triton.plan = Plan(**plan)

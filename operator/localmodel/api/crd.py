@@ -111,7 +111,8 @@ def _explain(schema: Schema) -> Schema:
     if "minimum" in schema and "maximum" in schema:
         facts.append(f"From {schema['minimum']} to {schema['maximum']}.")
     if "default" in schema and "properties" not in schema:
-        facts.append(f"Default: {json.dumps(schema['default']) if schema['type'] != 'string' else schema['default']}.")
+        default = schema["default"]
+        facts.append(f"Default: {default if isinstance(default, str) else json.dumps(default)}.")
     for child in (
         *schema.get("properties", {}).values(),
         *(schema[key] for key in ("items", "additionalProperties") if key in schema),

@@ -27,6 +27,9 @@ Outcome = Literal[
 ]
 """How a request ended: exactly one of these in its log record and in localmodel_gateway_requests_total."""
 
+RedactKind = Literal["Email", "Phone", "IDCard", "BankCard"]
+"""What the log takes out of bodies."""
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +49,25 @@ class Concurrency(_Settings):
     """Requests running at once; 0 means the engine's max_batch_size."""
     queue: int = Field(64, ge=0)
     """Requests waiting; more are answered 503 with retry-after."""
+    queue_bytes: int = Field(32 * 1024 * 1024, ge=0)
+    """What the waiting requests may hold together: bodies and token ids."""
+
+
+class Retries(_Settings):
+    """Of requests that failed before their first text because the backend lost them."""
+
+    attempts: int = Field(2, ge=0)
+    budget_percent: int = Field(10, ge=0, le=100)
+    """Of the requests of the last minute, plus three."""
+
+
+class Breaker(_Settings):
+    """When nothing is sent to a backend that keeps failing."""
+
+    failures: int = Field(5, ge=0)
+    """In a row; 0: never."""
+    open_seconds: float = Field(5, gt=0)
+    """Until the first probe; doubled after each failed one, up to a minute."""
 
 
 class KeyLimits(_Settings):
@@ -60,6 +82,14 @@ class KeyLimits(_Settings):
     max_concurrent: int | None = Field(None, ge=1)
     models: tuple[str, ...] = ()
     """Served names that it may use; empty: all."""
+
+
+class LogFile(_Settings):
+    """A directory for requests-NNNNNN.log."""
+
+    directory: str
+    max_bytes: int = Field(ge=1024 * 1024)
+    max_files: int = Field(ge=2)
 
 
 class GatewaySettings(_Settings):
@@ -84,12 +114,24 @@ class GatewaySettings(_Settings):
     channel_token_file: str = constants.CHANNEL_TOKEN_FILE
     timeouts: Timeouts = Timeouts()
     concurrency: Concurrency = Concurrency()
+    retries: Retries = Retries()
+    breaker: Breaker = Breaker()
+    long_input: Literal["Reject", "Truncate", "Segment"] = "Reject"
+    """What becomes of a chat that does not fit the context window."""
     keys_directory: str | None = None
     """One file per API key, named like it, with hashes of the key; absent: no key is asked for."""
     limits: tuple[KeyLimits, ...] = ()
     page: bool = True
     """Serve the chat page at /."""
     log_mode: Literal["None", "Metadata", "Full"] = "Metadata"
+    redact: tuple[RedactKind, ...] = ("Email", "Phone", "IDCard", "BankCard")
+    """In mode Full."""
+    redact_patterns: tuple[str, ...] = ()
+    """More to take out: regular expressions in RE2 syntax."""
+    log_file: LogFile | None = None
+    """Beside standard output."""
+    log_key_file: str | None = None
+    """Holds the key of the log's hash chain; absent: plain SHA-256."""
     endpoint_removal_seconds: float = Field(3.0, ge=0)
     """On drain: how long to keep serving until nobody sends new requests any more."""
     step_timeout_seconds: float = Field(30.0, gt=0)
@@ -135,7 +177,12 @@ class GatewayStatus(_Report):
     keys_problem: str = ""
     """What is wrong with some API keys or limits while others work, and what to do; empty when nothing is."""
     draining: bool
+    breaker: Literal["closed", "open", "half_open"] = "closed"
+    """Open: nothing is sent to the backend, because it failed several times in a row; half open: one request tries."""
     slots: int
     slots_in_use: int
+    tokens_in_use: int = 0
+    """Of the engine's KV cache, reserved for the prompts and longest answers of what runs."""
     queue_length: int
+    queued_bytes: int = 0
     backend: BackendStatus

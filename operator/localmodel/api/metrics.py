@@ -22,6 +22,7 @@ GATEWAY_REQUESTS = Metric(
 GATEWAY_SLOTS = Metric("localmodel_gateway_slots", "gauge", "Requests that may run at once.")
 GATEWAY_SLOTS_IN_USE = Metric("localmodel_gateway_slots_in_use", "gauge", "Requests running in the engine.")
 GATEWAY_QUEUE_LENGTH = Metric("localmodel_gateway_queue_length", "gauge", "Requests waiting for a slot.")
+GATEWAY_QUEUE_BYTES = Metric("localmodel_gateway_queue_bytes", "gauge", "What the waiting requests hold in the gateway's memory.")
 GATEWAY_QUEUE_SECONDS = Metric("localmodel_gateway_queue_seconds", "histogram", "Time in the queue.", (), _LATENCY)
 GATEWAY_FIRST_TOKEN_SECONDS = Metric(
     "localmodel_gateway_first_token_seconds",
@@ -42,9 +43,13 @@ GATEWAY_REQUEST_SECONDS = Metric(
     (*_LATENCY, 120, 300, 600),
 )
 GATEWAY_TOKENS = Metric("localmodel_gateway_tokens_total", "counter", "Tokens by kind: prompt, completion.", ("kind",))
+GATEWAY_SEGMENTS = Metric("localmodel_gateway_segments_total", "counter", "Parts in which documents that are too long were read.")
+GATEWAY_TRUNCATED_TOKENS = Metric(
+    "localmodel_gateway_truncated_tokens_total", "counter", "Tokens that were left out of chats that are too long."
+)
 GATEWAY_WASTED_TOKENS = Metric("localmodel_gateway_wasted_tokens_total", "counter", "Tokens made after their client had left.")
 GATEWAY_LOG_RECORDS_LOST = Metric(
-    "localmodel_gateway_log_records_lost_total", "counter", "Request records that could not be written."
+    "localmodel_gateway_log_records_lost_total", "counter", "Request records that could not be written.", ("sink",)
 )
 GATEWAY_OVERHEAD_SECONDS = Metric(
     "localmodel_gateway_overhead_seconds", "histogram", "The gateway's own time before the first byte of an answer.", (),
@@ -52,7 +57,19 @@ GATEWAY_OVERHEAD_SECONDS = Metric(
 )  # fmt: skip
 GATEWAY_LOOP_LAG_SECONDS = Metric("localmodel_gateway_loop_lag_seconds", "gauge", "How late the event loop runs.")
 GATEWAY_READY = Metric("localmodel_gateway_ready", "gauge", "1 if a request sent now is answered.")
-GATEWAY_KV_TOKENS = Metric("localmodel_gateway_kv_tokens", "gauge", "KV cache of the engine in tokens.", ("kind",))
+GATEWAY_KV_TOKENS = Metric(
+    "localmodel_gateway_kv_tokens",
+    "gauge",
+    "KV cache of the engine in tokens: capacity, used, and reserved for the longest answers of what runs.",
+    ("kind",),
+)
+GATEWAY_RETRIES = Metric(
+    "localmodel_gateway_retries_total",
+    "counter",
+    "Failed requests sent to the engine again, by what came of it: answered, failed, or not sent: no_budget.",
+    ("result",),
+)
+GATEWAY_BREAKER = Metric("localmodel_gateway_breaker", "gauge", "1 for the state that the circuit breaker is in.", ("state",))
 
 OPERATOR_RECONCILE_SECONDS = Metric(
     "localmodel_operator_reconcile_seconds", "histogram", "Time of one reconcile.", ("result",), _LATENCY

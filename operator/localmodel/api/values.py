@@ -23,7 +23,7 @@ _QUANTITY_UNITS = {
     "Ti": Decimal(2**40), "Pi": Decimal(2**50),
 }  # fmt: skip
 _QUANTITY_HELP = "write a quantity of more than zero, such as 2, 500m or 8Gi"
-_BYTES = r"[0-9]{1,15}|[0-9]{1,15}(\.[0-9]{1,9})?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)"
+BYTES_PATTERN = r"[0-9]{1,15}|[0-9]{1,15}(\.[0-9]{1,9})?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)"
 _BYTES_HELP = "write an amount of more than zero bytes, such as 8Gi or 500M (m would be thousandths of a byte)"
 _SHARE = r"([1-9][0-9]?|100)%"
 _CAP_QUANTITY = r"[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T)"
@@ -70,7 +70,7 @@ def parse_memory_cap(text: str) -> float | int | None:
 
 def parse_bytes(value: str | int) -> int:
     """Bytes of an amount of memory or disk, rounded down. Raises ValueError."""
-    if not re.fullmatch(_BYTES, str(value)):
+    if not re.fullmatch(BYTES_PATTERN, str(value)):
         raise ValueError(_BYTES_HELP)
     return int(parse_quantity(value))
 
@@ -91,7 +91,7 @@ def _quantity_cel(pattern: str) -> str:
     return f"type(self) == int ? self > 0 : (self.matches(r'^({pattern})$') && quantity(self).isGreaterThan(quantity('0')))"
 
 
-_INT_OR_STRING = WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32})
+INT_OR_STRING = WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32})
 """Kubernetes' own form of a value that may be written as a number or as a text."""
 
 Duration = Annotated[
@@ -103,8 +103,8 @@ Duration = Annotated[
         _is_duration,
     ),
 ]
-Quantity = Annotated[str | int | float, _INT_OR_STRING, Rule(_quantity_cel(_QUANTITY), _QUANTITY_HELP, parses(parse_quantity))]
-Bytes = Annotated[str | int, _INT_OR_STRING, Rule(_quantity_cel(_BYTES), _BYTES_HELP, parses(parse_bytes))]
+Quantity = Annotated[str | int | float, INT_OR_STRING, Rule(_quantity_cel(_QUANTITY), _QUANTITY_HELP, parses(parse_quantity))]
+Bytes = Annotated[str | int, INT_OR_STRING, Rule(_quantity_cel(BYTES_PATTERN), _BYTES_HELP, parses(parse_bytes))]
 MemoryCap = Annotated[
     str,
     Field(max_length=32),

@@ -11,9 +11,9 @@ from typing import Literal
 
 from localmodel.api import constants
 from localmodel.api.engine import EngineConfig
-from localmodel.api.gateway import Concurrency, GatewaySettings, KeyLimits, Timeouts
+from localmodel.api.gateway import Breaker, Concurrency, GatewaySettings, KeyLimits, Retries, Timeouts
 from localmodel.api.localmodel import LocalModel
-from localmodel.api.values import parse_duration, parse_memory_cap
+from localmodel.api.values import parse_bytes, parse_duration, parse_memory_cap
 from localmodel.core.names import served_names
 from localmodel.core.triton import render_config_pbtxt, tritonserver_command
 
@@ -115,7 +115,14 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
             idle_seconds=parse_duration(gateway.timeouts.idle),
             total_seconds=parse_duration(gateway.timeouts.total),
         ),
-        concurrency=Concurrency(max=gateway.concurrency.max, queue=gateway.concurrency.queue),
+        concurrency=Concurrency(
+            max=gateway.concurrency.max,
+            queue=gateway.concurrency.queue,
+            queue_bytes=parse_bytes(gateway.concurrency.queue_bytes),
+        ),
+        retries=Retries(attempts=gateway.retries.attempts, budget_percent=gateway.retries.budget_percent),
+        breaker=Breaker(failures=gateway.breaker.failures, open_seconds=parse_duration(gateway.breaker.open_for)),
+        long_input=gateway.long_input,
         keys_directory=layout.keys_directory if gateway.auth.mode == "APIKey" else None,
         limits=tuple(KeyLimits.model_validate(each.model_dump()) for each in gateway.limits),
         page=gateway.page,

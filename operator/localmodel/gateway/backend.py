@@ -1,33 +1,29 @@
-"""Supervises Triton: waits for it, has it load the model, keeps the event stream, notices death and hang, starts again.
+"""Supervises Triton: has it load the model, keeps the event stream, notices death and hang, starts again.
 
-It is the only writer of BackendState. It restarts no process: when a container has to go, the liveness probe says so.
+With `loading` it is the only writer of BackendState. It restarts no process: when a container has to go, the liveness
+probe says so.
 """
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import Callable
 from time import monotonic
 
+from localmodel.api.channel import EngineStatus
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors
 from localmodel.gateway.backend_state import DEAD_SECONDS, SILENCE_SECONDS, BackendState
 from localmodel.gateway.canary import canary_answers
-from localmodel.gateway.channel import BackendError, BackendUnreachable, Channel
+from localmodel.gateway.channel import Channel
 from localmodel.gateway.events import EventStream
+from localmodel.gateway.loading import Loading
 from localmodel.gateway.pulse import Pulse
 from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.triton import Triton
 
-log = logging.getLogger("localmodel.gateway.backend")
-
 _TICK_SECONDS = 0.05
-_POLL_SECONDS = 0.2
-_LIVE_POLL_SECONDS = 1.0
 _STATUS_SECONDS = 2.0
 _QUIET_SECONDS = 30.0
 _CANARY_RETRY_SECONDS = 1.0
-_BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 
 class Backend:
@@ -37,104 +33,34 @@ class Backend:
         triton: Triton,
         link: Channel,
         sequences: Sequences,
-        on_new_triton: Callable[[], None],
         *,
-        back_off: tuple[float, ...] = _BACK_OFF_SECONDS,
+        on_new_triton: Callable[[], None],
+        on_new_engine: Callable[[], None],
+        on_status: Callable[[EngineStatus], None],
     ) -> None:
         self._settings = settings
-        self._triton = triton
         self._sequences = sequences
         self._on_new_triton = on_new_triton
-        self._back_off = back_off
+        self._on_new_engine = on_new_engine
+        self._on_status = on_status
         self.stream = EventStream(link, sequences)
         self._pulse = Pulse(link, self.stream)
         self.state = BackendState(since=monotonic())
-        self._gone = False
-        """Triton itself has been seen to be away."""
-        self._stale = False
-        """Triton lives, but the engine's process inside it died: unload before load."""
+        self._loading = Loading(triton, self.state)
         self._canary: asyncio.Task[None] | None = None
         self._canary_at = 0.0
 
     async def run(self) -> None:
         while True:
-            await self._wait_live()
-            if await self._load():
+            if await self._loading.wait_live():
+                self._on_new_triton()
+            if await self._loading.load():
                 await self._serve()
-
-    def _enter(self, state: str, message: str = "") -> None:
-        if self.state.enter(state, monotonic(), message):
-            log.info("backend is %s %s", state, message)
-
-    async def _wait_live(self) -> None:
-        while not await self._is_live():
-            self._gone = self._gone or self.state.state != "Starting"
-            await asyncio.sleep(_POLL_SECONDS)
-        if self._gone:
-            self._gone = False
-            self._on_new_triton()
-
-    async def _is_live(self) -> bool:
-        live = await self._triton.live()
-        if live:
-            self.state.live_at = monotonic()
-        return live
-
-    async def _load(self) -> bool:
-        """True when loaded; False when Triton went away meanwhile."""
-        for attempt in range(1_000_000):
-            self._enter("Loading")
-            began = monotonic()
-            loading = asyncio.create_task(self._load_once())
-            if not await self._while_live(loading):
-                return False
-            try:
-                loading.result()
-            except BackendUnreachable as error:
-                self._lost(str(error))
-                return False
-            except BackendError as error:
-                self._enter("LoadFailed", str(error))
-                pause = self._back_off[min(attempt, len(self._back_off) - 1)]
-                if not await self._while_live(asyncio.create_task(asyncio.sleep(pause))):
-                    return False
-            else:
-                self.state.load_seconds = round(monotonic() - began, 3)
-                return True
-        return False
-
-    async def _load_once(self) -> None:
-        """Loads, unless a gateway before this one has: Triton would load it anew, beside the running one."""
-        if self._stale:
-            self._stale = False
-            with contextlib.suppress(BackendError):
-                await self._triton.unload()
-        elif await self._triton.loaded():
-            return
-        await self._triton.load()
-
-    async def _while_live(self, task: "asyncio.Task[None]") -> bool:
-        """Waits for the task as long as Triton lives; three failed probes in a row, and it is cancelled."""
-        failed = 0
-        try:
-            while True:
-                await asyncio.wait({task}, timeout=_LIVE_POLL_SECONDS)
-                if task.done():
-                    return True
-                failed = 0 if await self._is_live() else failed + 1
-                if failed >= 3:
-                    self._lost("Triton stopped answering.")
-                    return False
-        finally:
-            task.cancel()
-
-    def _lost(self, message: str) -> None:
-        self._gone = self._stale = True
-        self._enter("Unreachable", message)
 
     async def _serve(self) -> None:
         """From a loaded model to its loss."""
         self.stream.forget()
+        self._on_new_engine()
         self.state.evidence = False
         self.stream.heard_at = monotonic()
         self._canary_at = 0.0
@@ -150,7 +76,7 @@ class Backend:
             if self._canary is not None:
                 self._canary.cancel()
             await asyncio.wait({reading})
-            self._sequences.fail_all(errors.upstream("Its process ended."))
+            self._sequences.fail_all(errors.upstream("Its process ended.", resend=True))
 
     async def _watch(self) -> bool:
         """One look; False when the engine is gone."""
@@ -158,9 +84,9 @@ class Backend:
             return await self._explain_silence()
         self._pulse.stop()
         if self.stream.step_age_seconds >= self._settings.step_timeout_seconds:
-            self._enter("Hung", f"A step has run for {self.stream.step_age_seconds:.0f} seconds.")
+            self._loading.enter("Hung", f"A step has run for {self.stream.step_age_seconds:.0f} seconds.")
         elif self.stream.open.is_set():
-            self._enter("Ready")
+            self._loading.enter("Ready")
             self._ask_canary()
         return True
 
@@ -168,15 +94,15 @@ class Backend:
         finding = await self._pulse.ask()
         silent = self._pulse.silent_seconds
         if finding == "late" and silent > SILENCE_SECONDS:
-            self._enter("Hung", f"No event and no answer for {silent:.1f} seconds.")
+            self._loading.enter("Hung", f"No event and no answer for {silent:.1f} seconds.")
             if silent > DEAD_SECONDS:
-                self._sequences.fail_all(errors.upstream("It stopped answering."))
+                self._sequences.fail_all(errors.upstream("It stopped answering.", resend=True))
         elif finding == "triton_gone":
-            self._lost(self._pulse.message)
+            self._loading.lost(self._pulse.message)
             return False
         elif finding == "engine_dead":
-            self._stale = True
-            self._enter("Unreachable", self._pulse.message)
+            self._loading.stale = True
+            self._loading.enter("Unreachable", self._pulse.message)
             return False
         return True
 
@@ -184,6 +110,8 @@ class Backend:
         while True:
             await self._pulse.refresh()
             self.state.engine = self._pulse.engine
+            if self._pulse.engine is not None:
+                self._on_status(self._pulse.engine)
             await asyncio.sleep(_STATUS_SECONDS)
 
     def _ask_canary(self) -> None:

@@ -16,6 +16,8 @@ from localmodel.api import channel
 
 T = TypeVar("T", bound=BaseModel)
 
+_GONE = ("is not healthy", "Request for unknown model")
+"""Triton's words for a dead or unloaded model; the status does not tell (400 or 404)."""
 _ANSWER_LIMIT = 4 * 1024 * 1024
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -30,6 +32,10 @@ class BackendSilent(BackendUnreachable):
 
 class BackendError(Exception):
     """Triton answered that it can't: the model is not loaded, its process died, the request failed."""
+
+
+class BackendGone(BackendError):
+    """Triton answers, but not the model: its process died, it is not loaded (yet), or Triton is full. Nothing ran."""
 
 
 class BackendGarbage(Exception):
@@ -72,7 +78,7 @@ class Channel:
         try:
             async with self._session.post(self._stream, data=_envelope(request), headers=_JSON, timeout=timeout) as reply:
                 if reply.status != 200:
-                    raise BackendError(error_message(await reply.content.read(65536), reply.status))
+                    raise _backend_error(error_message(await reply.content.read(65536), reply.status), reply.status)
                 yield reply.content
         except TimeoutError as error:
             raise BackendSilent("no answer in time") from error
@@ -90,7 +96,7 @@ class Channel:
                     if len(body) > _ANSWER_LIMIT:
                         raise BackendGarbage("an answer that does not end")
                 if reply.status != 200:
-                    raise BackendError(error_message(body, reply.status))
+                    raise _backend_error(error_message(body, reply.status), reply.status)
         except TimeoutError as error:
             raise BackendSilent("no answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -113,7 +119,7 @@ def open_envelope(body: bytes) -> Any:
     try:
         outer = json.loads(body)
         if isinstance(outer, dict) and "error" in outer:
-            raise BackendError(str(outer["error"])[:2000])
+            raise _backend_error(str(outer["error"])[:2000], 200)
         inner = json.loads(outer[channel.RESPONSE])
     except (ValueError, TypeError, LookupError, RecursionError):
         raise BackendGarbage("an answer that is no JSON of the channel") from None
@@ -127,6 +133,11 @@ def _parse(model: type[T], document: dict[str, Any]) -> T:
         return model.model_validate(document)
     except ValidationError as error:
         raise BackendGarbage(f"no {model.__name__}: {error.errors()[0]['msg']}") from None
+
+
+def _backend_error(message: str, status: int) -> BackendError:
+    kind = BackendGone if status == 503 or any(words in message for words in _GONE) else BackendError
+    return kind(message)
 
 
 def error_message(body: bytes, status: int) -> str:

@@ -9,52 +9,7 @@ import math
 from collections.abc import Mapping
 
 from localmodel.api.gateway import Outcome
-
-
-class ApiError(Exception):
-    """Raised by any part of a request's path; rendered once, by the route that owns the connection."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str | None,
-        message: str,
-        *,
-        outcome: Outcome,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        retry_after: float | None = None,
-        retry: bool = False,
-        allow: str | None = None,
-        extra: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.outcome = outcome
-        self.kind = kind
-        self.param = param
-        self.retry_after = retry_after
-        self.retry = retry
-        self.allow = allow
-        self.extra = dict(extra or {})
-        """More headers."""
-
-    def document(self) -> dict[str, object]:
-        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
-
-    def body(self) -> bytes:
-        return json.dumps(self.document()).encode()
-
-    def headers(self) -> dict[str, str]:
-        headers = {"x-should-retry": "true" if self.retry else "false"}
-        if self.retry_after is not None:
-            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
-            headers["retry-after-ms"] = str(max(1, math.ceil(self.retry_after * 1000)))
-        if self.allow is not None:
-            headers["allow"] = self.allow
-        return headers | self.extra
+from localmodel.gateway.api_error import ApiError as ApiError
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
@@ -113,6 +68,14 @@ def _limited(code: str, kind: str, message: str, retry_after: float | None, extr
     )  # fmt: skip
 
 
+def over_capacity(tokens: int, capacity: int) -> ApiError:
+    message = (
+        f"The prompt and the longest answer are {tokens} tokens together, but the engine's memory holds {capacity}. "
+        "Shorten the prompt, or ask for fewer tokens with max_tokens."
+    )
+    return context_length_exceeded(message, None)
+
+
 def model_not_found(served: tuple[str, ...]) -> ApiError:
     names = ", ".join(served)
     message = f"This model is not served here. Use one of: {names}."
@@ -157,8 +120,16 @@ def overloaded(retry_after: float) -> ApiError:
     return _unavailable("server_is_overloaded", message, retry_after, "shed")
 
 
-def not_ready(reason: str, retry_after: float = 2.0) -> ApiError:
-    return _unavailable("model_not_ready", f"The model can't answer now: {reason} Try again later.", retry_after, "shed")
+def circuit_open(retry_after: float) -> ApiError:
+    seconds = max(1, math.ceil(retry_after))
+    message = f"The model's backend failed several times in a row, so nothing is sent to it. Try again in {seconds} seconds."
+    return _unavailable("circuit_open", message, retry_after, "shed")
+
+
+def not_ready(reason: str, retry_after: float = 2.0, *, resend: bool = False) -> ApiError:
+    error = _unavailable("model_not_ready", f"The model can't answer now: {reason} Try again later.", retry_after, "shed")
+    error.resend = resend
+    return error
 
 
 def draining() -> ApiError:
@@ -191,9 +162,9 @@ def timed_out(outcome: Outcome, seconds: float, header: str = "") -> ApiError:
     return ApiError(504, outcome, message, outcome=outcome, kind="server_error", retry=outcome == "queue_timeout")
 
 
-def upstream(message: str) -> ApiError:
+def upstream(message: str, *, resend: bool = False) -> ApiError:
     text = f"The model's backend failed: {message} Try again."
-    return ApiError(502, "upstream_error", text, outcome="upstream_error", kind="server_error")
+    return ApiError(502, "upstream_error", text, outcome="upstream_error", kind="server_error", resend=resend)
 
 
 def protocol(message: str) -> ApiError:

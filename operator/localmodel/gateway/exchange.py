@@ -12,6 +12,7 @@ from time import monotonic
 
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.auth import Caller
+from localmodel.gateway.kept_answer import KeptAnswer
 from localmodel.gateway.record import Record
 from localmodel.gateway.trace_context import TraceContext
 
@@ -32,14 +33,17 @@ class Exchange:
         self.closed = False
         self.request_body: bytes | None = None
         self.keep_bodies = False
-        """Mode Full: what is sent is kept for the record."""
-        self.response_body: list[bytes] = []
+        """Mode Full: what comes and what is sent is kept for the record."""
+        self.answer: KeptAnswer | None = None
         self.caller = Caller()
         """Who asks, once it is known."""
         self.headers: dict[str, str] = {}
         """More headers of the answer."""
+        self.more_usage: dict[str, int] = {}
+        """Members of ours in the answer's usage."""
         self.waited = 0.0
         """Seconds spent before the head on the client's body, in the queue or on the engine: not our own time."""
+        self._body_held = False
         self._waiters = 0
         self._waiting_since = 0.0
         record.time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -62,6 +66,27 @@ class Exchange:
         """Takes the request from what its caller may use: at most so many tokens, prompt and answers. Raises 429."""
         self.headers |= self.caller.reserve(tokens)
 
+    def trace_headers(self) -> dict[str, str]:
+        """For the request to Triton."""
+        return self.trace.headers() if self.trace is not None else {}
+
+    def hold_body(self) -> int:
+        """Bytes of the request's body, the first time: however many runs it needs, it is held once."""
+        size = 0 if self._body_held else self.record.bytes_in
+        self._body_held = True
+        return size
+
+    def tell_truncated(self, tokens: int) -> None:
+        """So many tokens of the prompt were left out."""
+        self.record.truncated_tokens = self.more_usage["truncated_tokens"] = tokens
+        self.headers["x-localmodel-truncated-tokens"] = str(tokens)
+
+    def tell_segments(self, segments: int) -> None:
+        """The document is read in so many parts; the prompts of all calls are counted as they are read."""
+        self.record.segments = self.more_usage["segments"] = segments
+        self.record.prompt_tokens = 0
+        self.headers["x-localmodel-segments"] = str(segments)
+
     def head_sent(self, status: int) -> None:
         self.record.status = status
         self.record.overhead_seconds = max(0.0, monotonic() - self.started - self.waited)
@@ -69,7 +94,8 @@ class Exchange:
     def sent(self, data: bytes) -> None:
         self.record.bytes_out += len(data)
         if self.keep_bodies:
-            self.response_body.append(data)
+            self.answer = self.answer or KeptAnswer()
+            self.answer.add(data)
 
     def close(self, outcome: Outcome, code: str | None = None) -> None:
         if self.closed:

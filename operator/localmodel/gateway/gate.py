@@ -4,38 +4,78 @@ import asyncio
 from time import monotonic
 
 from localmodel.gateway import errors
-from localmodel.gateway.slots import Slots
+from localmodel.gateway.slots import Need, Slots
 from localmodel.gateway.timers import Limit
 
-_Ticket = asyncio.Future[None]
+
+class Slot:
+    """A place in the engine and its memory, until it is released; a second release does nothing."""
+
+    __slots__ = ("_gate", "_need")
+
+    def __init__(self, gate: "Gate", need: Need) -> None:
+        self._gate: Gate | None = gate
+        self._need = need
+
+    def release(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.leave(self._need)
+
+
+class _Ticket:
+    __slots__ = ("admitted", "need")
+
+    def __init__(self, need: Need) -> None:
+        self.need = need
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Gate:
-    def __init__(self, slots: int, queue: int) -> None:
-        self.slots: Slots[_Ticket] = Slots(slots, queue)
+    def __init__(self, slots: int, queue: int, queue_bytes: int) -> None:
+        self.slots: Slots[_Ticket] = Slots(slots, queue, queue_bytes)
 
-    async def enter(self, limit: Limit) -> None:
-        """Returns when the caller has a slot, to be given back by `leave`. Raises overloaded or the limit's timeout."""
-        ticket: _Ticket = asyncio.get_running_loop().create_future()
-        verdict = self.slots.offer(ticket)
-        if verdict == "run":
-            return
+    def resize(self, tokens: int) -> None:
+        """The engine's KV capacity; 0: not known."""
+        self.slots.token_limit = tokens
+        self._wake()
+
+    async def enter(self, limit: Limit, need: Need, *, again: bool = False) -> Slot:
+        """Returns when there is room. Raises 400 for what never fits, overloaded, or the limit's timeout."""
+        capacity = self.slots.token_limit
+        if capacity and need.tokens > capacity:
+            raise errors.over_capacity(need.tokens, capacity)
+        ticket = _Ticket(need)
+        verdict = self.slots.offer(ticket, need, again=again)
         if verdict == "refuse":
             raise errors.overloaded(self.slots.retry_after(monotonic()))
+        if verdict == "wait":
+            await self._wait(ticket, limit)
+        return Slot(self, need)
+
+    async def _wait(self, ticket: _Ticket, limit: Limit) -> None:
         try:
             async with asyncio.timeout(limit.at - monotonic()):
-                await ticket
+                await ticket.admitted
         except (TimeoutError, asyncio.CancelledError) as ended:
-            if not self.slots.withdraw(ticket) and not ticket.cancelled():
-                self.leave()
+            if self.slots.withdraw(ticket):
+                self._wake()
+            elif not ticket.admitted.cancelled():
+                self.leave(ticket.need)
             if isinstance(ended, TimeoutError):
                 raise limit.error() from None
             raise
 
-    def leave(self) -> None:
-        """Gives the slot to the next who waits; a cancelled ticket belongs to a client that is just leaving the queue."""
-        ticket = self.slots.release(monotonic())
-        while ticket is not None and ticket.cancelled():
-            ticket = self.slots.release(monotonic())
-        if ticket is not None:
-            ticket.set_result(None)
+    def leave(self, need: Need) -> None:
+        """Gives what was taken to those who wait."""
+        self.slots.release(need, monotonic())
+        self._wake()
+
+    def _wake(self) -> None:
+        """A cancelled ticket belongs to a client that is just leaving the queue."""
+        while admitted := self.slots.admit():
+            for ticket in admitted:
+                if ticket.admitted.cancelled():
+                    self.slots.release(ticket.need, monotonic())
+                else:
+                    ticket.admitted.set_result(None)

@@ -1,6 +1,6 @@
 """The gateway's metrics, registered from their declarations in `api.metrics`; what is counted elsewhere is read from there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, get_args
 
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from localmodel.api import metrics as declared
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.record import Endpoint, Record
+from localmodel.gateway.retries import Result
 
 _KINDS: dict[str, Any] = {"counter": Counter, "gauge": Gauge}
 
@@ -17,10 +18,12 @@ class GatewayMetrics:
     def __init__(self, model: str) -> None:
         """Every outcome starts at 0: a series that appears with its first failure would hide that failure from rate()."""
         self.registry = CollectorRegistry()
-        self._lost = 0
+        self._lost: dict[str, int] = {}
         self._metrics = {m.name: self._register(m) for m in declared.GATEWAY_METRICS}
         for outcome, endpoint in product(get_args(Outcome), get_args(Endpoint)):
             self.of(declared.GATEWAY_REQUESTS).labels(outcome, endpoint, model)
+        for result in get_args(Result):
+            self.of(declared.GATEWAY_RETRIES).labels(result)
 
     def _register(self, metric: declared.Metric) -> Any:
         if metric.kind == "histogram":
@@ -39,6 +42,8 @@ class GatewayMetrics:
         """All that one ended request adds."""
         self.of(declared.GATEWAY_REQUESTS).labels(record.outcome, record.endpoint, record.model).inc()
         self.of(declared.GATEWAY_REQUEST_SECONDS).labels(record.endpoint).observe(record.total_seconds)
+        self.of(declared.GATEWAY_SEGMENTS).inc(record.segments or 0)
+        self.of(declared.GATEWAY_TRUNCATED_TOKENS).inc(record.truncated_tokens or 0)
         tokens = self.of(declared.GATEWAY_TOKENS)
         tokens.labels("prompt").inc(record.prompt_tokens or 0)
         tokens.labels("completion").inc(record.completion_tokens)
@@ -50,10 +55,11 @@ class GatewayMetrics:
             if value is not None:
                 self.of(metric).observe(value)
 
-    def count_lost(self, lost: int) -> None:
-        """Brings the counter to the log's own number."""
-        self.of(declared.GATEWAY_LOG_RECORDS_LOST).inc(lost - self._lost)
-        self._lost = lost
+    def count_lost(self, lost: Mapping[str, int]) -> None:
+        """Brings the counter to the log's own numbers, by sink."""
+        for sink, number in lost.items():
+            self.of(declared.GATEWAY_LOG_RECORDS_LOST).labels(sink).inc(number - self._lost.get(sink, 0))
+            self._lost[sink] = number
 
     def render(self) -> bytes:
         return bytes(generate_latest(self.registry))

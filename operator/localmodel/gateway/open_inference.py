@@ -19,12 +19,13 @@ from localmodel.gateway import errors, strict_json
 from localmodel.gateway.answers import send
 from localmodel.gateway.auth import Caller
 from localmodel.gateway.exchange import Exchange
-from localmodel.gateway.hints import parse_hints
 from localmodel.gateway.intake import read_body
+from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.relay import Relay
-from localmodel.gateway.run import Lane
+from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines
+from localmodel.gateway.upstream import Route, open_upstream
 
 _VERBS = {"": "GET", "/ready": "GET", "/generate": "POST", "/generate_stream": "POST"}
 
@@ -77,18 +78,36 @@ class OpenInference:
         return response
 
     async def _generate(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
-        generate = parse_generate(await read_body(request, exchange), stream=url.endswith("_stream"))
-        deadlines = Deadlines(self._settings.timeouts, exchange.started, parse_hints(request.headers))
-        exchange.reserve(await self._most_tokens(generate))
-        self._lane.check_serving()
+        stream = url.endswith("_stream")
+        generate = parse_generate(await read_body(request, exchange), stream=stream)
+        deadlines = self._lane.accept(request.headers, exchange.started)
+        tokens = await self._most_tokens(generate)
+        exchange.reserve(tokens)
+        route = Route(url, {"content-type": "application/json", **exchange.trace_headers()}, rebuild(generate), stream)
+        need = Need(tokens, exchange.hold_body())
+
+        async def attempt(again: bool) -> web.StreamResponse:
+            if not again:
+                self._lane.check_serving()
+            return await self._send(request, exchange, deadlines, route, need, again=again)
+
+        return await self._lane.resender.run(exchange.record, attempt, lambda: deadlines.queue(monotonic()).at)
+
+    async def _send(
+        self, request: web.BaseRequest, exchange: Exchange, deadlines: Deadlines, route: Route, need: Need, *, again: bool
+    ) -> web.StreamResponse:
         with exchange.waiting():
-            await self._lane.enter(exchange, deadlines)
+            slot, trial = await self._lane.enter(exchange, deadlines.queue(monotonic()), need, again=again)
+        ok: bool | None = None
         try:
-            return await Relay(request, exchange, deadlines).run(self._session, url, rebuild(generate))
-        except aiohttp.ClientError:
-            raise errors.upstream("It could not be reached.") from None
+            async with open_upstream(self._session, route, slot) as upstream:
+                relay = Relay(request, exchange, deadlines, lambda status: self._lane.report(trial, status < 500))
+                return await relay.run(upstream, stream=route.stream)
+        except errors.ApiError as error:
+            ok = judge(error)
+            raise
         finally:
-            self._lane.gate.leave()
+            self._lane.report(trial, ok)
 
     async def _most_tokens(self, generate: channel.Generate) -> int:
         """Prompt and answer. The answer's own count passes through here unread, so this is what a caller is charged."""

@@ -1,6 +1,7 @@
 """Copies one answer of Triton's to a client, byte for byte, within the timeouts of the request and a size limit."""
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 
 import aiohttp
@@ -12,8 +13,8 @@ from localmodel.gateway import errors, sse
 from localmodel.gateway.answers import common_headers
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.timers import Deadlines, Limit
+from localmodel.gateway.upstream import Upstream
 
-_ANSWER_LIMIT = 64 * 1024 * 1024
 _GRACE_SECONDS = 2.0
 """For a client to take the error that ends its stream; then it is cut off, read or not."""
 _REFUSED = b'"RESPONSE":"{\\"code\\":'
@@ -21,17 +22,22 @@ _REFUSED = b'"RESPONSE":"{\\"code\\":'
 
 
 class Relay:
-    def __init__(self, request: web.BaseRequest, exchange: Exchange, deadlines: Deadlines) -> None:
+    def __init__(
+        self, request: web.BaseRequest, exchange: Exchange, deadlines: Deadlines, on_head: Callable[[int], None]
+    ) -> None:
+        """`on_head` is told Triton's status, before a byte goes to the client."""
         self._request = request
         self._exchange = exchange
         self._deadlines = deadlines
+        self._on_head = on_head
         self._response: web.StreamResponse | None = None
         self._events = False
         self._outcome: Outcome = "ok"
 
-    async def run(self, session: aiohttp.ClientSession, url: str, body: bytes) -> web.StreamResponse:
+    async def run(self, upstream: Upstream, *, stream: bool) -> web.StreamResponse:
+        """Of a unary answer, only the total time is limited: it comes in one piece. Raises ApiError while no byte is sent."""
         try:
-            response = await self._copy(session, url, body)
+            response = await self._copy(upstream, stream=stream)
         except errors.ApiError as error:
             if self._response is None:
                 raise
@@ -41,41 +47,30 @@ class Relay:
             return response
         raise ConnectionResetError("the answer was broken off")
 
-    async def _copy(self, session: aiohttp.ClientSession, url: str, body: bytes) -> web.StreamResponse:
-        sent = monotonic()
-        limit = self._deadlines.first_token(sent)
+    async def _copy(self, upstream: Upstream, *, stream: bool) -> web.StreamResponse:
+        limit = self._deadlines.first_token(monotonic()) if stream else self._deadlines.total
         try:
             async with asyncio.timeout(None) as clock:
                 _move(clock, limit)
-                timeout = aiohttp.ClientTimeout(total=None, sock_connect=1)
-                async with session.post(url, data=body, headers=self._headers(), timeout=timeout) as reply:
-                    while chunk := await self._read(reply):
-                        if self._response is None:
-                            self._exchange.waited += monotonic() - sent
-                            self._response = await self._open(reply, chunk)
-                        await self._response.write(chunk)
-                        self._exchange.sent(chunk)
-                        limit = self._deadlines.idle(monotonic())
-                        _move(clock, limit)
-                if self._response is None:
+                with self._exchange.waiting():
+                    chunk = await upstream.read()
+                    reply = await upstream.head()
+                self._on_head(reply.status)
+                if not chunk:
                     raise errors.protocol("an empty answer")
+                self._response = await self._open(reply, chunk)
+                while chunk:
+                    limit = self._deadlines.total
+                    _move(clock, limit)
+                    await self._response.write(chunk)
+                    self._exchange.sent(chunk)
+                    limit = self._deadlines.idle(monotonic())
+                    _move(clock, limit)
+                    chunk = await upstream.read()
                 await self._response.write_eof()
                 return self._response
         except TimeoutError:
             raise limit.error() from None
-
-    def _headers(self) -> dict[str, str]:
-        trace = self._exchange.trace
-        return {"content-type": "application/json", **(trace.headers() if trace is not None else {})}
-
-    async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
-        try:
-            chunk = await reply.content.readany()
-        except (aiohttp.ClientError, OSError):
-            raise errors.upstream("The connection broke.") from None
-        if self._exchange.record.bytes_out + len(chunk) > _ANSWER_LIMIT:
-            raise errors.protocol("an answer that does not end")
-        return chunk
 
     async def _open(self, reply: aiohttp.ClientResponse, chunk: bytes) -> web.StreamResponse:
         """Triton's status and type with our headers; a 200 may still hold an error."""

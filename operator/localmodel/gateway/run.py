@@ -15,54 +15,26 @@ answer from one Run or from many (choices, segments of a long document) reads te
 * Leaving the `with` block, however, gives the sequence up; its slot is free when the engine has ended or confirmed it.
   A Run is used once, by one task; many Runs of one request may run at once. The queue's, first token's and idle limits are
   each Run's own, the total is the request's.
+* What failed before its first text is sent again where that can help (`resend`), in a slot of its own again, with the
+  first token's limit of the first sending.
 * The record: `queue_seconds` and `first_token_seconds` are the first Run's to have one, `completion_tokens` is the sum,
   `finish_reason` the last. `prompt_tokens` is the composer's to set.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import Self
 
 from localmodel.api.channel import Sampling, SequenceEvent, TokenLogprob, Usage
 from localmodel.gateway import errors
 from localmodel.gateway.exchange import Exchange
-from localmodel.gateway.gate import Gate
-from localmodel.gateway.sequences import Sequence, Sequences, first_line
+from localmodel.gateway.gate import Slot
+from localmodel.gateway.lane import Lane, judge
+from localmodel.gateway.sequences import Sequence, first_line
+from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines, Limit
 
-
-@dataclass
-class Lane:
-    """The way to the engine that all requests share."""
-
-    gate: Gate
-    sequences: Sequences
-    check_serving: Callable[[], None]
-    """Raises if a request taken now would not reach the engine."""
-    wait_serving: Callable[[Limit], Awaitable[None]]
-    """Outlasts a short break of the event stream, then the same."""
-    witness: Callable[[bool], None]
-    """Told whether the engine answered a real request."""
-    on_pace: Callable[[float], None]
-    """Told the mean seconds per token of an ended answer."""
-
-    async def enter(self, exchange: Exchange, deadlines: Deadlines) -> None:
-        """Returns with a slot, which the caller must give back, and the way to the engine open."""
-        entered = monotonic()
-        limit = deadlines.queue(entered)
-        if limit.at <= entered:
-            raise limit.error()
-        try:
-            await self.gate.enter(limit)
-            try:
-                await self.wait_serving(limit)
-            except BaseException:
-                self.gate.leave()
-                raise
-        finally:
-            if exchange.record.queue_seconds is None:
-                exchange.record.queue_seconds = monotonic() - entered
+_TOKEN_BYTES = 36
+"""Of a token id in a tuple."""
 
 
 class Run:
@@ -73,6 +45,9 @@ class Run:
         self._deadlines = deadlines
         self._prompt = prompt
         self._sampling = sampling
+        self._need = Need(len(prompt) + (sampling.max_tokens or 0), exchange.hold_body() + _TOKEN_BYTES * len(prompt))
+        self._patience: Limit | None = None
+        """Of the first text, from the first sending on."""
         self._sequence: Sequence | None = None
         self._first_at = 0.0
         self._heard_at = 0.0
@@ -86,34 +61,63 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._give_up()
+
+    def _give_up(self) -> None:
         if self._sequence is not None:
             self._lane.sequences.abandon(self._sequence)
 
     async def first(self) -> str:
         with self._exchange.waiting():
-            self._lane.check_serving()
-            await self._lane.enter(self._exchange, self._deadlines)
-            left = self._deadlines.total.at - monotonic()
-            trace = self._exchange.trace.headers() if self._exchange.trace is not None else {}
-            sequence = self._lane.sequences.start(self._prompt, self._sampling, left, self._lane.gate.leave, trace)
-            self._sequence = sequence
-            return await self._first_text(sequence)
+            return await self._lane.resender.run(self._record, self._attempt, self._patience_until)
+
+    def _patience_until(self) -> float:
+        return self._patience.at if self._patience is not None else self._deadlines.total.at
+
+    async def _attempt(self, again: bool) -> str:
+        lane = self._lane
+        limit = self._deadlines.queue(monotonic())
+        if again:
+            self._forget()
+            limit = min(limit, self._patience or limit)
+        else:
+            lane.check_serving()
+        admission = await lane.enter(self._exchange, limit, self._need, again=again)
+        ok: bool | None = None
+        try:
+            text = await self._first_text(self._submit(admission.slot))
+            ok = True
+        except errors.ApiError as error:
+            ok = judge(error)
+            raise
+        finally:
+            lane.report(admission.trial, ok)
+        return text
+
+    def _forget(self) -> None:
+        """Of a failed try nothing was shown to anybody, and nothing of it counts."""
+        self._give_up()
+        self._record.completion_tokens -= self._tokens
+        self._tokens = 0
+        self._failure = None
+
+    def _submit(self, slot: Slot) -> Sequence:
+        left = self._deadlines.total.at - monotonic()
+        start = self._lane.sequences.start
+        self._sequence = start(self._prompt, self._sampling, left, slot.release, self._exchange.trace_headers())
+        if self._patience is None:
+            self._patience = self._deadlines.first_token(self._sequence.sent_at)
+        return self._sequence
 
     async def _first_text(self, sequence: Sequence) -> str:
-        limit = self._deadlines.first_token(sequence.sent_at)
+        assert self._patience is not None
         text = ""
         self.logprobs = ()
-        try:
-            while not text and not self.finish_reason:
-                text = self._absorb(await self._take(sequence, limit))
-        except errors.ApiError as error:
-            if error.outcome in ("first_token_timeout", "upstream_error", "protocol_error"):
-                self._lane.witness(False)
-            raise
+        while not text and not self.finish_reason:
+            text = self._absorb(await self._take(sequence, self._patience))
         self._first_at = monotonic()
         if self._record.first_token_seconds is None:
             self._record.first_token_seconds = self._first_at - sequence.sent_at
-        self._lane.witness(True)
         return text
 
     async def more(self, wake_at: float = float("inf")) -> str:

@@ -12,7 +12,16 @@ from time import monotonic
 from localmodel.api import channel
 from localmodel.api.channel import SequenceEvent
 from localmodel.gateway import errors
-from localmodel.gateway.channel import NO_HEADERS, BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
+from localmodel.gateway.channel import (
+    NO_HEADERS,
+    BackendError,
+    BackendGarbage,
+    BackendGone,
+    BackendSilent,
+    BackendUnreachable,
+    Channel,
+    Refused,
+)
 from localmodel.gateway.mailbox import Mailbox
 
 _SUBMIT_TIMEOUT_SECONDS = 30.0
@@ -81,11 +90,13 @@ class Sequences:
             sequence.mailbox.fail(refusal_error(refused.refusal))
             self._end(sequence)
         except BackendError as error:
-            sequence.mailbox.fail(errors.upstream(first_line(str(error))))
+            sequence.mailbox.fail(errors.upstream(first_line(str(error)), resend=isinstance(error, BackendGone)))
         except BackendGarbage as error:
             sequence.mailbox.fail(errors.protocol(str(error)))
+        except BackendSilent:
+            sequence.mailbox.fail(errors.upstream("It did not answer."))
         except BackendUnreachable:
-            sequence.mailbox.fail(errors.upstream("It could not be reached."))
+            sequence.mailbox.fail(errors.upstream("It could not be reached.", resend=True))
         finally:
             sequence.settled = True
             if sequence.abandoned:
@@ -120,7 +131,7 @@ class Sequences:
     def keep_only(self, ids: set[str]) -> None:
         """The engine knows just these any more: the others are gone, and their requests must hear it."""
         for sequence in [s for s in self._live.values() if s.settled and s.id not in ids]:
-            sequence.mailbox.fail(errors.upstream("It lost this request when it restarted."))
+            sequence.mailbox.fail(errors.upstream("It lost this request when it restarted.", resend=True))
             self._end(sequence)
 
     def cancellable(self) -> tuple[str, ...]:
@@ -152,6 +163,6 @@ def refusal_error(refusal: channel.Refusal) -> errors.ApiError:
         case "overloaded":
             return errors.overloaded(1.0)
         case "no_event_stream" | "stale_epoch":
-            return errors.not_ready("The connection to the engine is being renewed.", 1.0)
+            return errors.not_ready("The connection to the engine is being renewed.", 1.0, resend=True)
         case _:
             return errors.upstream(first_line(refusal.message))

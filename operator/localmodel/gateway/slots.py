@@ -1,11 +1,12 @@
-"""Who may run now and who waits: the slots of the engine and the queue before them.
+"""Who may run now and who waits: the engine's slots and its memory, and the queue before them.
 
 Sans-I/O: it decides and counts; waking whoever was admitted is the caller's job. A slot is given back only by
 `release`, which the caller calls when the engine has ended the sequence, not when the client has left.
+First come, first served: nobody passes the first in the queue, so a large request waits for memory but never starves.
 """
 
 from collections import OrderedDict, deque
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 Verdict = Literal["run", "wait", "refuse"]
 T = TypeVar("T")
@@ -14,41 +15,83 @@ _RATE_WINDOW_SECONDS = 30.0
 _LONGEST_RETRY_SECONDS = 60.0
 
 
-class Slots(Generic[T]):
-    """First come, first served; tickets are opaque and hashable."""
+class Need(NamedTuple):
+    """What one request takes."""
 
-    def __init__(self, slots: int, queue: int) -> None:
+    tokens: int = 0
+    """Of the engine's KV cache while it runs: prompt and longest answer."""
+    size: int = 0
+    """Bytes it holds here while it waits."""
+
+
+class Slots(Generic[T]):
+    """Tickets are opaque and hashable."""
+
+    def __init__(self, slots: int, queue: int, queue_bytes: int) -> None:
         self.slots = slots
         self.queue_limit = queue
+        self.queue_bytes = queue_bytes
+        self.token_limit = 0
+        """What all that run may take together; 0: not known yet."""
         self.in_use = 0
-        self._waiting: OrderedDict[T, None] = OrderedDict()
+        self.tokens_in_use = 0
+        self.queued_bytes = 0
+        self._waiting: OrderedDict[T, Need] = OrderedDict()
         self._releases: deque[float] = deque(maxlen=256)
 
     @property
     def queue_length(self) -> int:
         return len(self._waiting)
 
-    def offer(self, ticket: T) -> Verdict:
-        if self.in_use < self.slots and not self._waiting:
-            self.in_use += 1
+    def offer(self, ticket: T, need: Need, *, again: bool = False) -> Verdict:
+        """`again`: it has been admitted before, so it goes first and is not refused."""
+        if (again or not self._waiting) and self._fits(need):
+            self._take(need)
             return "run"
-        if len(self._waiting) >= self.queue_limit:
+        if not again and (self.queue_length >= self.queue_limit or self.queued_bytes + need.size > self.queue_bytes):
             return "refuse"
-        self._waiting[ticket] = None
+        self._waiting[ticket] = need
+        self.queued_bytes += need.size
+        if again:
+            self._waiting.move_to_end(ticket, last=False)
         return "wait"
 
     def withdraw(self, ticket: T) -> bool:
-        """Takes a waiting ticket out of the queue; False if it does not wait (any more)."""
-        return self._waiting.pop(ticket, self) is None
+        """Takes a waiting ticket out of the queue; False if it does not wait (any more). Then ask `admit`."""
+        need = self._waiting.pop(ticket, None)
+        if need is None:
+            return False
+        self.queued_bytes -= need.size
+        return True
 
-    def release(self, now: float) -> T | None:
-        """Gives a slot back. Returns the ticket that has it now, if one waited."""
+    def release(self, need: Need, now: float) -> None:
+        """Gives back what was taken. Then ask `admit`."""
         self._releases.append(now)
-        if self._waiting:
-            ticket, _ = self._waiting.popitem(last=False)
-            return ticket
         self.in_use -= 1
-        return None
+        self.tokens_in_use -= need.tokens
+
+    def admit(self) -> list[T]:
+        """The tickets that have a slot from now on."""
+        admitted = []
+        while self._waiting:
+            ticket, need = next(iter(self._waiting.items()))
+            if not self._fits(need):
+                break
+            self.withdraw(ticket)
+            self._take(need)
+            admitted.append(ticket)
+        return admitted
+
+    def _fits(self, need: Need) -> bool:
+        """One alone always does: whether it is too large for the engine at all is not decided here."""
+        if self.in_use == 0:
+            return self.slots > 0
+        enough = self.token_limit == 0 or self.tokens_in_use + need.tokens <= self.token_limit
+        return self.in_use < self.slots and enough
+
+    def _take(self, need: Need) -> None:
+        self.in_use += 1
+        self.tokens_in_use += need.tokens
 
     def retry_after(self, now: float) -> float:
         """Seconds until the queue as it is now has probably drained, from the rate of recent releases."""

@@ -15,6 +15,7 @@ from localmodel.cli.key import KeyOptions, create_key
 from localmodel.cli.launch import RunOptions
 from localmodel.cli.problems import Problem
 from localmodel.cli.run import run
+from localmodel.cli.verify_log import VerifyOptions, verify_log
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,7 +38,16 @@ def build_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("validate", help="check the YAML file of a LocalModel; starts nothing")
     check.add_argument("file", type=Path, help="YAML file with a LocalModel")
     _add_key(commands)
+    _add_verify_log(commands)
     return parser
+
+
+def _add_verify_log(commands: Any) -> None:
+    verify = commands.add_parser("verify-log", help="check that nobody edited, removed, swapped or added a line of a request log")
+    verify.add_argument("files", type=Path, nargs="+", metavar="FILE", help="log files in any order, their directory, or -")
+    verify.add_argument("--running", action="store_true", help="the gateway still writes, so that the log has no end yet")
+    verify.add_argument("--key-file", type=Path, help="the key that the chain was made with, if it was")
+    verify.add_argument("--expect", metavar="HASH", help="hash of a line that was noted earlier and must still be there")
 
 
 def _add_key(commands: Any) -> None:
@@ -65,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
             limits = (options.rpm, options.tpm, options.max_concurrent, tuple(options.model))
             print(create_key(KeyOptions(options.name, options.secret, options.namespace, *limits, options.into)))
             return 0
+        if options.command == "verify-log":
+            return verify_log(VerifyOptions(tuple(options.files), options.key_file, options.running, options.expect))
         claims, ports = tuple(options.claim), (options.port, options.admin_port)
         return run(RunOptions(options.file, claims, *ports, options.ask, options.logs, options.keys))
     except Problem as problem:

@@ -3,30 +3,24 @@
 Metrics and log come from the same record, so their totals are the same.
 """
 
-from typing import Literal
-
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.log import RecordLog
 from localmodel.gateway.metrics import GatewayMetrics
-from localmodel.gateway.record import encode
 
 
 class Accounting:
-    def __init__(self, mode: Literal["None", "Metadata", "Full"], metrics: GatewayMetrics, records: RecordLog) -> None:
-        self._mode = mode
+    def __init__(self, keep_bodies: bool, metrics: GatewayMetrics, records: RecordLog) -> None:
+        """`keep_bodies`: what was sent both ways goes into the log, too."""
+        self._keep_bodies = keep_bodies
         self._metrics = metrics
         self._records = records
         self.open_requests = 0
 
     def begin(self, exchange: Exchange) -> None:
         self.open_requests += 1
-        exchange.keep_bodies = self._mode == "Full"
+        exchange.keep_bodies = self._keep_bodies
 
     def end(self, exchange: Exchange) -> None:
         self.open_requests -= 1
         self._metrics.count(exchange.record)
-        if self._mode == "Full":
-            answer = b"".join(exchange.response_body)
-            self._records.put(encode(exchange.record, exchange.request_body or b"", answer))
-        elif self._mode == "Metadata":
-            self._records.put(encode(exchange.record))
+        self._records.put(exchange.record, exchange.request_body or b"", exchange.answer)

@@ -1,83 +1,139 @@
-"""Writes request records to a file descriptor without ever making a request wait.
+"""Takes the record of every request and hands it to the sinks as bytes, without ever making a request wait.
 
-A thread writes; what does not fit into the bounded buffer while the reader is stalled is lost and counted.
+A thread of its own redacts, which is the last thing before bytes: nobody else sees what it writes. What does not fit into the
+bounded buffer before it is lost for every sink, and counted.
 """
 
-import os
+import copy
+import logging
 import threading
 from collections import deque
-from time import monotonic
+from collections.abc import Sequence
+from time import monotonic, sleep
+from typing import NamedTuple
 
-_BUFFER_BYTES = 8 * 1024 * 1024
-_BATCH_BYTES = 64 * 1024
+from localmodel.gateway.bodies import KEPT_BYTES, Withheld, show
+from localmodel.gateway.kept_answer import KeptAnswer
+from localmodel.gateway.record import Bodies, Record, encode
+from localmodel.gateway.redact import Redactor
+from localmodel.gateway.sinks import Sink
+
+log = logging.getLogger("localmodel.gateway.log")
+
+_BUFFER_BYTES = 4 * KEPT_BYTES
+_RECORD_BYTES = 2048
+_GATHER_SECONDS = 0.02
+"""So long records are collected before the thread takes the processor from the requests."""
+_TOO_LARGE = f"it is larger than {KEPT_BYTES} bytes"
+
+
+class _Entry(NamedTuple):
+    record: Record
+    request: bytes
+    answer: KeptAnswer | None
+    size: int
 
 
 class RecordLog:
-    def __init__(self, descriptor: int = 1, buffer_bytes: int = _BUFFER_BYTES) -> None:
-        self._descriptor = descriptor
+    def __init__(self, sinks: Sequence[Sink] = (), redactor: Redactor | None = None, buffer_bytes: int = _BUFFER_BYTES) -> None:
+        """Without sinks nothing is written. `redactor`: mode Full, with bodies."""
+        self._sinks = tuple(sinks)
+        self._redactor = redactor
         self._limit = buffer_bytes
-        self._lines: deque[bytes] = deque()
+        self._entries: deque[_Entry] = deque()
         self._size = 0
         self._changed = threading.Condition()
         self._closing = False
-        self._broken = False
-        self.lost = 0
-        """Records that were not written."""
-        self._writer = threading.Thread(target=self._write, name="request-log", daemon=True)
-        self._writer.start()
+        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+        if self._sinks:
+            self._thread.start()
 
-    def put(self, line: bytes) -> None:
+    @property
+    def lost(self) -> dict[str, int]:
+        """Records that were not written, by sink."""
+        return {sink.name: sink.lost for sink in self._sinks}
+
+    def put(self, record: Record, request: bytes = b"", answer: KeptAnswer | None = None) -> None:
+        """The bodies only in mode Full. The record is copied: who has it may go on counting."""
+        if not self._sinks:
+            return
+        size = _RECORD_BYTES + len(request) + (answer.size if answer is not None else 0)
         with self._changed:
-            if self._broken or self._closing or self._size + len(line) > self._limit:
-                self.lost += 1
+            if not self._closing and self._size + size <= self._limit:
+                self._entries.append(_Entry(copy.copy(record), request, answer, size))
+                self._size += size
+                if len(self._entries) == 1:
+                    self._changed.notify()
                 return
-            self._lines.append(line)
-            self._size += len(line)
-            self._changed.notify()
+        for sink in self._sinks:
+            sink.miss()
 
-    def close(self, timeout: float = 5.0) -> None:
+    def close(self, seconds: float = 5.0) -> None:
         """Writes what is buffered, for at most so long; the rest counts as lost."""
+        if not self._sinks:
+            return
+        limit = monotonic() + seconds
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._writer.join(timeout)
+        self._thread.join(seconds)
         with self._changed:
-            self.lost += len(self._lines)
-            self._lines.clear()
+            left = len(self._entries)
+            self._entries.clear()
+        for sink in self._sinks:
+            for _ in range(left):
+                sink.miss()
+        left_seconds = max(0.1, limit - monotonic())
+        closers = [threading.Thread(target=sink.close, args=(left_seconds,)) for sink in self._sinks]
+        for closer in closers:
+            closer.start()
+        for closer in closers:
+            closer.join()
+        if any(self.lost.values()):
+            log.error("request records that were not written: %s", self.lost)
 
-    def _write(self) -> None:
-        while batch := self._next_batch():
-            data = memoryview(b"".join(batch))
-            try:
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:
-                self._wait_writable(data)
-            except OSError:
-                with self._changed:
-                    self._broken = True
-                    self.lost += len(batch) + len(self._lines)
-                    self._lines.clear()
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._entries and not self._closing:
+                    self._changed.wait()
+                closing = self._closing
+            if not closing:
+                sleep(_GATHER_SECONDS)
+            while (entry := self._next()) is not None:
+                content = self._encode(entry)
+                for sink in self._sinks:
+                    sink.put(content, entry.record.outcome)
+                sleep(0)  # the requests' thread first
+            if closing:
                 return
 
-    def _wait_writable(self, data: memoryview) -> None:
-        """Somebody made the descriptor non-blocking: keep the order and try on."""
-        began = monotonic()
-        while data and not (self._closing and monotonic() - began > 1.0):
-            try:
-                data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:
-                threading.Event().wait(0.01)
-
-    def _next_batch(self) -> list[bytes]:
+    def _next(self) -> _Entry | None:
         with self._changed:
-            while not self._lines and not self._closing:
-                self._changed.wait()
-            batch: list[bytes] = []
-            size = 0
-            while self._lines and size < _BATCH_BYTES:
-                line = self._lines.popleft()
-                size += len(line)
-                batch.append(line)
-            self._size -= size
-            return batch
+            if not self._entries:
+                return None
+            entry = self._entries.popleft()
+            self._size -= entry.size
+            return entry
+
+    def _encode(self, entry: _Entry) -> bytes:
+        if self._redactor is None:
+            return encode(entry.record)
+        bodies = Bodies()
+        try:
+            self._show(entry, self._redactor, bodies)
+        except Withheld as reason:
+            bodies.withheld = str(reason)
+        except Exception:  # whatever it was: the request is recorded, and nothing is shown that was not searched
+            log.exception("the bodies of request %s can't be logged", entry.record.request_id)
+            bodies.withheld = "redaction failed"
+        return encode(entry.record, bodies)
+
+    def _show(self, entry: _Entry, redactor: Redactor, bodies: Bodies) -> None:
+        request = show(entry.request, redactor, as_text=entry.record.code == "invalid_json")
+        bodies.request_body, bodies.request_body_cut = request
+        if entry.answer is None:
+            return
+        if entry.answer.too_large:
+            raise Withheld(_TOO_LARGE)
+        bodies.response_body, bodies.response_body_cut = show(entry.answer.content(), redactor)

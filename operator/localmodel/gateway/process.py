@@ -18,11 +18,13 @@ from localmodel.api.constants import FILE_GATEWAY_JSON, SETTINGS_MOUNT
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway.app import Gateway
 from localmodel.gateway.log import RecordLog
+from localmodel.gateway.open_log import BadLogSettings, open_log
 from localmodel.gateway.prompts import load_prompts
+from localmodel.gateway.redact import BadPattern
 from localmodel.gateway.token_file import BadTokenFile, read_or_create
 
 
-async def serve(settings: GatewaySettings, token: str, records: RecordLog) -> None:
+async def serve(settings: GatewaySettings, pod: str, token: str, records: RecordLog) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -34,7 +36,7 @@ async def serve(settings: GatewaySettings, token: str, records: RecordLog) -> No
             load_prompts(settings.model_path),
             records,
             session,
-            pod=os.environ.get("POD_NAME") or socket.gethostname(),
+            pod=pod,
             token=token,
             instance=secrets.token_hex(8),
         )
@@ -49,12 +51,13 @@ def main() -> int:
     try:
         settings = GatewaySettings.model_validate_json(arguments.settings.read_bytes())
         token = read_or_create(settings.channel_token_file)
-    except (OSError, ValidationError, BadTokenFile) as error:
+        pod = os.environ.get("POD_NAME") or socket.gethostname()
+        records = open_log(settings, pod)
+    except (OSError, ValidationError, BadTokenFile, BadPattern, BadLogSettings) as error:
         print(f"localmodel.gateway: {arguments.settings}: {error}", file=sys.stderr)
         return 2
-    records = RecordLog()
     try:
-        uvloop.run(serve(settings, token, records))
+        uvloop.run(serve(settings, pod, token, records))
     finally:
         records.close()
     return 0

@@ -1,11 +1,11 @@
 """The log record of one request: a closed list of fields, so that nothing private gets in by accident.
 
-Pure. Metadata never holds a text of the client's or the model's; Full adds both bodies, for now without redaction.
+Pure. Metadata never holds a text of the client's or the model's; Full adds both bodies, which `bodies` has redacted and cut.
 """
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from localmodel.api.gateway import Outcome
 
@@ -25,10 +25,8 @@ class Record:
     served_name: str | None = None
     """The name the client asked for, only if it is served here."""
     client: str | None = None
-    key: str | None = None
-    """Name of the API key."""
     """The address that the connection came from."""
-    key_name: str | None = None
+    key: str | None = None
     """Name of the API key that was used, never the key."""
     trace_id: str = ""
     span_id: str = ""
@@ -45,6 +43,8 @@ class Record:
     bytes_out: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int = 0
+    truncated_tokens: int | None = None
+    """Tokens of a chat that is too long that were left out."""
     queue_seconds: float | None = None
     first_token_seconds: float | None = None
     total_seconds: float = 0.0
@@ -55,14 +55,36 @@ class Record:
     """Parts that a long document was cut into, if it was."""
 
 
-def encode(record: Record, request_body: bytes | None = None, response_body: bytes | None = None) -> bytes:
-    """One line. The bodies are given in mode Full only."""
-    document = asdict(record)
-    for name in ("queue_seconds", "first_token_seconds", "total_seconds", "overhead_seconds"):
-        if document[name] is not None:
-            document[name] = round(document[name], 6)
-    if request_body is not None:
-        document["request_body"] = request_body.decode("utf-8", "replace")
-    if response_body is not None:
-        document["response_body"] = response_body.decode("utf-8", "replace")
-    return json.dumps(document).encode() + b"\n"
+@dataclass(slots=True)
+class Bodies:
+    """What mode Full adds to a record."""
+
+    request_body: str | None = None
+    request_body_cut: int = 0
+    """Characters at the end that are not shown."""
+    response_body: str | None = None
+    """Of a stream, the document that its events amount to."""
+    response_body_cut: int = 0
+    withheld: str | None = None
+    """Why a body is missing: it could not be searched for what must not be written."""
+
+
+_FIELDS = tuple(field.name for field in fields(Record))
+_BODY_FIELDS = tuple(field.name for field in fields(Bodies))
+_SECONDS = frozenset(name for name in _FIELDS if name.endswith("_seconds"))
+
+
+def encode(record: Record, bodies: Bodies | None = None) -> bytes:
+    """A JSON object, to be made a line by `chain`."""
+    document: dict[str, Any] = {"kind": "request"}
+    for name in _FIELDS:
+        value = getattr(record, name)
+        document[name] = round(value, 6) if name in _SECONDS and value is not None else value
+    if bodies is not None:
+        document.update((name, getattr(bodies, name)) for name in _BODY_FIELDS)
+    return encode_document(document)
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """Half a surrogate pair, which no UTF-8 can hold, stays an escape."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")

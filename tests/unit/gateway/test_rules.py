@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from localmodel.gateway import backend_state, errors
 from localmodel.gateway.backend_state import BackendState
 from localmodel.gateway.exchange import pick_request_id
 from localmodel.gateway.hints import Hints, parse_hints
-from localmodel.gateway.log import RecordLog
 from localmodel.gateway.open_inference import looks_like_v2, parse_generate, rebuild
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.token_file import BadTokenFile, read_or_create
@@ -153,42 +151,11 @@ def test_what_was_not(target: str) -> None:
 
 def test_rebuilding_sets_the_operation() -> None:
     inner = json.loads(
-        json.loads(rebuild(parse_generate(b'{"REQUEST": "{\\"text\\": \\"a\\", \\"op\\": \\"cancel\\"}"}', stream=True)))["REQUEST"]
+        json.loads(rebuild(parse_generate(b'{"REQUEST": "{\\"text\\": \\"a\\", \\"op\\": \\"cancel\\"}"}', stream=True)))[
+            "REQUEST"
+        ]
     )
     assert (inner["op"], inner["text"], inner["stream"]) == ("generate", "a", True)
     for body in (b"{}", b'{"REQUEST": 1}', b'{"REQUEST": "{}", "x": 1}', b'{"REQUEST": "{\\"token\\": \\"t\\"}"}', b"[]"):
         with pytest.raises(errors.ApiError):
             parse_generate(body, stream=False)
-
-
-def test_the_log_never_blocks_and_counts_what_it_lost() -> None:
-    reader, writer = os.pipe()
-    records = RecordLog(writer, buffer_bytes=1000)
-    line = b"x" * 199 + b"\n"
-    for _ in range(2000):
-        records.put(line)
-    assert records.lost > 0
-    received = bytearray()
-
-    def drain() -> None:
-        while chunk := os.read(reader, 65536):
-            received.extend(chunk)
-
-    thread = threading.Thread(target=drain)
-    thread.start()
-    records.close()
-    os.close(writer)
-    thread.join()
-    assert len(received) // 200 + records.lost == 2000
-    assert bytes(received) == line * (len(received) // 200)
-
-
-def test_a_closed_log_is_counted() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    records = RecordLog(writer)
-    for _ in range(10):
-        records.put(b"x\n")
-    records.close()
-    os.close(writer)
-    assert records.lost == 10

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -72,6 +72,7 @@ def test_empty_members_fall_out(state: str) -> None:
     assert join(("traceparent", PARENT), ("tracestate", state)).state == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["traceparent", "tracestate"]), st.text() | st.just(PARENT)), max_size=4))
 def test_what_is_sent_on_is_always_well_formed(headers: list[tuple[str, str]]) -> None:
     trace = join(*headers)

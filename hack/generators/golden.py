@@ -35,6 +35,7 @@ SPECS = {
             "timeouts": {"queue": "5s", "firstToken": "20s", "idle": "10s", "total": "2m"},
             "concurrency": {"max": 16, "queue": 8},
             "logging": {"mode": "Full"},
+            "longInput": "Segment",
             "auth": {"mode": "APIKey", "secretRef": {"name": "chat-keys"}},
             "limits": [
                 {"key": "*", "rpm": 60, "tpm": 20000, "maxConcurrent": 4},

@@ -17,11 +17,15 @@ from localmodel.gateway import errors
 from localmodel.gateway.answers import send
 from localmodel.gateway.choices import ManyChoices, OneChoice, Source
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.lane import Lane
+from localmodel.gateway.long_input import LongInput
 from localmodel.gateway.openai_answer import Chunks, Heading, unary
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, fit_window, sampling_of_choice
 from localmodel.gateway.prompts import Prompts
-from localmodel.gateway.run import Lane, Run
+from localmodel.gateway.reading_plan import most_tokens
+from localmodel.gateway.run import Run
+from localmodel.gateway.segmented import Segmented
 from localmodel.gateway.streaming import StreamAnswer
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.tool_calls import sampling_with_tools
@@ -32,6 +36,7 @@ class Generator:
     prompts: Prompts
     lane: Lane
     window: int
+    long_input: LongInput
     engine: Callable[[], EngineStatus | None]
     """What the engine last said of itself; None before it has."""
 
@@ -39,11 +44,43 @@ class Generator:
         self._check(call)
         prompt = await self.prompts.encode_async(call)
         exchange.record.prompt_tokens = len(prompt)
-        sampling = sampling_with_tools(call.tools, fit_window(call, len(prompt), self.window), self.prompts.tool_format)
+        try:
+            sampling = self._sampling(call, prompt)
+        except errors.ApiError as refused:
+            if not self.long_input.helps(call, refused):
+                raise
+            if self.long_input.mode == "Segment":
+                return await self._read_in_parts(request, exchange, call, deadlines, refused)
+            call, shorter = await self.long_input.shorten(call, refused)
+            exchange.tell_truncated(len(prompt) - len(shorter))
+            prompt, sampling = shorter, self._sampling(call, shorter)
+        exchange.record.prompt_tokens = len(prompt)
         exchange.reserve(len(prompt) + call.n * (sampling.max_tokens or 0))
         async with AsyncExitStack() as stack:
             source = await self._start(stack, exchange, deadlines, prompt, sampling, call.n)
             return await self._compose(request, exchange, call, deadlines, source)
+
+    async def _read_in_parts(
+        self, request: web.BaseRequest, exchange: Exchange, call: Call, deadlines: Deadlines, refused: errors.ApiError
+    ) -> web.StreamResponse:
+        reading = await self.long_input.cut(call, refused)
+        exchange.tell_segments(len(reading.segments))
+        exchange.reserve(most_tokens(reading.sizes, len(reading.segments), call.n))
+        async with AsyncExitStack() as stack:
+
+            async def start_last(last: Call) -> Source:
+                prompt = await self.prompts.encode_async(last)
+                source.charge(prompt)
+                runs = self._runs(stack, exchange, deadlines, prompt, self._sampling(last, prompt), last.n)
+                return await stack.enter_async_context(ManyChoices(runs))
+
+            source = Segmented(reading, self.prompts, self.lane, exchange, deadlines, start_last)
+            await stack.enter_async_context(source)
+            return await self._compose(request, exchange, call, deadlines, source)
+
+    def _sampling(self, call: Call, prompt: tuple[int, ...]) -> Sampling:
+        """Raises 400 if it does not fit."""
+        return sampling_with_tools(call.tools, fit_window(call, len(prompt), self.window), self.prompts.tool_format)
 
     def _check(self, call: Call) -> None:
         engine = self.engine()
@@ -62,12 +99,24 @@ class Generator:
         sampling: Sampling,
         choices: int,
     ) -> Source:
-        runs = [Run(self.lane, exchange, deadlines, prompt, sampling_of_choice(sampling, index)) for index in range(choices)]
-        for run in runs:
-            stack.enter_context(run)
+        runs = self._runs(stack, exchange, deadlines, prompt, sampling, choices)
         if choices == 1:
             return OneChoice(runs[0])
         return await stack.enter_async_context(ManyChoices(runs))
+
+    def _runs(
+        self,
+        stack: AsyncExitStack,
+        exchange: Exchange,
+        deadlines: Deadlines,
+        prompt: tuple[int, ...],
+        sampling: Sampling,
+        choices: int,
+    ) -> list[Run]:
+        runs = [Run(self.lane, exchange, deadlines, prompt, sampling_of_choice(sampling, index)) for index in range(choices)]
+        for run in runs:
+            stack.enter_context(run)
+        return runs
 
     async def _compose(
         self, request: web.BaseRequest, exchange: Exchange, call: Call, deadlines: Deadlines, source: Source
@@ -82,7 +131,7 @@ class Generator:
         choices = [Choice(call, self.prompts.tool_format, self.prompts.token_texts) for _ in range(call.n)]
         echo = self.prompts.prompt_text(call) if call.echo else ""
         if call.stream:
-            chunks = Chunks(call, heading, choices, echo)
+            chunks = Chunks(call, heading, choices, echo, exchange.more_usage)
             return await StreamAnswer(request, exchange, chunks, deadlines).run(pieces, source)
         wholes = [Whole(choice) for choice in choices]
         while True:
@@ -91,7 +140,7 @@ class Generator:
             if source.finished:
                 break
             pieces = await source.more()
-        body = unary(call, heading, wholes, source.usage, echo)
+        body = unary(call, heading, wholes, source.usage, echo, exchange.more_usage)
         response = await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")
         return response

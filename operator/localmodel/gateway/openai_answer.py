@@ -5,7 +5,7 @@ a choice's first chunk, one finish reason for each choice, the usage only if ask
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from localmodel.gateway.openai_choice import Choice, Delta, Whole
 from localmodel.gateway.openai_request import Call
 
 _MARK = "\x00"
+_NOTHING: Mapping[str, int] = {}
 
 
 class Heading(NamedTuple):
@@ -28,11 +29,12 @@ class Heading(NamedTuple):
     """Changes when the same request may get another text."""
 
 
-def usage_document(usage: Usage) -> dict[str, int]:
+def usage_document(usage: Usage, more: Mapping[str, int]) -> dict[str, int]:
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        **more,
     }
 
 
@@ -49,8 +51,11 @@ def _envelope(call: Call, heading: Heading, chat_object: str) -> dict[str, Any]:
 class Chunks:
     """Encodes one stream. ASCII only, so that no reader splits a line inside a text."""
 
-    def __init__(self, call: Call, heading: Heading, choices: Sequence[Choice], echo: str = "") -> None:
-        """`echo` is the prompt, if the text of each choice is to begin with it."""
+    def __init__(
+        self, call: Call, heading: Heading, choices: Sequence[Choice], echo: str = "", more_usage: Mapping[str, int] = _NOTHING
+    ) -> None:
+        """`echo` is the prompt, if the text of each choice is to begin with it. `more_usage`: members of ours."""
+        self._more_usage = more_usage
         self._chat = call.endpoint == "chat"
         self._echo = echo
         self._choices = choices
@@ -102,15 +107,17 @@ class Chunks:
         """Usage if asked for, and [DONE]."""
         if not self._include_usage:
             return sse.DONE
-        document = {**self._envelope, "choices": [], "usage": usage_document(usage)}
+        document = {**self._envelope, "choices": [], "usage": usage_document(usage, self._more_usage)}
         return sse.frame(json.dumps(document).encode()) + sse.DONE
 
 
-def unary(call: Call, heading: Heading, choices: Sequence[Whole], usage: Usage, echo: str = "") -> bytes:
+def unary(
+    call: Call, heading: Heading, choices: Sequence[Whole], usage: Usage, echo: str = "", more_usage: Mapping[str, int] = _NOTHING
+) -> bytes:
     document = {
         **_envelope(call, heading, "chat.completion"),
         "choices": [_choice(call, index, choice, echo) for index, choice in enumerate(choices)],
-        "usage": usage_document(usage),
+        "usage": usage_document(usage, more_usage),
     }
     return json.dumps(document).encode()
 

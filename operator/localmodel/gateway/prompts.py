@@ -63,6 +63,15 @@ class Prompts:
             return self.encode_inputs(inputs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.encode_inputs, inputs)
 
+    def token_starts(self, text: str) -> list[int]:
+        """For each token of a text alone, the place of the character that it begins in."""
+        return [start for start, _ in self._require_tokenizer().encode(text, add_special_tokens=False).offsets]
+
+    async def token_starts_async(self, text: str) -> list[int]:
+        if len(text) <= _INLINE_CHARACTERS:
+            return self.token_starts(text)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.token_starts, text)
+
     def prompt_text(self, call: Call) -> str:
         """A completion's prompt as text, to be shown before its answer."""
         if isinstance(call.prompt, str):

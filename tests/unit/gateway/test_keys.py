@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localmodel.api.gateway import GatewaySettings, KeyLimits
@@ -56,6 +56,7 @@ def test_one_key_under_two_names_and_too_many() -> None:
     assert describe_problems(tuple("abcde")) == "a b c 2 more problems of this kind."
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5), st.binary(max_size=90), max_size=5))
 def test_any_files_are_read(files: dict[str, bytes]) -> None:
     assert len(parse_keys(files).problems) >= len([c for c in files.values() if not c.startswith(b"sha256:")])

@@ -18,7 +18,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(STEPS, st.integers(1, 8), st.integers(1, 120), st.integers(1, 4))
 def test_over_any_minute_the_limits_hold(steps: list, rpm: int, tpm: int, most: int) -> None:
     account = Account(Allowance(rpm, tpm, most))
@@ -46,7 +46,7 @@ def test_over_any_minute_the_limits_hold(steps: list, rpm: int, tpm: int, most: 
             assert sum(inside) + sum(grant.tokens for grant in open_now) <= tpm
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=40), st.integers(50, 100))
 def test_whoever_waits_as_told_is_let_in(steps: list, tpm: int) -> None:
     account = Account(Allowance(tokens=tpm))

@@ -6,11 +6,10 @@ like (rotated, killed, records lost and said so) is told apart from what somebod
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from localmodel.gateway.chain import FIRST_PREV, Head, Line, read_line
-
-Place = tuple[str, int]
-"""File and line number, from 1."""
+from localmodel.gateway.chain import FIRST_PREV, Head, Line
+from localmodel.gateway.chain_files import Entry, LogFiles, Place, read_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +42,9 @@ class Report:
     chains: list[ChainReport] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    place: Place
-    line: Line
-
-
-@dataclass
-class _Read:
-    """Files, taken apart."""
-
-    chains: dict[str, dict[str, list[_Entry]]] = field(default_factory=dict)
-    """By chain and file."""
-    damaged: list[Place] = field(default_factory=list)
-    """Lines that look like ours and can't be read."""
-    torn: list[Place] = field(default_factory=list)
-    """The same, as the last of a file and without a line feed."""
-    others: int = 0
-    """Lines that were never the log's, such as those of standard error."""
-
-    def entries(self, chain: str) -> list[_Entry]:
-        """In order; files by what they hold, in whatever order they were given."""
-        files = sorted(self.chains[chain].values(), key=lambda entries: min(entry.line.seq for entry in entries))
-        return [entry for entries in files for entry in entries]
-
-
 def check(files: Iterable[tuple[str, bytes]], key: bytes = b"", *, running: bool = False) -> Report:
     """`files`: names and contents. `running`: the log is still written, so that its last chain need not have an end."""
-    read = _Read()
-    for name, data in files:
-        _read_file(read, name, data, key)
+    read = read_files(files, key)
     report = Report()
     checks = [_ChainCheck(read.entries(chain), report) for chain in read.chains]
     starts = [each.start for each in checks if each.start is not None]
@@ -85,20 +57,6 @@ def check(files: Iterable[tuple[str, bytes]], key: bytes = b"", *, running: bool
         report.notes.append(f"{read.others} lines are not the log's own and were passed over")
     report.problems.sort(key=lambda finding: (finding.file, finding.line))
     return report
-
-
-def _read_file(read: _Read, name: str, data: bytes, key: bytes) -> None:
-    lines = data.split(b"\n")
-    for number, raw in enumerate(lines, 1):
-        line = read_line(raw, key)
-        if line is not None:
-            read.chains.setdefault(line.chain, {}).setdefault(name, []).append(_Entry((name, number), line))
-        elif number == len(lines) and raw.startswith(b"{"):
-            read.torn.append((name, number))
-        elif raw.startswith(b"{") or b'"hash":"' in raw:
-            read.damaged.append((name, number))
-        elif raw.strip():
-            read.others += 1
 
 
 def _head(value: object) -> Head | None:
@@ -120,25 +78,23 @@ def _deleted(lines: Sequence[Line]) -> dict[str, int]:
     return through
 
 
-def _check_missing_chains(report: Report, read: _Read, successors: dict[str, Head], deleted: dict[str, int]) -> None:
+def _check_missing_chains(report: Report, read: LogFiles, successors: dict[str, Head], deleted: dict[str, int]) -> None:
     for chain, head in successors.items():
         if chain not in read.chains and deleted.get(chain, -1) < head.seq:
-            names = [
-                entry for each in read.chains for entry in read.entries(each) if _head(entry.line.fields.get("previous")) == head
-            ]
+            entries = [entry for each in read.chains for entry in read.entries(each)]
+            names = [entry for entry in entries if _head(entry.line.fields.get("previous")) == head]
             text = f"removed: the log before this one (chain {chain}, {head.seq + 1} lines) is not among the files"
             report.problems.append(Finding(*names[0].place, text))
 
 
 class _ChainCheck:
-    def __init__(self, entries: list[_Entry], report: Report) -> None:
+    def __init__(self, entries: list[Entry], report: Report) -> None:
         self.entries = entries
         self.chain = entries[0].line.chain
-        self.start = next(
-            (e.line for e in entries if e.line.seq == 0 and e.line.intact and e.line.fields.get("kind") == "start"), None
-        )
+        first = next((entry.line for entry in entries if entry.line.seq == 0), None)
+        self.start = first if first is not None and first.intact and first.fields.get("kind") == "start" else None
         self._report = report
-        self._by_seq: dict[int, _Entry] = {}
+        self._by_seq: dict[int, Entry] = {}
 
     def run(
         self, deleted: dict[str, int], successor: Head | None, *, running: bool, torn: list[Place], damaged: list[Place]
@@ -148,17 +104,20 @@ class _ChainCheck:
         self._check_gaps(damaged)
         self._check_beginning(deleted)
         last = self._by_seq[max(self._by_seq)]
+        for entry in self._by_seq.values():
+            if entry.line.fields.get("kind") == "end" and entry is not last:
+                self._problem(entry, "added: lines follow the end of the chain")
         ended = last.line.fields.get("kind") == "end"
         if not ended:
             self._check_open_end(last, successor, running=running, torn=torn)
         self._summarize(last, ended)
 
-    def _problem(self, entry: _Entry, text: str) -> None:
+    def _problem(self, entry: Entry, text: str) -> None:
         self._report.problems.append(Finding(*entry.place, text))
 
     def _check_lines(self) -> None:
         """Each by itself, and whether it stands where its number belongs."""
-        highest: _Entry | None = None
+        highest: Entry | None = None
         for entry in self.entries:
             line = entry.line
             if not line.intact:
@@ -167,9 +126,7 @@ class _ChainCheck:
             if known is not None:
                 if line.intact:
                     same = known.line.hash == line.hash
-                    self._problem(
-                        entry, f"duplicated: it repeats {_at(known)}" if same else f"added: {_at(known)} has its number"
-                    )
+                    self._problem(entry, f"duplicated: it repeats {known}" if same else f"added: {known} has its number")
                 continue
             self._by_seq[line.seq] = entry
             if highest is None or line.seq > highest.line.seq:
@@ -185,11 +142,11 @@ class _ChainCheck:
                 if before is None:
                     self._problem(entry, "replaced: a first line can't follow another")
                 else:
-                    self._problem(before, f"replaced: {_at(entry)} follows another line than this one")
+                    self._problem(before, f"replaced: {entry} follows another line than this one")
 
     def _check_gaps(self, damaged: list[Place]) -> None:
         numbers = sorted(self._by_seq)
-        for before, after in zip(numbers, numbers[1:], strict=False):
+        for before, after in pairwise(numbers):
             if after == before + 1:
                 continue
             left, right = self._by_seq[before], self._by_seq[after]
@@ -208,7 +165,7 @@ class _ChainCheck:
         elif first == 0 and self.start is None and self._by_seq[0].line.intact:
             self._problem(self._by_seq[0], "replaced: a chain begins with a line of kind start")
 
-    def _check_open_end(self, last: _Entry, successor: Head | None, *, running: bool, torn: list[Place]) -> None:
+    def _check_open_end(self, last: Entry, successor: Head | None, *, running: bool, torn: list[Place]) -> None:
         half = next((place for place in torn if place[0] == last.place[0]), None)
         if successor == last.line.head:
             self._report.notes.append(
@@ -221,7 +178,7 @@ class _ChainCheck:
         elif not running:
             self._problem(last, "truncated: the chain has no end; if its gateway still runs, say --running")
 
-    def _summarize(self, last: _Entry, ended: bool) -> None:
+    def _summarize(self, last: Entry, ended: bool) -> None:
         lines = [entry.line for entry in self._by_seq.values()]
         lost = [line.fields.get("count") for line in lines if line.fields.get("kind") == "lost"]
         pods = [line.fields.get("pod") for line in lines if line.fields.get("pod")]
@@ -236,7 +193,3 @@ class _ChainCheck:
                 ended=ended,
             )
         )
-
-
-def _at(entry: _Entry) -> str:
-    return f"{entry.place[0]}:{entry.place[1]}"

@@ -37,7 +37,7 @@ def test_a_whole_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_broken_log_names_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "a.log"
     write(file)
-    file.write_bytes(file.read_bytes().replace(b'"kind":"request"', b'"kind":"Request"', 1))
+    file.write_bytes(file.read_bytes().replace(b'"kind": "request"', b'"kind": "Request"', 1))
     status, said = run(capsys, file)
     assert status == 1 and f"{file}:2: edited" in said and said.endswith("The log is NOT as it was written.\n")
 

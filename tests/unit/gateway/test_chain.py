@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_whole_log_holds(key: bytes) -> None:
 def test_lines_are_json_and_carry_their_content() -> None:
     lines = [json.loads(line) for line in make()]
     assert [line["seq"] for line in lines] == list(range(8)) and lines[3]["text"] == "日2"
-    assert all(after["prev"] == before["hash"] for before, after in zip(lines, lines[1:], strict=False))
+    assert all(after["prev"] == before["hash"] for before, after in pairwise(lines))
 
 
 @pytest.mark.parametrize("at", range(8))
@@ -160,6 +161,12 @@ def test_records_that_were_lost_are_told() -> None:
     contents = [b'{"kind":"start"}', b'{"kind":"lost","count":7}', b'{"kind":"request"}', b'{"kind":"end"}']
     report = judge([maker.append(each) for each in contents])
     assert report.problems == [] and report.chains[0].lost == 7
+
+
+def test_what_follows_the_end_is_named() -> None:
+    maker = Chain("c1")
+    contents = [b'{"kind":"start"}', b'{"kind":"end"}', b'{"kind":"request"}']
+    assert "f0:2: added" in told(judge([maker.append(each) for each in contents], running=True))
 
 
 def test_the_wrong_key_fits_nothing() -> None:

@@ -20,6 +20,8 @@ from localmodel.gateway.breaker import Breaker
 from localmodel.gateway.canceller import cancel_abandoned
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.drain import Drain
+from localmodel.gateway.embedder import Embedder
+from localmodel.gateway.ending import Ending
 from localmodel.gateway.gate import Gate
 from localmodel.gateway.generation import Generator
 from localmodel.gateway.key_directory import KeyDirectory
@@ -62,6 +64,8 @@ class Gateway:
         self._records = records
         self._metrics = GatewayMetrics(settings.model_name)
         self._lag = LoopLag()
+        self._ending = Ending()
+        self._stop = asyncio.Event()
         self._channel = Channel(session, settings.triton_url, settings.triton_model, token, instance)
         self._sequences = Sequences(self._channel, self._metrics.of(declared.GATEWAY_WASTED_TOKENS).inc)
         concurrency = settings.concurrency
@@ -84,7 +88,7 @@ class Gateway:
             on_new_engine=self._breaker.reset,
             on_status=lambda engine: self._gate.resize(engine.kv_tokens_capacity),
         )
-        self._readiness = Readiness(self._backend, self._drain, settings.step_timeout_seconds)
+        self._readiness = Readiness(self._backend, self._drain, self._ending, settings.step_timeout_seconds)
         self._keys = KeyDirectory(settings.keys_directory) if settings.keys_directory else None
         self._door = Door(settings, self._keys)
         self._serving = Listener(self._serving_site(session))
@@ -118,12 +122,14 @@ class Gateway:
             gate=self._gate,
             sequences=self._sequences,
             breaker=self._breaker,
+            ending=self._ending,
             resender=Resender(
                 settings.retries.attempts,
                 RetryBudget(settings.retries.budget_percent),
                 self._readiness.wait_backend,
                 lambda result: metrics.of(declared.GATEWAY_RETRIES).labels(result).inc(),
             ),
+            check_load=self._check_load,
             check_serving=self._readiness.check,
             wait_serving=self._readiness.wait_stream,
             witness=lambda answered: self._backend.state.witness(answered, monotonic()),
@@ -132,11 +138,23 @@ class Gateway:
         window = settings.context_window
         long_input = LongInput(settings.long_input, self._prompts, window)
         generator = Generator(self._prompts, lane, window, long_input, lambda: self._backend.state.engine)
+        embedder = Embedder(self._prompts, lane, self._channel, window, lambda: self._backend.state.engine)
         open_inference = OpenInference(self._settings, session, lane, self._prompts)
-        return ServingSite(self._settings, self._pod, self._door, generator, open_inference, self._accounting)
+        return ServingSite(self._settings, self._pod, self._door, generator, embedder, open_inference, self._accounting)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serves until `stop` is set, then drains. Raises if a background task fails: the process must not limp on."""
+    def _check_load(self) -> None:
+        if self._lag.guard.overloaded:
+            self._metrics.of(declared.GATEWAY_SHED_BY_LAG).inc()
+            raise errors.overloaded(self._gate.slots.retry_after(monotonic()), "This server can't keep up with its streams.")
+
+    def stop(self) -> None:
+        """Drain and end; said again, end now."""
+        if self._stop.is_set():
+            self._drain.hurry()
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serves until `stop` is called, then drains. Raises if a background task fails: the process must not limp on."""
         loop = asyncio.get_running_loop()
         settings = self._settings
         admin = await loop.create_server(self._admin, settings.admin_host, settings.admin_port)
@@ -147,7 +165,7 @@ class Gateway:
             asyncio.create_task(self._lag.run()),
             *([asyncio.create_task(self._keys.run())] if self._keys else []),
         ]
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(self._stop.wait())
         log.info("serving on port %d, admin on port %d", settings.serving_port, settings.admin_port)
         try:
             await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -168,6 +186,9 @@ class Gateway:
     async def _end_requests(self) -> None:
         """Whoever is still there hears why, and the engine hears of it."""
         self._serving.stopping = True
-        self._sequences.fail_all(errors.draining())
+        goodbye = errors.draining()
+        self._ending.announce(goodbye)
+        self._gate.dismiss(goodbye)
+        self._sequences.fail_all(goodbye)
         self._serving.pre_shutdown()
         await self._serving.shutdown(_STOP_SECONDS)

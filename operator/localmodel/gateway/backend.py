@@ -12,7 +12,7 @@ from localmodel.api.channel import EngineStatus
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors
 from localmodel.gateway.backend_state import DEAD_SECONDS, SILENCE_SECONDS, BackendState
-from localmodel.gateway.canary import canary_answers
+from localmodel.gateway.canary import canary_answers, canary_embeds
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.events import EventStream
 from localmodel.gateway.loading import Loading
@@ -39,6 +39,7 @@ class Backend:
         on_status: Callable[[EngineStatus], None],
     ) -> None:
         self._settings = settings
+        self._channel = link
         self._sequences = sequences
         self._on_new_triton = on_new_triton
         self._on_new_engine = on_new_engine
@@ -123,5 +124,9 @@ class Backend:
             self._canary = asyncio.create_task(self._run_canary())
 
     async def _run_canary(self) -> None:
-        answered = await canary_answers(self._sequences, self._settings.timeouts.first_token_seconds)
+        seconds = self._settings.timeouts.first_token_seconds
+        if self.state.engine is not None and self.state.engine.task == "Embedding":
+            answered = await canary_embeds(self._channel, seconds)
+        else:
+            answered = await canary_answers(self._sequences, seconds)
         self.state.witness(answered, monotonic())

@@ -2,8 +2,9 @@
 
 from time import monotonic
 
-from localmodel.api.channel import Sampling
+from localmodel.api.channel import Embed, Sampling
 from localmodel.gateway import errors
+from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
 from localmodel.gateway.sequences import Sequences
 
 _PROMPT = (1,)
@@ -23,3 +24,12 @@ async def canary_answers(sequences: Sequences, seconds: float) -> bool:
     finally:
         sequences.abandon(sequence)
     return False
+
+
+async def canary_embeds(link: Channel, seconds: float) -> bool:
+    """The same for a model that makes vectors."""
+    try:
+        await link.embed(Embed(token=link.token, inputs=(_PROMPT,)), seconds)
+    except (BackendError, BackendGarbage, BackendUnreachable, Refused):
+        return False
+    return True

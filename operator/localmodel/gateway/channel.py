@@ -67,6 +67,9 @@ class Channel:
         request = channel.Cancel(token=self.token, instance=self.instance, ids=ids)
         return _parse(channel.Cancelled, await self._ask(request, seconds)).cancelled
 
+    async def embed(self, request: channel.Embed, seconds: float, trace: Mapping[str, str] = NO_HEADERS) -> channel.Embedded:
+        return _parse(channel.Embedded, await self._ask(request, seconds, trace))
+
     async def status(self, seconds: float) -> channel.EngineStatus:
         return _parse(channel.EngineStatus, await self._ask(channel.StatusRequest(token=self.token), seconds))
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from localmodel.api.gateway import Outcome
 
-Endpoint = Literal["chat", "completions", "models", "page", "v2", "other"]
+Endpoint = Literal["chat", "completions", "embeddings", "models", "page", "v2", "other"]
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """The serving port: which path is answered by whom, in the order of checks that the design fixes."""
 
 import time
+from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -11,12 +12,13 @@ from localmodel.gateway import errors, strict_json
 from localmodel.gateway.accounting import Accounting
 from localmodel.gateway.answers import send
 from localmodel.gateway.auth import Door
+from localmodel.gateway.embedder import Embedder
 from localmodel.gateway.exchange import Exchange, pick_request_id
 from localmodel.gateway.generation import Generator
-from localmodel.gateway.hints import parse_hints
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.models import model_document, models_document
 from localmodel.gateway.open_inference import OpenInference, looks_like_v2
+from localmodel.gateway.openai_embeddings import parse_embedding_call
 from localmodel.gateway.openai_request import Endpoint, parse_call
 from localmodel.gateway.page import Page
 from localmodel.gateway.record import Record
@@ -24,6 +26,7 @@ from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.trace_context import join_trace
 
 _GENERATE: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+_EMBEDDINGS = "/v1/embeddings"
 _MODELS = "/v1/models"
 _MODELS_SECONDS = 10.0
 
@@ -35,6 +38,7 @@ class ServingSite:
         pod: str,
         door: Door,
         generator: Generator,
+        embedder: Embedder,
         triton: OpenInference,
         accounting: Accounting,
     ) -> None:
@@ -42,6 +46,7 @@ class ServingSite:
         self._pod = pod
         self._door = door
         self._generator = generator
+        self._embedder = embedder
         self._triton = triton
         self._accounting = accounting
         self._page = Page() if settings.page else None
@@ -80,6 +85,9 @@ class ServingSite:
         if endpoint is not None:
             exchange.record.endpoint = endpoint
             return await self._generate(request, exchange, endpoint)
+        if path == _EMBEDDINGS:
+            exchange.record.endpoint = "embeddings"
+            return await self._embed(request, exchange)
         if path == _MODELS or path.startswith(_MODELS + "/"):
             exchange.record.endpoint = "models"
             return await self._models(request, exchange, path.removeprefix(_MODELS))
@@ -88,16 +96,26 @@ class ServingSite:
         raise errors.unknown_url()
 
     async def _generate(self, request: web.BaseRequest, exchange: Exchange, endpoint: Endpoint) -> web.StreamResponse:
-        _allow(request, "POST")
-        received = await read_body(request, exchange)
-        hints = parse_hints(request.headers)
-        body = strict_json.parse_object(received)
+        body, deadlines = await self._receive(request, exchange)
         served = exchange.caller.visible(self._settings.served_names)
         call = parse_call(endpoint, body, served, self._generator.prompts.vocabulary)
         exchange.record.served_name = call.model
         exchange.record.stream = call.stream
-        deadlines = Deadlines(self._settings.timeouts, exchange.started, hints)
         return await self._generator.answer(request, exchange, call, deadlines)
+
+    async def _embed(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        body, deadlines = await self._receive(request, exchange)
+        served = exchange.caller.visible(self._settings.served_names)
+        call = parse_embedding_call(body, served, self._generator.prompts.vocabulary)
+        exchange.record.served_name = call.model
+        return await self._embedder.answer(request, exchange, call, deadlines)
+
+    async def _receive(self, request: web.BaseRequest, exchange: Exchange) -> tuple[dict[str, Any], Deadlines]:
+        _allow(request, "POST")
+        self._generator.lane.check_load()
+        received = await read_body(request, exchange)
+        deadlines = self._generator.lane.accept(request.headers, exchange.started)
+        return strict_json.parse_object(received), deadlines
 
     async def _models(self, request: web.BaseRequest, exchange: Exchange, rest: str) -> web.StreamResponse:
         _allow(request, "GET")

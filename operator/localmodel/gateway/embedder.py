@@ -1,0 +1,155 @@
+"""Answers /v1/embeddings: tokenize, wait for a slot, ask the engine batch by batch, one body.
+
+A batch that is under way can't be stopped: a client that leaves costs the rest of it, and keeps its slot that long.
+"""
+
+import asyncio
+import binascii
+import struct
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from aiohttp import web
+
+from localmodel.api import channel
+from localmodel.gateway import errors
+from localmodel.gateway.answers import send
+from localmodel.gateway.channel import (
+    BackendError,
+    BackendGarbage,
+    BackendGone,
+    BackendSilent,
+    BackendUnreachable,
+    Channel,
+    Refused,
+)
+from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.gate import Slot
+from localmodel.gateway.lane import Lane, judge
+from localmodel.gateway.openai_embeddings import EmbeddingCall, check_dimensions, check_lengths, embeddings_body
+from localmodel.gateway.prompts import Prompts
+from localmodel.gateway.sequences import first_line, refusal_error
+from localmodel.gateway.slots import Need
+from localmodel.gateway.timers import Deadlines
+
+BATCH = 64
+"""Inputs in one request to the engine: what a client that leaves may cost, and little enough to write without a stall."""
+TokenIds = tuple[int, ...]
+
+
+class Embedder:
+    def __init__(
+        self, prompts: Prompts, lane: Lane, link: Channel, window: int, engine: Callable[[], channel.EngineStatus | None]
+    ) -> None:
+        self._prompts = prompts
+        self._lane = lane
+        self._channel = link
+        self._window = window
+        self._engine = engine
+
+    async def answer(
+        self, request: web.BaseRequest, exchange: Exchange, call: EmbeddingCall, deadlines: Deadlines
+    ) -> web.StreamResponse:
+        engine = self._engine()
+        if engine is not None and engine.task != "Embedding":
+            raise errors.wrong_task(engine.task, "/v1/chat/completions or /v1/completions")
+        inputs = await self._encode(call)
+        check_lengths(inputs, self._window)
+        tokens = sum(map(len, inputs))
+        exchange.record.prompt_tokens = tokens
+        exchange.reserve(tokens)
+        need = Need(size=exchange.hold_body())
+
+        async def attempt(again: bool) -> list[str]:
+            with exchange.waiting():
+                return await self._run(exchange, deadlines, inputs, call, need, again=again)
+
+        until = deadlines.queue(monotonic()).at
+        vectors = await self._lane.resender.run(exchange.record, attempt, lambda: until)
+        body = await _written(call, vectors, tokens)
+        response = await send(request, exchange, 200, body, until=deadlines.total.at)
+        exchange.close("ok")
+        return response
+
+    async def _encode(self, call: EmbeddingCall) -> list[TokenIds]:
+        texts = [each for each in call.inputs if isinstance(each, str)]
+        encoded = iter(await self._prompts.encode_inputs_async(texts) if texts else ())
+        return [next(encoded) if isinstance(each, str) else each for each in call.inputs]
+
+    async def _run(
+        self,
+        exchange: Exchange,
+        deadlines: Deadlines,
+        inputs: Sequence[TokenIds],
+        call: EmbeddingCall,
+        need: Need,
+        *,
+        again: bool,
+    ) -> list[str]:
+        if not again:
+            self._lane.check_serving()
+        slot, trial = await self._lane.enter(exchange, deadlines.queue(monotonic()), need, again=again)
+        batch: asyncio.Task[channel.Embedded] | None = None
+        ok: bool | None = None
+        began = monotonic()
+        vectors: list[str] = []
+        try:
+            for start in range(0, len(inputs), BATCH):
+                batch = asyncio.create_task(
+                    self._embed(tuple(inputs[start : start + BATCH]), deadlines, exchange.trace_headers())
+                )
+                embedded = await asyncio.shield(batch)
+                if exchange.record.first_token_seconds is None:
+                    exchange.record.first_token_seconds = monotonic() - began
+                check_dimensions(call, embedded.dimensions)
+                vectors += embedded.vectors
+            ok = True
+        except errors.ApiError as error:
+            ok = judge(error)
+            raise
+        finally:
+            self._lane.report(trial, ok)
+            if batch is None or batch.done():
+                slot.release()
+            else:
+                batch.add_done_callback(lambda ended: _let_go(ended, slot))
+        return vectors
+
+    async def _embed(self, inputs: tuple[TokenIds, ...], deadlines: Deadlines, trace: dict[str, str]) -> channel.Embedded:
+        limit = deadlines.first_token(monotonic())
+        request = channel.Embed(token=self._channel.token, inputs=inputs)
+        try:
+            embedded = await self._channel.embed(request, limit.at - monotonic(), trace)
+        except Refused as refused:
+            raise refusal_error(refused.refusal) from None
+        except BackendError as error:
+            raise errors.upstream(first_line(str(error)), resend=isinstance(error, BackendGone)) from None
+        except BackendGarbage as error:
+            raise errors.protocol(str(error)) from None
+        except BackendSilent:
+            raise limit.error() from None
+        except BackendUnreachable:
+            raise errors.upstream("It could not be reached.", resend=True) from None
+        if len(embedded.vectors) != len(inputs):
+            raise errors.protocol(f"{len(embedded.vectors)} vectors for {len(inputs)} inputs")
+        return embedded
+
+
+def _let_go(batch: asyncio.Task[channel.Embedded], slot: Slot) -> None:
+    """Nobody waits for this batch any more, so nobody is told how it ended."""
+    if not batch.cancelled():
+        batch.exception()
+    slot.release()
+
+
+async def _written(call: EmbeddingCall, vectors: Sequence[str], tokens: int) -> bytes:
+    """The body; other requests have their turn between the vectors."""
+    body = bytearray()
+    try:
+        for number, part in enumerate(embeddings_body(call, vectors, tokens)):
+            body += part
+            if number % BATCH == BATCH - 1:
+                await asyncio.sleep(0)
+    except (binascii.Error, struct.error):
+        raise errors.protocol("a vector that is no Base64 of float32") from None
+    return bytes(body)

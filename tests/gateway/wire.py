@@ -2,9 +2,15 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.conftest import GatewayProcess
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: Any
 
 
 async def connect(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -12,21 +18,42 @@ async def connect(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asynci
     return await asyncio.open_connection(host, int(port))
 
 
-async def exchange(gateway: GatewayProcess, data: bytes) -> tuple[int, dict[str, str], Any]:
-    """Sends bytes, reads until the gateway closes; status, headers and the JSON body."""
+async def converse(gateway: GatewayProcess, data: bytes) -> bytes:
+    """Sends bytes, reads until the gateway closes."""
     reader, writer = await connect(gateway)
     writer.write(data)
     try:
-        return split_answer(await asyncio.wait_for(reader.read(), 20))
+        return await asyncio.wait_for(reader.read(), 20)
     finally:
         writer.close()
 
 
+async def exchange(gateway: GatewayProcess, data: bytes) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and the JSON body of the one answer."""
+    return split_answer(await converse(gateway, data))
+
+
 def split_answer(raw: bytes) -> tuple[int, dict[str, str], Any]:
     head, _, body = raw.partition(b"\r\n\r\n")
+    return *_parse_head(head), json.loads(body)
+
+
+def answers(raw: bytes) -> list[Answer]:
+    """Pipelined JSON answers, each with its content-length."""
+    found = []
+    while raw:
+        head, _, raw = raw.partition(b"\r\n\r\n")
+        status, headers = _parse_head(head)
+        size = int(headers["content-length"])
+        assert len(raw) >= size, "an answer cut short"
+        found.append(Answer(status, headers, json.loads(raw[:size])))
+        raw = raw[size:]
+    return found
+
+
+def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     first, *lines = head.decode().split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in lines)
-    return int(first.split()[1]), headers, json.loads(body)
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines)
 
 
 def request(path: str, body: bytes, *extra: str) -> bytes:

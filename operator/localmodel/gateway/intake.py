@@ -1,4 +1,7 @@
-"""Taking in a request's body: its type, size and time are checked before anybody parses it."""
+"""Taking in a request's body: its type, size and time are checked before anybody parses it.
+
+All bodies together have a limit too, so that many large ones can't take the memory of the others.
+"""
 
 import asyncio
 from time import monotonic
@@ -10,8 +13,35 @@ from aiohttp.web_protocol import RequestPayloadError
 from localmodel.gateway import errors
 from localmodel.gateway.exchange import Exchange
 
+_JSON = "application/json"
 BODY_LIMIT = 8 * 1024 * 1024
 BODY_SECONDS = 30.0
+SMALL_BODY = 64 * 1024
+"""A body's first bytes are always taken: whoever fills the common room with large bodies shuts out only large ones."""
+
+
+class BodyRoom:
+    """Bytes of all bodies that are being received or handled; a connection handles one at a time."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: dict[object, int] = {}
+        self._total = 0
+
+    def hold(self, connection: object, size: int) -> None:
+        """This connection's body has grown to so many bytes. Raises overloaded."""
+        total = self._total + size - self._held.get(connection, 0)
+        if total > self._limit:
+            raise errors.overloaded(1.0)
+        self._held[connection] = size
+        self._total = total
+
+    def give_back(self, connection: object) -> None:
+        self._total -= self._held.pop(connection, 0)
+
+
+room = BodyRoom(64 * 1024 * 1024)
+"""Of this process: memory knows no ports."""
 
 
 async def read_body(request: web.BaseRequest, exchange: Exchange) -> bytes:
@@ -35,6 +65,8 @@ async def _receive(request: web.BaseRequest, exchange: Exchange) -> bytes:
                 exchange.record.bytes_in = len(body)
                 if len(body) > BODY_LIMIT:
                     raise errors.too_large(413, "body", BODY_LIMIT)
+                if len(body) > SMALL_BODY:
+                    room.hold(request.protocol, len(body))
     except TimeoutError:
         raise errors.body_timeout("request body", BODY_SECONDS) from None
     except RequestPayloadError:
@@ -51,8 +83,8 @@ def _check_head(request: web.BaseRequest) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise errors.unsupported_media_type("Compressed bodies are not accepted. Send the JSON as it is.")
-    kind = request.headers.get("content-type")
-    if kind is not None and request.content_type != "application/json":
+    kind = request.headers.get("content-type", _JSON)  # aiohttp's own reading takes seconds for a thousand semicolons
+    if kind.split(";", 1)[0].strip().lower() != _JSON:
         raise errors.unsupported_media_type("Send the body with 'content-type: application/json'.")
 
 

@@ -9,6 +9,10 @@ from typing import Any
 from localmodel.gateway import errors
 
 MAX_DEPTH = 64
+MAX_VALUES = 256 * 1024
+"""A document of eight megabytes can hold millions, and reading them would stall every other request for seconds."""
+MAX_CONTAINERS = 32 * 1024
+"""Objects and lists together; the 4,096 messages that a request may hold need 12,289."""
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -22,6 +26,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def parse(body: bytes) -> Any:
     if not body.strip():
         raise errors.invalid_json("The body is empty; send a JSON object.")
+    _check_count(body)
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -34,6 +39,27 @@ def parse(body: bytes) -> Any:
         raise errors.invalid_json("The body holds an integer with too many digits.") from None
     _check(value, body)
     return value
+
+
+def _check_count(body: bytes) -> None:
+    """Refuses what would take too long to read. What stands inside texts counts only until it matters."""
+    if _values(body) <= MAX_VALUES and _containers(body) <= MAX_CONTAINERS:
+        return
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    texts = plain.count(b'"') // 2
+    if texts <= 2 * MAX_VALUES:
+        plain = b"".join(plain.split(b'"')[::2])
+        if _values(plain) <= MAX_VALUES and _containers(plain) <= MAX_CONTAINERS:
+            return
+    raise errors.invalid_json(f"The body holds more than {MAX_VALUES} values or {MAX_CONTAINERS} objects and lists.")
+
+
+def _values(body: bytes) -> int:
+    return body.count(b",") + 1
+
+
+def _containers(body: bytes) -> int:
+    return body.count(b"{") + body.count(b"[")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

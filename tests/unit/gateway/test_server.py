@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from localmodel.gateway import intake, server
+from localmodel.gateway import connection, intake, server
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.record import Record
@@ -23,6 +23,8 @@ class EchoSite:
     async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         if request.raw_path == "/fail":
             raise KeyError("a bug")
+        if request.raw_path == "/wait":
+            await asyncio.sleep(0.6)
         body = await intake.read_body(request, exchange)
         response = await send(request, exchange, 200, body, until=exchange.started + 5)
         exchange.close("ok")
@@ -31,7 +33,7 @@ class EchoSite:
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[EchoSite, int]]:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
     site = EchoSite()
     listener = server.Listener(site)
@@ -91,3 +93,85 @@ async def test_a_connection_without_a_request_leaves_no_record(port: tuple[EchoS
     writer.close()
     await asyncio.sleep(0.1)
     assert site.ended == []
+
+
+@pytest.mark.parametrize("first", [b"", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"])
+async def test_a_head_that_drips_is_a_408_after_what_precedes_it(port: tuple[EchoSite, int], first: bytes) -> None:
+    site, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(first + b"GET / HTTP/1.1\r\nx: ")
+    reading = asyncio.create_task(reader.read())
+    while not reading.done():
+        writer.write(b"T")
+        await asyncio.wait({reading}, timeout=0.05)
+    writer.close()
+    assert (await reading).count(b"HTTP/1.1 200 ") == bool(first)
+    assert (await reading).count(b"HTTP/1.1 408 ") == 1
+    assert [record.outcome for record in site.ended] == ["ok"] * bool(first) + ["rejected"]
+
+
+async def test_a_body_that_drips_is_a_408(port: tuple[EchoSite, int]) -> None:
+    _, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+    reading = asyncio.create_task(reader.readline())
+    while not reading.done():
+        writer.write(b" ")
+        await asyncio.wait({reading}, timeout=0.05)
+    assert (await reading).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_a_head_that_grows_behind_a_running_request(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 20)
+    _, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
+    await asyncio.sleep(0.1)
+    writer.write(b"GET / HTTP/1.1\r\n")
+    for _ in range(20):
+        writer.write(b"x: " + b"a" * 3000 + b"\r\n")
+        await asyncio.sleep(0.01)
+    got = await asyncio.wait_for(reader.read(), 10)
+    assert got.startswith(b"HTTP/1.1 200 ") and got.count(b"HTTP/1.1 431 ") == 1
+    writer.close()
+
+
+async def test_large_bodies_shut_out_only_large_ones(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "BODY_SECONDS", 5)
+    monkeypatch.setattr(intake, "room", intake.BodyRoom(3_000_000))
+    _, number = port
+
+    async def begin(size: int, sent: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b" " * sent)
+        return reader, writer
+
+    holders = [await begin(2_000_000, 1_400_000) for _ in range(2)]
+    await asyncio.sleep(0.3)
+    for size, status in ((60_000, b"200"), (1_000_000, b"503")):
+        reader, writer = await begin(size, size)
+        assert (await asyncio.wait_for(reader.readline(), 5)).split()[1] == status
+        writer.close()
+    for _, writer in holders:
+        writer.close()
+    await asyncio.sleep(0.2)
+    reader, writer = await begin(1_000_000, 1_000_000)
+    assert (await asyncio.wait_for(reader.readline(), 5)).split()[1] == b"200", "what they held was not given back"
+    writer.close()
+
+
+async def test_at_too_many_connections_the_oldest_idle_one_goes(
+    port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    _, number = port
+    running_reader, running = await asyncio.open_connection("127.0.0.1", number)
+    running.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
+    await asyncio.sleep(0.1)
+    oldest, first = await asyncio.open_connection("127.0.0.1", number)
+    others = [(await asyncio.open_connection("127.0.0.1", number))[1] for _ in range(2)]
+    assert await asyncio.wait_for(oldest.read(), 5) == b""
+    assert (await asyncio.wait_for(running_reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
+    for writer in (running, first, *others):
+        writer.close()

@@ -32,6 +32,10 @@ REFUSED = {
     "65 deep": b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}",
     "100,000 deep": b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "deep and unclosed": b'{"a":' * 100_000,
+    "too many values": b'{"a": [' + b"1," * strict_json.MAX_VALUES + b"1]}",
+    "too many texts": b'{"a": [' + b'"",' * strict_json.MAX_VALUES * 4 + b"1]}",
+    "too many lists": b'{"a": [' + b"[]," * strict_json.MAX_CONTAINERS + b"1]}",
+    "too many, behind an escaped quote": b'{"a\\\\\\"": [' + b"{}," * strict_json.MAX_CONTAINERS + b"1]}",
 }
 
 
@@ -47,6 +51,7 @@ ACCEPTED = {
     "escaped backslash": (b'{"a": "\\\\ud800"}', {"a": "\\ud800"}),
     "same key on two levels": (b'{"a": {"a": 1}}', {"a": {"a": 1}}),
     "64 deep": (b'{"a": ' + b"[" * 63 + b"]" * 63 + b"}", None),
+    "many signs inside a text": (b'{"a": "\\\\\\"' + b"{,[" * 300_000 + b'\\\\"}', {"a": '\\"' + "{,[" * 300_000 + "\\"}),
     "wide": (b'{"a": [' + b",".join([b"[]"] * 1000) + b"]}", {"a": [[]] * 1000}),
 }
 

@@ -5,6 +5,8 @@ from typing import Any
 from localmodel.gateway.bodies import KEPT_BYTES
 from localmodel.gateway.stream_fold import StreamFold
 
+_EVENT = b"data:"
+
 
 class KeptAnswer:
     def __init__(self) -> None:
@@ -18,7 +20,10 @@ class KeptAnswer:
     def add(self, data: bytes) -> None:
         if self.too_large:
             return
-        if not self.size and data.startswith((b"data:", b":")):
+        if self._parts and self.size < len(_EVENT):
+            data = self._parts.pop() + data
+            self.size = 0
+        if not self.size and data.startswith((_EVENT, b":")):
             self._fold = StreamFold()
         self.size += len(data)
         if self.size > KEPT_BYTES:

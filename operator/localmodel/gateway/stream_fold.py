@@ -44,7 +44,8 @@ class StreamFold:
         self._size = len(rest)
         self._event_ended = False
         if not self._seam:
-            self._seam = _find_seam(data)
+            self._seam, shape = _find_seam(data)
+            self._document = _merge(self._document, shape)
         joined = data.replace(self._seam, b"") if self._seam else data
         try:
             chunks = [_read(payload) for payload in _payloads(joined)]
@@ -63,16 +64,16 @@ def _payloads(data: bytes) -> list[bytes]:
     return sse.Decoder(limit=len(data)).feed(data)
 
 
-def _find_seam(data: bytes) -> bytes:
-    """From the first chunk that holds a text, and one only."""
+def _find_seam(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """From the first chunk that holds a text, and one only; and what else such a chunk says, which joining may drop."""
     for payload in _payloads(data[: _BATCH_BYTES // 8]):
         chunk = _read_any(payload)
         texts = [text for text in _piece_texts(chunk) if text]
         quoted = json.dumps(texts[0]).encode() if len(texts) == 1 else b""
         if quoted and payload.count(quoted) == 1:
             head, tail = payload.split(quoted)
-            return b'"' + tail + _END + b"data: " + head + b'"'
-    return b""
+            return b'"' + tail + _END + b"data: " + head + b'"', json.loads(head + b'""' + tail)
+    return b"", {}
 
 
 def _read(payload: bytes) -> dict[str, Any]:

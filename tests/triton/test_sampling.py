@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 
 import jsonschema
 import pytest
@@ -26,7 +27,8 @@ def test_an_answer_fits_its_schema_whatever_is_drawn(server):
     stream = server.events("schema")
     for number, temperature in enumerate((0, 1.0)):
         sampling = {"json_schema": json.dumps(SCHEMA), "max_tokens": 200, "temperature": temperature, "seed": number}
-        assert server.submit("schema", f"s{number}", PERSON, **sampling)["accepted"]
+        answer = server.submit("schema", f"s{number}", PERSON, **sampling)
+        assert answer == {"accepted": True, "id": f"s{number}"}
     for number in range(2):
         assert stream.end(f"s{number}").finish_reason == "stop"
         jsonschema.validate(json.loads(stream.text(f"s{number}")), SCHEMA)
@@ -66,5 +68,6 @@ def test_penalties_and_biases_change_what_is_chosen(server):
     server.submit("penalties", "biased", QUESTION, logit_bias={paris[0]: -100})
     for id_ in ("plain", "penalized", "biased"):
         stream.end(id_)
-    assert stream.text("plain").count("one") > 3 * stream.text("penalized").count("one")
+    plain, penalized = (Counter(server.tokenizer.encode(stream.text(id_)).ids) for id_ in ("plain", "penalized"))
+    assert max(plain.values()) >= 2 * max(penalized.values()), "without penalties the small model repeats itself"
     assert " Paris" not in stream.text("biased")

@@ -19,6 +19,7 @@ class EngineConfig(BaseModel):
     """Directory with config.json, *.safetensors, tokenizer.json; read-only."""
     model_version: str = ""
     """Free text from `spec.model.version`; reported back, never interpreted."""
+    task: Literal["TextGeneration", "Embedding"] = "TextGeneration"
     context_window: int = Field(4096, ge=1, le=1_048_576)
     """Tokens of one sequence, prompt and answer together."""
     max_batch_size: int = Field(16, ge=1, le=1024)

@@ -9,6 +9,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Ids
+from typing import Protocol
 
 from pydantic import BaseModel
 from tokenizers import Tokenizer
@@ -21,6 +22,7 @@ from localmodel.api.channel import (
     EngineStatus,
     Events,
     Generate,
+    Sampling,
     StatusRequest,
     Submit,
 )
@@ -29,21 +31,35 @@ from localmodel.engine.channel_token import tokens_match
 from localmodel.engine.compiling import Compiling, answer_request
 from localmodel.engine.constraint import Constraint
 from localmodel.engine.direct import Direct
-from localmodel.engine.engine import Engine
 from localmodel.engine.errors import Refused
 from localmodel.engine.gateways import Gateway, Gateways, Stream
 from localmodel.engine.requests import parse_request
 from localmodel.engine.sequence import Key, Output
 
 
+class TakesRequests(Protocol):
+    """What the channel asks of an engine."""
+
+    def add_request(
+        self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None,
+        constraint: Constraint | None = None,
+    ) -> None: ...  # fmt: skip
+
+    def cancel(self, key: Key) -> Output | None: ...
+
+
+def refuse_embed(_request: Embed, _stream: Stream) -> None:
+    raise Refused("invalid_request", "this model generates text; send embeddings to a model whose task is Embedding")
+
+
 class Channel:
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, token: str, grace_seconds: float,
+        self, engine: TakesRequests, tokenizer: Tokenizer, token: str, grace_seconds: float,
         publish: Callable[[list[Output]], None], status: Callable[[], EngineStatus],
-        compile_schema: Callable[[str], Constraint],
+        compile_schema: Callable[[str], Constraint], embed: Callable[[Embed, Stream], None] = refuse_embed,
     ) -> None:  # fmt: skip
-        """`publish` hands outputs to the thread that calls `deliver`, and wakes it. `compile_schema` may take a second,
-        and raises Refused."""
+        """`publish` hands outputs to the thread that calls `deliver`, and wakes it. `compile_schema` may take a second;
+        it and `embed`, which answers on its own, raise Refused."""
         self.lock = threading.Lock()
         self.gateways = Gateways(grace_seconds)
         self.directs: dict[Key, Direct] = {}
@@ -57,6 +73,7 @@ class Channel:
         self._status = status
         self._direct_numbers = itertools.count()
         self._compiling = Compiling(compile_schema)
+        self._embed = embed
 
     def handle(self, document: str | bytes, stream: Stream) -> None:
         """Answers one request. `stream` stays open only for an accepted `events` or `generate`."""
@@ -120,7 +137,8 @@ class Channel:
             case StatusRequest():
                 return self._status()
             case Embed():
-                raise Refused("invalid_request", "this model generates text; send embeddings to one whose task is Embedding")
+                self._embed(request, stream)
+                return None
 
     def _submit(self, request: Submit, constraint: Constraint | None = None) -> Accepted:
         with self.lock:

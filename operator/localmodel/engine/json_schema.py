@@ -62,7 +62,7 @@ class JsonSchemas:
 
     def _open_tokenizer(self) -> LLTokenizer:
         try:
-            text, slices = self._file.read_text(), LLTokenizer.json_slices()
+            text, slices = self._file.read_text(encoding="utf-8"), LLTokenizer.json_slices()
             return LLTokenizer(text, n_vocab=self._vocabulary, eos_token=self._stop_tokens, slices=slices)
         except ValueError as error:
             reason = f"response_format: the model's tokenizer can't be constrained: {error}"

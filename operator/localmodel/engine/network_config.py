@@ -57,9 +57,9 @@ def parse_network_config(config: dict[str, Any]) -> NetworkConfig:
     activation = config.get("hidden_act", "silu")
     if activation != "silu":
         raise UnsupportedArchitecture(f"activation {activation!r} is not supported; supported: silu")
-    heads = _positive(config, "num_attention_heads")
-    hidden = _positive(config, "hidden_size")
-    max_context = _positive(config, "max_position_embeddings")
+    heads = positive(config, "num_attention_heads")
+    hidden = positive(config, "hidden_size")
+    max_context = positive(config, "max_position_embeddings")
     window = config.get("sliding_window")
     if window and config.get("use_sliding_window", True):
         max_context = min(max_context, window)
@@ -67,13 +67,13 @@ def parse_network_config(config: dict[str, Any]) -> NetworkConfig:
     if heads % kv_heads:
         raise ModelFilesCorrupt(f"config.json: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
     return NetworkConfig(
-        layers=_positive(config, "num_hidden_layers"),
+        layers=positive(config, "num_hidden_layers"),
         hidden=hidden,
-        intermediate=_positive(config, "intermediate_size"),
+        intermediate=positive(config, "intermediate_size"),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=config.get("head_dim") or hidden // heads,
-        vocabulary=_positive(config, "vocab_size"),
+        vocabulary=positive(config, "vocab_size"),
         max_context=max_context,
         norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
@@ -83,7 +83,7 @@ def parse_network_config(config: dict[str, Any]) -> NetworkConfig:
     )
 
 
-def _positive(config: dict[str, Any], key: str) -> int:
+def positive(config: dict[str, Any], key: str) -> int:
     value = config.get(key)
     if not isinstance(value, int) or value < 1:
         raise ModelFilesCorrupt(f"config.json: {key} must be a positive integer, it is {value!r}")

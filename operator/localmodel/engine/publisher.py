@@ -8,9 +8,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from localmodel.engine.channel import Channel
-from localmodel.engine.engine import Engine
 from localmodel.engine.pump import Pump
 from localmodel.engine.sequence import Output
 
@@ -19,8 +19,16 @@ STEP_LIMIT_SECONDS = 60.0
 LEAST_WAIT_SECONDS = 0.0005
 
 
+class Steps(Protocol):
+    """What the publisher asks of an engine."""
+
+    def step_age_seconds(self) -> float: ...
+
+    def end_all(self) -> list[Output]: ...
+
+
 class Publisher:
-    def __init__(self, engine: Engine, on_fatal: Callable[[str], None], step_limit_seconds: float = STEP_LIMIT_SECONDS):
+    def __init__(self, engine: Steps, on_fatal: Callable[[str], None], step_limit_seconds: float = STEP_LIMIT_SECONDS):
         """`on_fatal` is called, after every sequence was told, when the engine can't go on; it is to end the process."""
         self._engine = engine
         self._on_fatal = on_fatal

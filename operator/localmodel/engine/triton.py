@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from localmodel.api.channel import REQUEST, RESPONSE, Refusal
 from localmodel.api.constants import FILE_MODEL_JSON
 from localmodel.api.engine import EngineConfig
+from localmodel.engine.embedding_service import EmbeddingService
 from localmodel.engine.errors import InvalidEngineConfig
 from localmodel.engine.service import EngineService
 
@@ -49,7 +50,8 @@ class TritonPythonModel:
         """Loads the model; a LoadError's message becomes the answer to the load request."""
         directory = Path(args["model_repository"], args["model_version"])
         config = _read_config(directory / FILE_MODEL_JSON)
-        self._service = EngineService(config, log=pb_utils.Logger.log_info, exit_process=lambda: os._exit(EXIT_CODE))
+        service = EmbeddingService if config.task == "Embedding" else EngineService
+        self._service = service(config, log=pb_utils.Logger.log_info, exit_process=lambda: os._exit(EXIT_CODE))
         self._service.start()
 
     def execute(self, requests: list[Any]) -> None:

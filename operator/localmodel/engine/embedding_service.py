@@ -1,0 +1,125 @@
+"""Wires an encoder, its queue and the channel together, with the threads that run them.
+
+Why it exists: it is to an embedding model what `service` is to a text generator. The channel and the publisher are the same:
+a gateway's event stream carries heartbeats only, which tell it that the engine lives. It must not know Triton.
+"""
+
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from localmodel.api.channel import Embed, Embedded, EngineStatus, Refusal
+from localmodel.api.engine import EngineConfig
+from localmodel.engine.channel import Channel
+from localmodel.engine.channel_token import read_or_create_token
+from localmodel.engine.embedding_engine import GENERATES_NOTHING, EmbeddingEngine
+from localmodel.engine.embedding_loader import load_encoder
+from localmodel.engine.errors import Refused
+from localmodel.engine.gateways import Stream
+from localmodel.engine.publisher import Publisher
+from localmodel.engine.resident import resident_bytes
+from localmodel.engine.tokenizer import load_tokenizer
+
+
+class EmbeddingService:
+    def __init__(self, config: EngineConfig, *, log: Callable[[str], None], exit_process: Callable[[], None]) -> None:
+        """Loads the model. Raises LoadError. Nothing runs before `start`."""
+        self._config = config
+        self._log = log
+        self._exit_process = exit_process
+        self._model = model = load_encoder(config)
+        self.engine = EmbeddingEngine(
+            model.encoder.encode,
+            context=config.context_window,
+            vocabulary=model.config.vocabulary,
+            step_tokens=model.batch_tokens,
+        )
+        self._publisher = Publisher(self.engine, self._fatal)
+        self._channel = Channel(
+            self.engine,
+            load_tokenizer(model.directory.tokenizer_file),
+            read_or_create_token(Path(config.channel_token_file)),
+            config.reconnect_grace_seconds,
+            self._publisher.put,
+            self.status,
+            _refuse_schema,
+            self._embed,
+        )
+        self._answers = ThreadPoolExecutor(1, thread_name_prefix="answers")
+        self._loop = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._publisher.start(self._channel)
+        self._loop.start()
+        model = self._model
+        self._log(
+            f"{model.directory.architecture} from {model.directory.name}: {model.parameters:,} parameters, {model.dtype} on "
+            f"{model.device}, texts of at most {self._config.context_window} tokens, predicted {model.predicted_bytes:,} bytes, "
+            f"loaded in {model.load_seconds:.1f} s"
+        )
+
+    def handle(self, document: str | bytes, stream: Stream) -> None:
+        self._channel.handle(document, stream)
+
+    def stop(self) -> None:
+        """Refuses what waits and ends all threads."""
+        self._channel.close()
+        self._publisher.stop()
+        self._loop.join()
+        self._answers.shutdown(wait=True)
+
+    def status(self) -> EngineStatus:
+        model, engine = self._model, self.engine
+        running, waiting, _ = engine.load()
+        return EngineStatus(
+            model_version=self._config.model_version,
+            task="Embedding",
+            architecture=model.directory.architecture,
+            parameters=model.parameters,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(model.device),
+            context_window=self._config.context_window,
+            max_batch_size=self._config.max_batch_size,
+            running=running,
+            waiting=waiting,
+            kv_tokens_capacity=0,
+            kv_tokens_used=0,
+            weights_bytes=model.weights_bytes,
+            kv_bytes=0,
+            memory_bytes=torch.cuda.max_memory_reserved(model.device) if model.device.type == "cuda" else resident_bytes(),
+            load_seconds=model.load_seconds,
+            tokens_total=engine.tokens_total,
+            steps_total=engine.steps_total,
+            step_age_seconds=engine.step_age_seconds(),
+        )
+
+    def _embed(self, request: Embed, stream: Stream) -> None:
+        def answer(message: Embedded | Refusal) -> None:
+            self._answers.submit(lambda: stream.send(message.model_dump_json(), final=True))
+
+        self.engine.embed(request.inputs, answer, stream.is_cancelled)
+
+    def _run(self) -> None:
+        try:
+            if self._config.cpu_threads and self._config.device == "cpu":
+                torch.set_num_threads(self._config.cpu_threads)
+            while self.engine.wait_for_work():
+                self.engine.step()
+        except Exception as error:
+            self._log(traceback.format_exc())
+            self._publisher.fail(f"the engine failed: {type(error).__name__}: {error}")
+
+    def _fatal(self, message: str) -> None:
+        self._answers.shutdown(wait=True)
+        self._log(f"{message}; process {os.getpid()} ends")
+        self._exit_process()
+
+
+def _refuse_schema(_schema: str) -> NoReturn:
+    raise Refused("invalid_request", GENERATES_NOTHING)

@@ -22,8 +22,9 @@ class StreamFold:
         self._parts: list[bytes] = []
         self._size = 0
         self._event_ended = False
+        self._head = b""
         self._seam = b""
-        """What stands between the texts of two chunks that differ in nothing else."""
+        """What stands between the texts of two chunks that differ in nothing else: the end of one, the head of the next."""
         self._document: Any = {}
 
     def feed(self, data: bytes) -> None:
@@ -44,15 +45,26 @@ class StreamFold:
         self._size = len(rest)
         self._event_ended = False
         if not self._seam:
-            self._seam, shape = _find_seam(data)
+            self._head, self._seam, shape = _find_seam(data)
             self._document = _merge(self._document, shape)
-        joined = data.replace(self._seam, b"") if self._seam else data
         try:
-            chunks = [_read(payload) for payload in _payloads(joined)]
+            chunks = [_read(payload) for payload in _payloads(self._join(data))]
         except (ValueError, RecursionError):  # more than a text differed, or it is broken
             chunks = [_read_any(payload) for payload in _payloads(data)]
         for chunk in chunks:
             self._document = _merge(self._document, chunk)
+
+    def _join(self, data: bytes) -> bytes:
+        """A seam is dropped if the chunk before it has the same head, too."""
+        if not self._seam:
+            return data
+        first, *parts = data.split(self._seam)
+        joined = [first]
+        same = first.startswith(self._head, first.rfind(_END) + len(_END) if _END in first else 0)
+        for part in parts:
+            joined += (part,) if same else (self._seam, part)
+            same = _END not in part or part.startswith(self._head, part.rfind(_END) + len(_END))
+        return b"".join(joined)
 
 
 def _cut_after_last_event(data: bytes) -> tuple[bytes, bytes]:
@@ -64,16 +76,17 @@ def _payloads(data: bytes) -> list[bytes]:
     return sse.Decoder(limit=len(data)).feed(data)
 
 
-def _find_seam(data: bytes) -> tuple[bytes, dict[str, Any]]:
-    """From the first chunk that holds a text, and one only; and what else such a chunk says, which joining may drop."""
+def _find_seam(data: bytes) -> tuple[bytes, bytes, dict[str, Any]]:
+    """Head and seam, from the first chunk that holds a text, and one only; and what else it says, which joining may drop."""
     for payload in _payloads(data[: _BATCH_BYTES // 8]):
         chunk = _read_any(payload)
         texts = [text for text in _piece_texts(chunk) if text]
         quoted = json.dumps(texts[0]).encode() if len(texts) == 1 else b""
         if quoted and payload.count(quoted) == 1:
             head, tail = payload.split(quoted)
-            return b'"' + tail + _END + b"data: " + head + b'"', json.loads(head + b'""' + tail)
-    return b"", {}
+            start = b"data: " + head + b'"'
+            return start, b'"' + tail + _END + start, json.loads(head + b'""' + tail)
+    return b"", b"", {}
 
 
 def _read(payload: bytes) -> dict[str, Any]:

@@ -62,6 +62,9 @@ class FakeTriton:
         self.may_cancel = asyncio.Event()
         """Cleared: cancels are not confirmed."""
         self.may_cancel.set()
+        self.may_generate = asyncio.Event()
+        """Cleared: `generate` says nothing."""
+        self.may_generate.set()
         self.status: dict[str, Any] = {}
         """What the engine says of itself instead."""
         self.task = "TextGeneration"
@@ -262,6 +265,7 @@ class FakeTriton:
 
     async def _generate(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         self.generates.append(message)
+        await self.may_generate.wait()
         if not message["stream"]:
             return answer({"text": "".join(self.plan.texts), "finish_reason": "stop"})
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

@@ -53,6 +53,7 @@ async def test_a_dead_stub_and_a_503_are_tried_again(start: Start, triton: FakeT
     for plan in (DEAD, BUSY):
         triton.next_plans = [plan]
         assert (await gateway.chat())[0] == 200
+    await gateway.record(2)
     assert [record["retries"] for record in gateway.records] == [1, 1]
     triton.next_plans = [BUSY] * 3
     status, body = await gateway.chat()
@@ -104,7 +105,6 @@ async def test_a_backend_that_stays_away_ends_the_wait(start: Start, triton: Fak
     await triton.die()
     status, body = await asyncio.wait_for(held, 20)
     assert (status, error_of(body)["code"]) == (502, "upstream_error")
-    await gateway.idle()
     await gateway.balanced()
 
 
@@ -131,7 +131,7 @@ async def test_the_breaker_opens_and_one_probe_closes_it(start: Start, triton: F
     await eventually(lambda: len(triton.user_submits) == sent + 1)
     assert error_of((await gateway.chat())[1])["code"] == "circuit_open", "one probe at a time"
     probe.cancel()
-    await gateway.record(5)
+    await gateway.record(6)
     triton.plan = Plan()
     assert (await gateway.chat())[0] == 200, "a probe whose client left makes way for another"
     assert await breaker_is(gateway, "closed")

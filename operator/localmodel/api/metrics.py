@@ -56,6 +56,9 @@ GATEWAY_OVERHEAD_SECONDS = Metric(
     (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1),
 )  # fmt: skip
 GATEWAY_LOOP_LAG_SECONDS = Metric("localmodel_gateway_loop_lag_seconds", "gauge", "How late the event loop runs.")
+GATEWAY_SHED_BY_LAG = Metric(
+    "localmodel_gateway_shed_by_lag_total", "counter", "Requests turned away unread because the event loop ran late for seconds."
+)
 GATEWAY_READY = Metric("localmodel_gateway_ready", "gauge", "1 if a request sent now is answered.")
 GATEWAY_KV_TOKENS = Metric(
     "localmodel_gateway_kv_tokens",

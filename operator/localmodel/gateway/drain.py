@@ -1,6 +1,7 @@
 """Leaving without losing a stream: stop being ready, go on serving while others still send, wait for the streams.
 
-Two ways in: Triton's preStop hook (`/drain`, left again if that Triton comes back) and SIGTERM (for good). It never keeps
+Two ways in: Triton's preStop hook (`/drain`, left again if that Triton comes back) and SIGTERM (for good); a second SIGTERM
+ends the wait. It never keeps
 a container alive whose backend is dead: nothing would end there.
 """
 
@@ -21,6 +22,7 @@ class Drain:
         self._dead = dead
         self._began: float | None = None
         self._for_good = False
+        self._hurried = False
 
     @property
     def draining(self) -> bool:
@@ -43,9 +45,13 @@ class Drain:
             now = monotonic() - self._began
             if now >= self._removal_seconds and not self._busy():
                 return True
-            if now >= self._removal_seconds + self._limit_seconds:
+            if self._hurried or now >= self._removal_seconds + self._limit_seconds:
                 return False
             await asyncio.sleep(_TICK_SECONDS)
+
+    def hurry(self) -> None:
+        """Whoever stops us does not want to wait for the streams."""
+        self._hurried = True
 
     def backend_returned(self) -> None:
         """A new Triton, or none at all: only a SIGTERM to the gateway itself still counts."""

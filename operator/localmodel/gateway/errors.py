@@ -115,8 +115,8 @@ def body_timeout(what: str, seconds: float) -> ApiError:
     return ApiError(408, "request_body_timeout", message, outcome="rejected")
 
 
-def overloaded(retry_after: float) -> ApiError:
-    message = f"All slots and the queue are full. Try again in {max(1, math.ceil(retry_after))} seconds."
+def overloaded(retry_after: float, why: str = "All slots and the queue are full.") -> ApiError:
+    message = f"{why} Try again in {max(1, math.ceil(retry_after))} seconds."
     return _unavailable("server_is_overloaded", message, retry_after, "shed")
 
 

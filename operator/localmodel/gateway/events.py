@@ -26,9 +26,10 @@ _GARBAGE_LIMIT = 3
 
 
 class EventStream:
-    def __init__(self, link: Channel, sequences: Sequences) -> None:
+    def __init__(self, link: Channel, sequences: Sequences, pause_seconds: float = _PAUSE_SECONDS) -> None:
         self._channel = link
         self._sequences = sequences
+        self._pause_seconds = pause_seconds
         self._number = 0
         self._garbage = 0
         self._resumed = False
@@ -76,7 +77,7 @@ class EventStream:
             pass
         finally:
             self.open.clear()
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(self._pause_seconds)
 
     async def _follow(self, stream: aiohttp.StreamReader) -> None:
         decoder = sse.Decoder()

@@ -66,6 +66,12 @@ class Gate:
                 raise limit.error() from None
             raise
 
+    def dismiss(self, error: errors.ApiError) -> None:
+        """Ends every wait with this error."""
+        for ticket in self.slots.drop():
+            if not ticket.admitted.done():
+                ticket.admitted.set_exception(error)
+
     def leave(self, need: Need) -> None:
         """Gives what was taken to those who wait."""
         self.slots.release(need, monotonic())

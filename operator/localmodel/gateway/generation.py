@@ -78,9 +78,14 @@ class Generator:
             await stack.enter_async_context(source)
             return await self._compose(request, exchange, call, deadlines, source)
 
+    @property
+    def _room(self) -> int:
+        """Tokens of one prompt and answer: the context window, or the engine's memory if that holds less."""
+        return min(self.window, self.lane.gate.slots.token_limit or self.window)
+
     def _sampling(self, call: Call, prompt: tuple[int, ...]) -> Sampling:
         """Raises 400 if it does not fit."""
-        return sampling_with_tools(call.tools, fit_window(call, len(prompt), self.window), self.prompts.tool_format)
+        return sampling_with_tools(call.tools, fit_window(call, len(prompt), self._room), self.prompts.tool_format)
 
     def _check(self, call: Call) -> None:
         engine = self.engine()

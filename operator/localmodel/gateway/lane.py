@@ -11,6 +11,7 @@ from typing import NamedTuple
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import errors
 from localmodel.gateway.breaker import Breaker, Trial
+from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.gate import Gate, Slot
 from localmodel.gateway.hints import parse_hints
@@ -33,7 +34,10 @@ class Lane:
     gate: Gate
     sequences: Sequences
     breaker: Breaker
+    ending: Ending
     resender: Resender
+    check_load: Callable[[], None]
+    """Raises if this process is too busy to read one more request."""
     check_serving: Callable[[], None]
     """Raises if a request taken now would not reach the engine."""
     wait_serving: Callable[[Limit], Awaitable[None]]

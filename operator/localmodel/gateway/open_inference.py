@@ -78,6 +78,7 @@ class OpenInference:
         return response
 
     async def _generate(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
+        self._lane.check_load()
         stream = url.endswith("_stream")
         generate = parse_generate(await read_body(request, exchange), stream=stream)
         deadlines = self._lane.accept(request.headers, exchange.started)
@@ -102,7 +103,7 @@ class OpenInference:
         try:
             async with open_upstream(self._session, route, slot) as upstream:
                 relay = Relay(request, exchange, deadlines, lambda status: self._lane.report(trial, status < 500))
-                return await relay.run(upstream, stream=route.stream)
+                return await relay.run(upstream, self._lane.ending, stream=route.stream)
         except errors.ApiError as error:
             ok = judge(error)
             raise

@@ -25,10 +25,6 @@ from localmodel.gateway.token_file import BadTokenFile, read_or_create
 
 
 async def serve(settings: GatewaySettings, pod: str, token: str, records: RecordLog) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session:
         gateway = Gateway(
@@ -40,7 +36,9 @@ async def serve(settings: GatewaySettings, pod: str, token: str, records: Record
             token=token,
             instance=secrets.token_hex(8),
         )
-        await gateway.run(stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, gateway.stop)
+        await gateway.run()
 
 
 def main() -> int:

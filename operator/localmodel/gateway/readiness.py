@@ -9,6 +9,7 @@ from time import monotonic
 from localmodel.gateway import backend_state, errors
 from localmodel.gateway.backend import Backend
 from localmodel.gateway.drain import Drain
+from localmodel.gateway.ending import Ending
 from localmodel.gateway.timers import Limit
 
 _RENEWAL_SECONDS = 2.0
@@ -17,9 +18,10 @@ _POLL_SECONDS = 0.02
 
 
 class Readiness:
-    def __init__(self, backend: Backend, drain: Drain, step_timeout_seconds: float) -> None:
+    def __init__(self, backend: Backend, drain: Drain, ending: Ending, step_timeout_seconds: float) -> None:
         self._backend = backend
         self._drain = drain
+        self._ending = ending
         self._step_timeout_seconds = step_timeout_seconds
 
     def why_dead(self) -> str:
@@ -54,7 +56,7 @@ class Readiness:
         """Outlasts a restart of the backend: whether it takes requests, latest at `until` (monotonic seconds)."""
         stream = self._backend.stream
         while backend_state.why_not_serving(self._backend.state, stream_open=stream.open.is_set()) is not None:
-            if monotonic() >= until:
+            if monotonic() >= until or self._ending.error is not None:
                 return False
             await asyncio.sleep(_POLL_SECONDS)
         return True

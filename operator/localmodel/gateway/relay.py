@@ -11,6 +11,7 @@ from aiohttp.http import HttpVersion11
 from localmodel.api.gateway import Outcome
 from localmodel.gateway import errors, sse
 from localmodel.gateway.answers import common_headers
+from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.timers import Deadlines, Limit
 from localmodel.gateway.upstream import Upstream
@@ -33,11 +34,13 @@ class Relay:
         self._response: web.StreamResponse | None = None
         self._events = False
         self._outcome: Outcome = "ok"
+        self._limit = deadlines.total
+        self._clock = asyncio.timeout(None)
 
-    async def run(self, upstream: Upstream, *, stream: bool) -> web.StreamResponse:
+    async def run(self, upstream: Upstream, ending: Ending, *, stream: bool) -> web.StreamResponse:
         """Of a unary answer, only the total time is limited: it comes in one piece. Raises ApiError while no byte is sent."""
         try:
-            response = await self._copy(upstream, stream=stream)
+            response = await self._copy(upstream, ending, stream=stream)
         except errors.ApiError as error:
             if self._response is None:
                 raise
@@ -47,30 +50,41 @@ class Relay:
             return response
         raise ConnectionResetError("the answer was broken off")
 
-    async def _copy(self, upstream: Upstream, *, stream: bool) -> web.StreamResponse:
-        limit = self._deadlines.first_token(monotonic()) if stream else self._deadlines.total
+    async def _copy(self, upstream: Upstream, ending: Ending, *, stream: bool) -> web.StreamResponse:
+        self._limit = self._deadlines.first_token(monotonic()) if stream else self._deadlines.total
         try:
-            async with asyncio.timeout(None) as clock:
-                _move(clock, limit)
-                with self._exchange.waiting():
-                    chunk = await upstream.read()
-                    reply = await upstream.head()
-                self._on_head(reply.status)
-                if not chunk:
-                    raise errors.protocol("an empty answer")
-                self._response = await self._open(reply, chunk)
-                while chunk:
-                    limit = self._deadlines.total
-                    _move(clock, limit)
-                    await self._response.write(chunk)
-                    self._exchange.sent(chunk)
-                    limit = self._deadlines.idle(monotonic())
-                    _move(clock, limit)
-                    chunk = await upstream.read()
-                await self._response.write_eof()
-                return self._response
+            async with asyncio.timeout(None) as self._clock:
+                with ending.heard_by(lambda _: self._move(monotonic())):
+                    return await self._pump(upstream, ending)
         except TimeoutError:
-            raise limit.error() from None
+            raise (ending.error or self._limit.error()) from None
+
+    async def _pump(self, upstream: Upstream, ending: Ending) -> web.StreamResponse:
+        self._wait_until(self._limit, ending)
+        with self._exchange.waiting():
+            chunk = await upstream.read()
+            reply = await upstream.head()
+        self._on_head(reply.status)
+        if not chunk:
+            raise errors.protocol("an empty answer")
+        self._response = await self._open(reply, chunk)
+        while chunk:
+            self._wait_until(self._deadlines.total, ending)
+            await self._response.write(chunk)
+            self._exchange.sent(chunk)
+            self._wait_until(self._deadlines.idle(monotonic()), ending)
+            chunk = await upstream.read()
+        await self._response.write_eof()
+        return self._response
+
+    def _wait_until(self, limit: Limit, ending: Ending) -> None:
+        self._limit = limit
+        if ending.error is None:
+            self._move(limit.at)
+
+    def _move(self, at: float) -> None:
+        if not self._clock.expired():
+            self._clock.reschedule(asyncio.get_running_loop().time() + at - monotonic())
 
     async def _open(self, reply: aiohttp.ClientResponse, chunk: bytes) -> web.StreamResponse:
         """Triton's status and type with our headers; a 200 may still hold an error."""
@@ -96,7 +110,3 @@ class Relay:
         if self._response is not None and self._events:
             await self._response.write(sse.frame(errors.triton_body(error.message)))
         transport.close()
-
-
-def _move(clock: asyncio.Timeout, limit: Limit) -> None:
-    clock.reschedule(asyncio.get_running_loop().time() + limit.at - monotonic())

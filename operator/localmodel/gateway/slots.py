@@ -64,6 +64,13 @@ class Slots(Generic[T]):
         self.queued_bytes -= need.size
         return True
 
+    def drop(self) -> list[T]:
+        """Empties the queue; what waited in it."""
+        dropped = list(self._waiting)
+        self._waiting.clear()
+        self.queued_bytes = 0
+        return dropped
+
     def release(self, need: Need, now: float) -> None:
         """Gives back what was taken. Then ask `admit`."""
         self._releases.append(now)

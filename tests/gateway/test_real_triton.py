@@ -27,14 +27,14 @@ PATIENCE = 120
 class RealTriton:
     """tritonserver as a plain process, started again on the same port at will."""
 
-    def __init__(self, directory: Path, model: Path) -> None:
+    def __init__(self, directory: Path, model: Path, window: int = 512) -> None:
         self.port = free_ports(1)[0]
         self.model = model
         self.token = directory / "token"
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         config = {
-            "model_path": str(model), "channel_token_file": str(self.token), "context_window": 512, "max_batch_size": 8,
+            "model_path": str(model), "channel_token_file": str(self.token), "context_window": window, "max_batch_size": 8,
             "cpu_threads": 1,
         }  # fmt: skip
         llm = directory / "repository" / "llm"

@@ -80,13 +80,14 @@ class EventStream:
 class Server:
     """tritonserver in explicit mode, over a copy of model_repo."""
 
-    def __init__(self, directory: Path, model: Path):
+    def __init__(self, directory: Path, model: Path, **changes):
         self.directory = directory
         self.tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         self.settings = {
             "model_path": str(model), "channel_token_file": str(directory / "run" / "token"), "context_window": 1024,
             "max_batch_size": 4, "cpu_threads": 1, "reconnect_grace_seconds": 1.0, "model_version": "test",
         }  # fmt: skip
+        self.settings |= changes
         self.add_model("llm")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -188,6 +189,12 @@ def _parent(entry):
 @pytest.fixture(scope="session")
 def model_directory() -> Path:
     return weights.make(weights.default_destination())
+
+
+@pytest.fixture(scope="session")
+def server_class() -> type[Server]:
+    """For modules that serve another model."""
+    return Server
 
 
 @pytest.fixture

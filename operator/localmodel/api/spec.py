@@ -63,7 +63,11 @@ class ModelSpec(SpecModel):
     format: Literal["Transformers"] = Field(
         "Transformers", description="Transformers: a directory with config.json, *.safetensors and tokenizer.json."
     )
-    task: Literal["TextGeneration"] = Field("TextGeneration", description="TextGeneration: chat and completions.")
+    task: Literal["TextGeneration", "Embedding"] = Field(
+        "TextGeneration",
+        description="TextGeneration: chat and completions. Embedding: vectors of texts from an encoder such as BERT; "
+        "contextWindow is then the longest text.",
+    )
     served_names: tuple[ServedName, ...] = Field(
         (),
         max_length=16,

@@ -81,6 +81,7 @@ def build_engine_config(model: LocalModel, layout: Layout) -> EngineConfig:
     return EngineConfig(
         model_path=layout.model_path,
         model_version=spec.model.version,
+        task=spec.model.task,
         context_window=spec.context_window,
         max_batch_size=spec.max_batch_size,
         device=layout.device,

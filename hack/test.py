@@ -92,6 +92,7 @@ LAYERS = (
     Layer("unit", (pytest("tests/unit", "tests/golden", "-m", "not triton and not gpu"),)),
     Layer("gateway", (pytest("tests/gateway", "-m", "not triton and not gpu"),)),
     Layer("triton", (python("hack/weights.py", str(MODEL)), pytest("tests", "-m", "triton and not gpu"))),
+    Layer("suites", (python("hack/weights.py", str(MODEL)), pytest("tests/suites"))),
     Layer("api", (BUILD_API, python("hack/prometheus_package.py"), pytest("tests/chart", "tests/cluster")), why_no_api),
     Layer(
         "e2e",

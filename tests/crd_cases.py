@@ -286,6 +286,30 @@ CASES: list[Case] = [
         [{"gateway.limits": [{"key": "*", "models": [name]}]} for name in ("", "qwen 7b", "a,b")],
     ),
     Case(
+        "gateway.logging",
+        "leave out file with mode None",
+        [{"gateway.logging": {"mode": "Full", "file": {}}}, {"gateway.logging": {"file": {}}}, {"gateway.logging.mode": "None"}],
+        [{"gateway.logging": {"mode": "None", "file": {}}}, {"gateway.logging": {"mode": "None", "file": {"maxFiles": 2}}}],
+    ),
+    Case(
+        "gateway.logging.redactPatterns[]",
+        "write a regular expression in RE2 syntax",
+        [{"gateway.logging.redactPatterns": [each]} for each in ("EMP-[0-9]{6}", r"(?i)\bsecret: \S+", "工号：[0-9]+", "^a$")],
+        [{"gateway.logging.redactPatterns": [each]} for each in ("(abc", "[a", "(?=a)", r"(a)\1", "a*", "", "a{2001}")],
+    ),
+    Case(
+        "gateway.logging.file.maxSize",
+        "write an amount from 1Mi to 10Gi",
+        [{"gateway.logging.file.maxSize": size} for size in ("1Mi", "64Mi", "10Gi", 1048576, "100M")],
+        [{"gateway.logging.file.maxSize": size} for size in ("1023Ki", "11Gi", 1048575, "0", "64MB", "-1", "", 10737418241)],
+    ),
+    Case(
+        "gateway.logging.chainKeyRef.name",
+        "write the name of a Kubernetes object",
+        [{"gateway.logging.chainKeyRef.name": name} for name in ("log-key", "team.keys")],
+        [{"gateway.logging.chainKeyRef.name": name} for name in _BAD_NAMES],
+    ),
+    Case(
         "security.allowFrom[]",
         "write podSelector, namespaceSelector, both of them, or ipBlock",
         [_peer(namespaceSelector={}), _peer(podSelector={}), _peer(podSelector={}, namespaceSelector={})],

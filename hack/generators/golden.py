@@ -34,7 +34,12 @@ SPECS = {
         "gateway": {
             "timeouts": {"queue": "5s", "firstToken": "20s", "idle": "10s", "total": "2m"},
             "concurrency": {"max": 16, "queue": 8},
-            "logging": {"mode": "Full"},
+            "logging": {
+                "mode": "Full",
+                "redactPatterns": ["EMP-[0-9]{6}"],
+                "file": {"maxSize": "32Mi"},
+                "chainKeyRef": {"name": "log-key"},
+            },
             "longInput": "Segment",
             "auth": {"mode": "APIKey", "secretRef": {"name": "chat-keys"}},
             "limits": [

@@ -57,6 +57,12 @@ RUN_MOUNT = "/run/localmodel"
 """An emptyDir in memory, shared by both containers: the channel token."""
 CHANNEL_TOKEN_FILE = f"{RUN_MOUNT}/channel-token"
 
+LOG_MOUNT = "/var/log/localmodel"
+"""An emptyDir for the files of the request log, if there are to be any."""
+LOG_KEY_MOUNT = "/etc/localmodel-log-key"
+LOG_KEY_FILE = f"{LOG_KEY_MOUNT}/key"
+"""The key of the log's hash chain, if it has one."""
+
 FILE_MODEL_JSON = "model.json"
 FILE_CONFIG_PBTXT = "config.pbtxt"
 FILE_GATEWAY_JSON = "gateway.json"

@@ -171,7 +171,7 @@ def _build_default(node: Schema, schema: Schema) -> Any:
     An object's is made of its members' and written out whole, because a rule on the object is evaluated on it as it stands. An
     empty text, list or object is the same as an absent one, and stays absent: the server need not store it.
     """
-    if "default" not in node:
+    if node.get("default") is None:
         return None
     if "properties" in schema:
         return {name: member["default"] for name, member in schema["properties"].items() if "default" in member}

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from localmodel.api.access import Auth, AuthSpec, Limits
 from localmodel.api.peers import AllowedPeer, Peer
+from localmodel.api.request_log import GatewayLogging, LogFileSpec, Logging
 from localmodel.api.rules import Rule, matches
 from localmodel.api.scheduling import GPU, GPUSpec, PlacementSpec, ResourceList, Resources, ResourcesSpec, Toleration
 from localmodel.api.sources import HostPathSource, ModelSource, OneSource, PVCSource
@@ -26,6 +27,7 @@ __all__ = [
     "GatewayTimeouts",
     "HostPathSource",
     "LocalModelSpec",
+    "LogFileSpec",
     "ModelSource",
     "ModelSpec",
     "PVCSource",
@@ -134,14 +136,6 @@ class GatewayBreaker(SpecModel):
     open_for: Duration = Field("5s", description="Until the first probe; doubled after each failed one, up to a minute.")
 
 
-class GatewayLogging(SpecModel):
-    """The request log: one JSON line per request on the gateway's standard output."""
-
-    mode: Literal["None", "Metadata", "Full"] = Field(
-        "Metadata", description="None; Metadata: everything but prompts and answers; Full: those too, unredacted."
-    )
-
-
 class GatewaySpec(SpecModel):
     """The sidecar in front of the model."""
 
@@ -149,7 +143,7 @@ class GatewaySpec(SpecModel):
     concurrency: GatewayConcurrency = GatewayConcurrency()
     retries: GatewayRetries = GatewayRetries()
     breaker: GatewayBreaker = GatewayBreaker()
-    logging: GatewayLogging = GatewayLogging()
+    logging: Logging = GatewayLogging()
     page: bool = Field(True, description="Serve the chat page for people at / of the serving port; false: that is 404.")
     long_input: Literal["Reject", "Truncate", "Segment"] = Field(
         "Reject",

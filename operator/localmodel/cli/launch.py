@@ -133,6 +133,8 @@ def _build_layout(
         admin_port=options.admin_port,
         channel_token_file=str(directory / "channel-token"),
         keys_directory=str(options.keys.absolute()) if options.keys else "",
+        log_directory=str(options.logs.absolute() if options.logs else directory),
+        log_key_file="",
         endpoint_removal_seconds=0,
     )
 

@@ -15,7 +15,7 @@ from localmodel.core.labels import child_labels, selector_labels
 from localmodel.core.names import deployment_name
 from localmodel.core.options import Options
 from localmodel.core.render import Layout, triton_command
-from localmodel.core.sizing import Sizing, gateway_resources
+from localmodel.core.sizing import Sizing, gateway_resources, log_files_bytes
 
 USER = 65532
 _CONTAINER_SECURITY = {
@@ -130,7 +130,7 @@ def _gateway_container(model: LocalModel, options: Options) -> dict[str, Any]:
             {"name": "admin", "containerPort": constants.ADMIN_PORT, "protocol": "TCP"},
         ],
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-        "resources": gateway_resources(options.gateway),
+        "resources": gateway_resources(options.gateway, log_files_bytes(model)),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": _CONTAINER_SECURITY,
         "volumeMounts": volumes.gateway_mounts(model),

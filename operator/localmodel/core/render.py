@@ -11,8 +11,9 @@ from typing import Literal
 
 from localmodel.api import constants
 from localmodel.api.engine import EngineConfig
-from localmodel.api.gateway import Breaker, Concurrency, GatewaySettings, KeyLimits, Retries, Timeouts
+from localmodel.api.gateway import Breaker, Concurrency, GatewaySettings, KeyLimits, LogFile, Retries, Timeouts
 from localmodel.api.localmodel import LocalModel
+from localmodel.api.request_log import GatewayLogging
 from localmodel.api.values import parse_bytes, parse_duration, parse_memory_cap
 from localmodel.core.names import served_names
 from localmodel.core.triton import render_config_pbtxt, tritonserver_command
@@ -39,6 +40,9 @@ class Layout:
     channel_token_file: str = constants.CHANNEL_TOKEN_FILE
     keys_directory: str = constants.KEYS_MOUNT
     """Of API keys, if they are asked for."""
+    log_directory: str = constants.LOG_MOUNT
+    log_key_file: str = constants.LOG_KEY_FILE
+    """Empty where there is none."""
     endpoint_removal_seconds: float = 3.0
     """0 where no endpoint has to be removed first: on a single machine."""
     step_timeout_seconds: float = 30.0
@@ -128,9 +132,20 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
         limits=tuple(KeyLimits.model_validate(each.model_dump()) for each in gateway.limits),
         page=gateway.page,
         log_mode=gateway.logging.mode,
+        redact=gateway.logging.redact,
+        redact_patterns=gateway.logging.redact_patterns,
+        log_file=_build_log_file(gateway.logging, layout),
+        log_key_file=layout.log_key_file or None if gateway.logging.chain_key_ref else None,
         endpoint_removal_seconds=layout.endpoint_removal_seconds,
         step_timeout_seconds=layout.step_timeout_seconds,
     )
+
+
+def _build_log_file(logging: GatewayLogging, layout: Layout) -> LogFile | None:
+    if logging.file is None:
+        return None
+    max_bytes = parse_bytes(logging.file.max_size)
+    return LogFile(directory=layout.log_directory, max_bytes=max_bytes, max_files=logging.file.max_files)
 
 
 def _json(document: object) -> str:

@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 from localmodel.api.localmodel import LocalModel
-from localmodel.api.values import parse_quantity
+from localmodel.api.values import parse_bytes, parse_quantity
 from localmodel.core.options import GatewayDefaults, Options, amount_bytes
 from localmodel.core.quantities import format_cpu, format_memory
+
+_FILE_SLACK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,24 @@ def planned_memory_bytes(model: LocalModel, options: Options) -> int:
     return amount_bytes(engine.memory_base) + shared + amount_bytes(engine.memory_per_thousand_tokens) * tokens // 1000
 
 
-def gateway_resources(defaults: GatewayDefaults) -> dict[str, Any]:
+def log_files_bytes(model: LocalModel) -> int:
+    """What the files of the request log may take, with room for what a file system adds; 0 without files."""
+    file = model.spec.gateway.logging.file
+    return (parse_bytes(file.max_size) + _FILE_SLACK_BYTES) * file.max_files if file else 0
+
+
+def gateway_resources(defaults: GatewayDefaults, log_bytes: int) -> dict[str, Any]:
+    """`log_bytes`: of log files, beside what the settings give."""
     return {
         "requests": {
             "cpu": format_cpu(parse_quantity(defaults.cpu_request)),
             "memory": format_memory(amount_bytes(defaults.memory_request)),
-            "ephemeral-storage": format_memory(amount_bytes(defaults.ephemeral_storage_request)),
+            "ephemeral-storage": format_memory(amount_bytes(defaults.ephemeral_storage_request) + log_bytes),
         },
         "limits": {
             "cpu": format_cpu(parse_quantity(defaults.cpu_limit)),
             "memory": format_memory(amount_bytes(defaults.memory_limit)),
-            "ephemeral-storage": format_memory(amount_bytes(defaults.ephemeral_storage_limit)),
+            "ephemeral-storage": format_memory(amount_bytes(defaults.ephemeral_storage_limit) + log_bytes),
         },
     }
 

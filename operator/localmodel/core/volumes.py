@@ -11,7 +11,7 @@ from localmodel.api import constants
 from localmodel.api.localmodel import LocalModel
 from localmodel.core.options import Options, amount_bytes
 from localmodel.core.quantities import format_memory
-from localmodel.core.sizing import Sizing
+from localmodel.core.sizing import Sizing, log_files_bytes
 
 _RUN_BYTES = 2**20
 
@@ -27,6 +27,8 @@ def build_volumes(model: LocalModel, options: Options, sizing: Sizing, *, config
     scratch = min(amount_bytes(options.engine.scratch), sizing.storage_limit)
     secret = model.spec.gateway.auth.secret_ref
     keys = [{"name": "keys", "secret": {"secretName": secret.name, "optional": True}}] if secret else []
+    chain_key = model.spec.gateway.logging.chain_key_ref
+    log_bytes = log_files_bytes(model)
     return [
         {"name": "model", **_model_volume(model)},
         {"name": "config", "configMap": {"name": config_map}},
@@ -34,6 +36,8 @@ def build_volumes(model: LocalModel, options: Options, sizing: Sizing, *, config
         {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": format_memory(_RUN_BYTES)}},
         {"name": "tmp", "emptyDir": {"sizeLimit": format_memory(scratch)}},
         *keys,
+        *([{"name": "log", "emptyDir": {"sizeLimit": format_memory(log_bytes)}}] if log_bytes else []),
+        *([{"name": "log-key", "secret": {"secretName": chain_key.name, "optional": True}}] if chain_key else []),
     ]
 
 
@@ -48,11 +52,18 @@ def triton_mounts() -> list[dict[str, Any]]:
 
 
 def gateway_mounts(model: LocalModel) -> list[dict[str, Any]]:
-    """The keys' Secret may be missing: then the gateway lets nobody in, and can say so."""
+    """A Secret may be missing: then the gateway lets nobody in, or does not start, and can say so."""
     path = f"{constants.SETTINGS_MOUNT}/{constants.FILE_GATEWAY_JSON}"
     secret = model.spec.gateway.auth.secret_ref
     keys = [{"name": "keys", "mountPath": constants.KEYS_MOUNT, "readOnly": True}] if secret else []
-    return [*_shared_mounts(), _file_mount(path, constants.FILE_GATEWAY_JSON), *keys]
+    logging = model.spec.gateway.logging
+    return [
+        *_shared_mounts(),
+        _file_mount(path, constants.FILE_GATEWAY_JSON),
+        *keys,
+        *([{"name": "log", "mountPath": constants.LOG_MOUNT}] if logging.file else []),
+        *([{"name": "log-key", "mountPath": constants.LOG_KEY_MOUNT, "readOnly": True}] if logging.chain_key_ref else []),
+    ]
 
 
 def _shared_mounts() -> list[dict[str, Any]]:

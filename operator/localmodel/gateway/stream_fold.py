@@ -78,7 +78,7 @@ def _payloads(data: bytes) -> list[bytes]:
 
 def _find_seam(data: bytes) -> tuple[bytes, bytes, dict[str, Any]]:
     """Head and seam, from the first chunk that holds a text, and one only; and what else it says, which joining may drop."""
-    for payload in _payloads(data[: _BATCH_BYTES // 8]):
+    for payload in _payloads(data[: _BATCH_BYTES // 32]):
         chunk = _read_any(payload)
         texts = [text for text in _piece_texts(chunk) if text]
         quoted = json.dumps(texts[0]).encode() if len(texts) == 1 else b""

@@ -106,6 +106,10 @@ class FakeTriton:
         users = {s["id"] for s in self.user_submits}
         return [each for each in self.cancelled if each in users]
 
+    async def heard_cancel(self, sequence: str) -> None:
+        while sequence not in self.cancelled:  # noqa: ASYNC110 - a list that a handler fills
+            await asyncio.sleep(0.002)
+
     async def start(self) -> None:
         self._dead = False
         app = web.Application()

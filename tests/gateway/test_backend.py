@@ -256,6 +256,34 @@ async def test_sigterm_alone(start: Start, triton: FakeTriton, *, busy: bool) ->
     assert len(gateway.records) == int(busy)
 
 
+async def test_a_second_sigterm_ends_what_is_left_with_an_error(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(max_batch_size=2, timeouts={"total_seconds": 60.0})
+    triton.plan = Plan(stall_after=2)
+    streaming = asyncio.create_task(gateway.chat(stream=True))
+    await eventually(lambda: triton.user_submits)
+    triton.may_generate.clear()
+    v2 = asyncio.create_task(gateway.post("/v2/models/llm/generate", {"REQUEST": '{"text": "What"}'}))
+    await eventually(lambda: triton.generates)
+    queued = asyncio.create_task(gateway.chat())
+    await eventually(lambda: has_queue(gateway, 1))
+    gateway.terminate()
+    await eventually(lambda: has_code(gateway, "/readyz", 503))
+    assert not streaming.done() and gateway.process.returncode is None
+    gateway.terminate()
+    stream = check_stream((await streaming)[1])
+    assert stream.text == "The capital" and stream.error is not None and stream.error["code"] == "draining"
+    status, body = await queued
+    assert (status, json.loads(body)["error"]["code"]) == (503, "draining")
+    async with await v2 as reply:
+        assert reply.status == 503 and "shutting down" in await reply.text()
+    assert await asyncio.wait_for(gateway.process.wait(), 30) == 0
+    assert [record["outcome"] for record in gateway.records] == ["drained"] * 3
+
+
+async def has_queue(gateway: GatewayProcess, length: int) -> bool:
+    return bool((await gateway.status())["queue_length"] == length)
+
+
 async def test_a_stalled_log_costs_no_request(start: Start, triton: FakeTriton) -> None:
     gateway = await start(log_mode="Full")
     gateway.stall()

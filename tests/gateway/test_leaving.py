@@ -11,6 +11,9 @@ from gateway.conftest import CHAT, GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
 from gateway.wire import chat_bytes, connect, request
 
+CANCEL_SECONDS = 5.0
+"""A few milliseconds on an idle machine (tests/bench/cancels.py measures); no timer of the gateway is as short as this."""
+
 
 async def leave(writer: asyncio.StreamWriter, how: str) -> None:
     if how == "half_close":
@@ -48,7 +51,8 @@ async def test_leaving_in_each_phase(start: Start, triton: FakeTriton, how: str)
             await reader.readuntil(b"capital")
         await leave(writer, how)
         sequence = triton.user_submits[-1]["id"]
-        await eventually(lambda sequence=sequence: sequence in triton.cancelled)
+        async with asyncio.timeout(CANCEL_SECONDS + plan.accept_delay):
+            await triton.heard_cancel(sequence)
         await gateway.idle()
         writer.close()
     await gateway.record(len(PHASES))
@@ -161,6 +165,28 @@ READERS = {
     "/v1/chat/completions": json.dumps({**CHAT, "stream": True}).encode(),
     "/v2/models/llm/generate_stream": json.dumps({"REQUEST": json.dumps({"text": "a"})}).encode(),
 }
+
+
+async def test_a_stalled_reader_that_leaves(start: Start, triton: FakeTriton) -> None:
+    """The gateway is stuck in a write to it and hears of its leaving all the same."""
+    gateway = await start()
+    triton.plan = Plan(texts=("a" * 60000,) * 400, gap=0.005)
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw.setblocking(False)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
+    await asyncio.get_running_loop().sock_sendall(raw, chat_bytes({**CHAT, "stream": True}))
+    await eventually(lambda: triton.accepted_users)
+    await asyncio.sleep(0.5)
+    assert triton.running, "it ended before the reader could stall"
+    raw.close()
+    async with asyncio.timeout(CANCEL_SECONDS):
+        await triton.heard_cancel(triton.user_submits[0]["id"])
+    assert (await gateway.record())["outcome"] == "client_closed"
+    await gateway.idle()
+    await gateway.balanced()
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v2/models/llm/generate_stream"])

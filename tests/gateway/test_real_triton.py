@@ -54,6 +54,11 @@ class RealTriton:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def signal_stub(self, number: signal.Signals) -> None:
         assert self._process is not None
         found = subprocess.run(["pgrep", "-P", str(self._process.pid), "-f", "stub"], capture_output=True, text=True)
@@ -172,6 +177,26 @@ async def test_death_and_hang_of_the_engine(start: Start, real: RealTriton) -> N
     real.signal_stub(signal.SIGCONT)
     await eventually(lambda: is_ready(gateway), PATIENCE)
     await gateway.balanced()
+
+
+async def test_a_killed_gateway_leaves_nothing_running(start: Start, real: RealTriton) -> None:
+    gateway = await begin(start, real)
+    story = [{"role": "user", "content": "Write a long story about a dragon and a princess."}]
+    fields = {"messages": story, "max_tokens": 450, "temperature": 0, "model": "tiny"}
+    held = [asyncio.create_task(gateway.chat(stream=number < 2, **fields)) for number in range(4)]
+    await eventually(lambda: engine_has(gateway, running=4), PATIENCE)
+    gateway.process.kill()
+    await asyncio.gather(*held, return_exceptions=True)
+    second = await begin(start, real)
+    await eventually(lambda: engine_is_idle(second), PATIENCE)
+    status = await engine(second)
+    assert status["kv_tokens_used"] == 0 and status["tokens_total"] < 4 * 450, "they were dropped, not finished"
+    assert "Paris" in (await second.chat(messages=QUESTION, temperature=0, max_tokens=16))[1].decode()
+
+
+async def engine_has(gateway: GatewayProcess, **wanted: int) -> bool:
+    status = await engine(gateway)
+    return bool(status) and all(status[name] == value for name, value in wanted.items())
 
 
 async def engine_runs(gateway: GatewayProcess) -> bool:

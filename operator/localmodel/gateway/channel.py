@@ -4,6 +4,7 @@ It turns Triton's many ways to say no (a 200 with an error inside, a 400, a clos
 nothing itself. Every request is built here; nothing of a client's request goes through.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ T = TypeVar("T", bound=BaseModel)
 
 _GONE = ("is not healthy", "Request for unknown model")
 """Triton's words for a dead or unloaded model; the status does not tell (400 or 404)."""
+_HEAD_SECONDS = 5.0
+"""From the request for events to the head of the answer, which comes at once."""
 _ANSWER_LIMIT = 4 * 1024 * 1024
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -79,10 +82,12 @@ class Channel:
         request = channel.Events(token=self.token, instance=self.instance, epoch=epoch, after=after)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=1, sock_read=None)
         try:
-            async with self._session.post(self._stream, data=_envelope(request), headers=_JSON, timeout=timeout) as reply:
-                if reply.status != 200:
-                    raise _backend_error(error_message(await reply.content.read(65536), reply.status), reply.status)
-                yield reply.content
+            async with asyncio.timeout(_HEAD_SECONDS) as clock:
+                async with self._session.post(self._stream, data=_envelope(request), headers=_JSON, timeout=timeout) as reply:
+                    if reply.status != 200:
+                        raise _backend_error(error_message(await reply.content.read(65536), reply.status), reply.status)
+                    clock.reschedule(None)
+                    yield reply.content
         except TimeoutError as error:
             raise BackendSilent("no answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -93,11 +98,7 @@ class Channel:
         try:
             headers = {**_JSON, **trace}
             async with self._session.post(self._generate, data=_envelope(request), headers=headers, timeout=timeout) as reply:
-                body = await reply.content.read(_ANSWER_LIMIT)
-                while chunk := await reply.content.read(_ANSWER_LIMIT):
-                    body += chunk
-                    if len(body) > _ANSWER_LIMIT:
-                        raise BackendGarbage("an answer that does not end")
+                body = await read_whole(reply)
                 if reply.status != 200:
                     raise _backend_error(error_message(body, reply.status), reply.status)
         except TimeoutError as error:
@@ -136,6 +137,16 @@ def _parse(model: type[T], document: dict[str, Any]) -> T:
         return model.model_validate(document)
     except ValidationError as error:
         raise BackendGarbage(f"no {model.__name__}: {error.errors()[0]['msg']}") from None
+
+
+async def read_whole(reply: aiohttp.ClientResponse) -> bytes:
+    """The body, if it has an end."""
+    body = bytearray()
+    while chunk := await reply.content.readany():
+        body += chunk
+        if len(body) > _ANSWER_LIMIT:
+            raise BackendGarbage("an answer that does not end")
+    return bytes(body)
 
 
 def _backend_error(message: str, status: int) -> BackendError:

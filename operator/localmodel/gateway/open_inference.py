@@ -18,6 +18,7 @@ from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
 from localmodel.gateway.answers import send
 from localmodel.gateway.auth import Caller
+from localmodel.gateway.channel import BackendGarbage, read_whole
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.lane import Lane, judge
@@ -70,8 +71,8 @@ class OpenInference:
     async def _get(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
         try:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as reply:
-                body = await reply.read()
-        except (aiohttp.ClientError, TimeoutError, OSError):
+                body = await read_whole(reply)
+        except (aiohttp.ClientError, TimeoutError, OSError, BackendGarbage):
             raise errors.not_ready("Triton does not answer.") from None
         response = await send(request, exchange, reply.status, body, until=monotonic() + 10)
         exchange.close("ok" if reply.status < 400 else "upstream_error")

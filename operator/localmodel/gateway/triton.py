@@ -5,7 +5,7 @@ Separate from the channel because they work while no model is loaded. Nothing of
 
 import aiohttp
 
-from localmodel.gateway.channel import BackendError, BackendUnreachable, error_message
+from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, error_message, read_whole
 
 _PROBE_SECONDS = 1.0
 _LOAD_SECONDS = 3600.0
@@ -43,8 +43,8 @@ class Triton:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=1)
         try:
             async with self._session.post(f"{self._repository}/{verb}", json={}, timeout=timeout) as reply:
-                body = await reply.read()
+                body = await read_whole(reply)
                 if reply.status != 200:
                     raise BackendError(error_message(body, reply.status))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, BackendGarbage) as error:
             raise BackendUnreachable(str(error) or type(error).__name__) from error

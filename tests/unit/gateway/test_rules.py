@@ -11,8 +11,10 @@ import pytest
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import backend_state, errors
 from localmodel.gateway.backend_state import BackendState
+from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import pick_request_id
 from localmodel.gateway.hints import Hints, parse_hints
+from localmodel.gateway.loop_lag import LagGuard
 from localmodel.gateway.open_inference import looks_like_v2, parse_generate, rebuild
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.token_file import BadTokenFile, read_or_create
@@ -49,6 +51,36 @@ def test_hints() -> None:
         assert (caught.value.status, caught.value.param) == (400, "x-request-deadline-ms")
     for odd in ("", "0", "None", "-1", "inf", "nan", "x", "9" * 5000):
         assert parse_hints({"x-stainless-read-timeout": odd, "x-stainless-retry-count": odd[:9].replace("9", "x")}) == Hints()
+
+
+@pytest.mark.parametrize(
+    ("lags", "overloaded"),
+    [
+        ([], False),
+        ([9.0, 9.0, 9.0], False),
+        ([0.5, 0.5, 0.5, 0.5], True),
+        ([9.0, 9.0, 9.0, 0.4, 9.0], False),
+        ([9.0, 9.0, 9.0, 9.0, 0.3, 0.3], True),
+        ([9.0] * 100 + [0.2], False),
+    ],
+)
+def test_only_a_loop_that_stays_late_sheds(lags: list[float], overloaded: bool) -> None:
+    guard = LagGuard()
+    for lag in lags:
+        guard.note(lag)
+    assert guard.overloaded == overloaded
+
+
+def test_the_end_is_heard_by_whoever_listens_then_or_later() -> None:
+    ending = Ending()
+    heard: list[str] = []
+    with ending.heard_by(lambda error: heard.append("gone")):
+        pass
+    with ending.heard_by(lambda error: heard.append(str(error.code))):
+        ending.announce(errors.draining())
+        with ending.heard_by(lambda error: heard.append("late")):
+            pass
+    assert heard == ["draining", "late"]
 
 
 def state(name: str, **more: float) -> BackendState:

@@ -4,6 +4,7 @@ It says when it last heard the engine. Whether silence means death is the superv
 """
 
 import asyncio
+from math import isfinite
 from time import monotonic
 
 import aiohttp
@@ -113,8 +114,15 @@ def parse_batch(payload: bytes) -> channel.EventBatch:
                 raise TypeError
             if event.usage is not None and not all(type(count) is int for count in event.usage):
                 raise TypeError
+            if event.logprobs and not all(map(_is_logprob, event.logprobs)):
+                raise TypeError
             if event.finish_reason not in (None, "stop", "length", "cancelled", "deadline", "error"):
                 raise ValueError
     except (ValueError, TypeError, OverflowError):
         raise BackendGarbage("a malformed event") from None
     return batch
+
+
+def _is_logprob(row: channel.TokenLogprob) -> bool:
+    pairs = ((row.token, row.logprob), *row.top)
+    return all(type(token) is int and type(value) in (int, float) and isfinite(value) for token, value in pairs)

@@ -3,12 +3,14 @@
 import json
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.invariants import check_stream
 from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent, Usage, encode_batch
 from localmodel.gateway import sse
+from localmodel.gateway.channel import BackendGarbage
 from localmodel.gateway.choices import Piece
 from localmodel.gateway.events import parse_batch
 from localmodel.gateway.openai_answer import Chunks, Heading, unary
@@ -56,6 +58,23 @@ def test_cut_at_every_offset() -> None:
         assert read([data[:offset], data[offset:]]) == texts
     assert read([data[i : i + 1] for i in range(len(data))]) == texts
     assert read([data.replace(b"\n", b"\r\n")]) == texts
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        '[["a", -1, []]]', "[[1, null, []]]", "[[1, -Infinity, []]]", "[[1, NaN, []]]", '[[1, -1, [["a", -1]]]]',
+        "[[1, -1, [[1, true]]]]", "[[1, -1]]", "[1]", "1",
+    ],
+)  # fmt: skip
+def test_log_probabilities_of_a_wrong_type_reach_nobody(logprobs: str) -> None:
+    def batch(rows: str) -> EventBatch:
+        response = f'[1, 0, false, [["s1", "a", 1, null, null, null, {rows}]]]'
+        return parse_batch(json.dumps({RESPONSE: response}).encode())
+
+    with pytest.raises(BackendGarbage):
+        batch(logprobs)
+    assert batch("[[1, -1, [[1, -0.5]]]]").events[0].logprobs == ((1, -1, ((1, -0.5),)),)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=8), st.data())

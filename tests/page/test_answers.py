@@ -200,7 +200,8 @@ async def test_a_reader_who_scrolled_up_is_left_there(start: Start, triton: Fake
     page = await (await browse(viewport={"width": 700, "height": 400})).open(await start())
     triton.plan = Plan(texts=tuple(f"line {n}\n\n" for n in range(60)), gap=0.03)
     await ask(page, "Lines?")
-    await page.wait_for_function("document.getElementById('scroll').scrollTop > 300")
-    await page.locator("#scroll").evaluate("(each) => { each.scrollTop = 10; }")
+    scroll = page.locator("#scroll")
+    await eventually(lambda: scroll.evaluate("(each) => each.scrollTop > 300"), 90)
+    await scroll.evaluate("(each) => { each.scrollTop = 10; }")
     await answered(page)
-    assert await page.locator("#scroll").evaluate("(each) => each.scrollTop") == 10
+    assert await scroll.evaluate("(each) => each.scrollTop") == 10

@@ -6,7 +6,7 @@ import re
 import yaml
 
 from localmodel.api import constants
-from localmodel.api.metrics import GATEWAY_METRICS, OPERATOR_METRICS, Metric
+from localmodel.api.metrics import GATEWAY_METRICS, GEN_AI_METRICS, OPERATOR_METRICS, Metric
 from localmodel.monitoring.alerts import ALERTS, render_rules
 from localmodel.monitoring.grafana import render_dashboard
 from localmodel.monitoring.promql import SCRAPE_LABELS
@@ -48,6 +48,12 @@ def _render_reference() -> str:
             "",
             _render_table(GATEWAY_METRICS),
             "",
+            "## OpenTelemetry",
+            "",
+            _GEN_AI,
+            "",
+            _render_plain_table(GEN_AI_METRICS),
+            "",
             "## Operator",
             "",
             _render_table(OPERATOR_METRICS),
@@ -70,6 +76,14 @@ def _render_table(metrics: tuple[Metric, ...]) -> str:
     return "\n".join(rows)
 
 
+def _render_plain_table(metrics: tuple[Metric, ...]) -> str:
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for metric in metrics:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(rows)
+
+
 def _list_users(metric: Metric) -> str:
     pattern = re.compile(rf"\b{metric.name}(_bucket|_count|_sum)?\b")
     places = [": ".join(query.where.split(": ")[:2]) for query in list_queries() if pattern.search(query.expression)]
@@ -79,6 +93,12 @@ def _list_users(metric: Metric) -> str:
 def _escape(expression: str) -> str:
     return expression.replace("|", "\\|")
 
+
+_GEN_AI = (
+    "Gateways serve these, too: the numbers above under the names, labels and buckets of OpenTelemetry's conventions for "
+    "generative AI, as Prometheus writes them. None of our dashboards or alerts needs them "
+    "([why both](../decisions/0013-metrics-under-two-names.md))."
+)
 
 _SCRAPE = f"""
 With the Prometheus Operator, `monitoring.podMonitors: true` in the chart's values sets up both scrapes. Without it, add

@@ -74,6 +74,24 @@ GATEWAY_RETRIES = Metric(
 )
 GATEWAY_BREAKER = Metric("localmodel_gateway_breaker", "gauge", "1 for the state that the circuit breaker is in.", ("state",))
 
+_GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+GEN_AI_REQUEST_DURATION = Metric(
+    "gen_ai_server_request_duration_seconds", "histogram", "Request head to last byte.", (*_GEN_AI, "error_type"),
+    (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+)  # fmt: skip
+GEN_AI_TIME_TO_FIRST_TOKEN = Metric(
+    "gen_ai_server_time_to_first_token_seconds", "histogram", "Queue and first token, of answers that ended well.", _GEN_AI,
+    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+)  # fmt: skip
+GEN_AI_TIME_PER_OUTPUT_TOKEN = Metric(
+    "gen_ai_server_time_per_output_token_seconds", "histogram", "Per token after the first, of answers that ended well.", _GEN_AI,
+    (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5),
+)  # fmt: skip
+GEN_AI_TOKEN_USAGE = Metric(
+    "gen_ai_client_token_usage", "histogram", "Tokens of one request: input, output.", (*_GEN_AI, "gen_ai_token_type"),
+    (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864),
+)  # fmt: skip
+
 OPERATOR_RECONCILE_SECONDS = Metric(
     "localmodel_operator_reconcile_seconds", "histogram", "Time of one reconcile.", ("result",), _LATENCY
 )
@@ -97,3 +115,5 @@ OPERATOR_WRITES = Metric("localmodel_operator_writes_total", "counter", "Writes 
 
 GATEWAY_METRICS = tuple(m for name, m in list(globals().items()) if name.startswith("GATEWAY_") and isinstance(m, Metric))
 OPERATOR_METRICS = tuple(m for name, m in list(globals().items()) if name.startswith("OPERATOR_") and isinstance(m, Metric))
+GEN_AI_METRICS = tuple(m for name, m in list(globals().items()) if name.startswith("GEN_AI_") and isinstance(m, Metric))
+"""The gateway's, once more under the names of OpenTelemetry's conventions, for dashboards that others made."""

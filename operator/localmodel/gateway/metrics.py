@@ -8,8 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from localmodel.api import metrics as declared
 from localmodel.api.gateway import Outcome
+from localmodel.gateway.gen_ai import GenAi
 from localmodel.gateway.record import Endpoint, Record
 from localmodel.gateway.retries import Result
+from localmodel.gateway.sinks import SinkName
 
 _KINDS: dict[str, Any] = {"counter": Counter, "gauge": Gauge}
 
@@ -19,9 +21,12 @@ class GatewayMetrics:
         """Every outcome starts at 0: a series that appears with its first failure would hide that failure from rate()."""
         self.registry = CollectorRegistry()
         self._lost: dict[str, int] = {}
-        self._metrics = {m.name: self._register(m) for m in declared.GATEWAY_METRICS}
+        self._metrics = {m.name: self._register(m) for m in (*declared.GATEWAY_METRICS, *declared.GEN_AI_METRICS)}
+        self._gen_ai = GenAi(self.of)
         for outcome, endpoint in product(get_args(Outcome), get_args(Endpoint)):
             self.of(declared.GATEWAY_REQUESTS).labels(outcome, endpoint, model)
+        for sink in get_args(SinkName):
+            self.of(declared.GATEWAY_LOG_RECORDS_LOST).labels(sink)
         for result in get_args(Result):
             self.of(declared.GATEWAY_RETRIES).labels(result)
 
@@ -54,6 +59,7 @@ class GatewayMetrics:
         ):
             if value is not None:
                 self.of(metric).observe(value)
+        self._gen_ai.count(record)
 
     def count_lost(self, lost: Mapping[str, int]) -> None:
         """Brings the counter to the log's own numbers, by sink."""

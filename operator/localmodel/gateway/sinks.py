@@ -10,7 +10,7 @@ import threading
 from collections import Counter, deque
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from localmodel.gateway.chain import Chain
 from localmodel.gateway.record import encode_document
@@ -48,9 +48,12 @@ class _Item(NamedTuple):
     lost: int = 0
 
 
+SinkName = Literal["stdout", "file"]
+
+
 class Sink:
     def __init__(
-        self, name: str, target: Target, about: dict[str, Any], key: bytes = b"", buffer_bytes: int = _BUFFER_BYTES
+        self, name: SinkName, target: Target, about: dict[str, Any], key: bytes = b"", buffer_bytes: int = _BUFFER_BYTES
     ) -> None:
         """`about`: what the first line says of the process."""
         self.name = name

@@ -151,8 +151,8 @@ _GATEWAY = Row(
         ),
         Panel(
             "Log records lost",
-            "Request records that could not be written, per second. Should be zero.",
-            (Target(rate(MODEL, metrics.GATEWAY_LOG_RECORDS_LOST, _CHOSEN), _MODEL),),
+            "Request records that could not be written, per second and sink. Should be zero.",
+            (Target(rate((*MODEL, "sink"), metrics.GATEWAY_LOG_RECORDS_LOST, _CHOSEN), f"{_MODEL} {{{{sink}}}}"),),
         ),
     ),
 )

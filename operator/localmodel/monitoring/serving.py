@@ -134,6 +134,31 @@ _CAPACITY = Row(
     ),
 )
 
+_BACKEND = Row(
+    "When something fails or does not fit",
+    (
+        Panel(
+            "Sent again",
+            "Requests that the engine lost, by what came of sending them again; no_budget was not sent.",
+            (Target(rate(("result",), metrics.GATEWAY_RETRIES, _CHOSEN), "{{result}}"),),
+            unit="reqps",
+        ),
+        Panel(
+            "Circuit breaker",
+            "Gateways by the state that their breaker is in; open ones answer 503 without asking the engine.",
+            (Target(aggregate("sum", (*MODEL, "state"), metrics.GATEWAY_BREAKER, _CHOSEN), f"{_MODEL} {{{{state}}}}"),),
+        ),
+        Panel(
+            "Long input",
+            "Parts in which documents that are too long were read, and tokens left out of chats, per second.",
+            (
+                Target(rate(MODEL, metrics.GATEWAY_SEGMENTS, _CHOSEN), f"{_MODEL} parts"),
+                Target(rate(MODEL, metrics.GATEWAY_TRUNCATED_TOKENS, _CHOSEN), f"{_MODEL} tokens left out"),
+            ),
+        ),
+    ),
+)
+
 _GATEWAY = Row(
     "Gateway",
     (
@@ -150,6 +175,18 @@ _GATEWAY = Row(
             unit="s",
         ),
         Panel(
+            "Turned away unread",
+            "Requests per second that were not read because the event loop ran late for seconds. Should be zero.",
+            (Target(rate(MODEL, metrics.GATEWAY_SHED_BY_LAG, _CHOSEN), _MODEL),),
+            unit="reqps",
+        ),
+        Panel(
+            "Memory of the queue",
+            "What the waiting requests hold.",
+            (Target(aggregate("sum", MODEL, metrics.GATEWAY_QUEUE_BYTES, _CHOSEN), _MODEL),),
+            unit="bytes",
+        ),
+        Panel(
             "Log records lost",
             "Request records that could not be written, per second and sink. Should be zero.",
             (Target(rate((*MODEL, "sink"), metrics.GATEWAY_LOG_RECORDS_LOST, _CHOSEN), f"{_MODEL} {{{{sink}}}}"),),
@@ -162,7 +199,7 @@ SERVING = Dashboard(
     uid="localmodel-serving",
     title="LocalModel / Serving",
     description="Every model: ready, requests, latency, capacity.",
-    rows=(_NOW, _REQUESTS, _CAPACITY, _GATEWAY),
+    rows=(_NOW, _REQUESTS, _CAPACITY, _BACKEND, _GATEWAY),
     variables=(
         Variable("namespace", "Namespace", f"label_values({select(_READY)}, namespace)"),
         Variable("localmodel", "LocalModel", f"label_values({select(_READY, _CHOSEN[:1])}, localmodel)"),

@@ -16,7 +16,6 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 CACHE = Path(os.environ.get("LOCALMODEL_CACHE") or Path.home() / ".cache" / "localmodel")
-MODEL = CACHE / "models" / "smollm2-135m-instruct"
 CANNOT_RUN_HERE = 3
 """Exit status of the tools in hack/ that found the machine unable and said why."""
 FOREIGN = os.environ.get("CONTEXT", "")
@@ -73,6 +72,7 @@ def why_no_cluster() -> str:
 
 BUILD_API = python("hack/cluster/main.py", "build", "--only", "etcd", "kubernetes", "helm", "kubeconform")
 """What needs no C compiler; the rest is built by `up`, which brings one."""
+WEIGHTS = tuple(python("hack/weights.py", "--model", model) for model in ("smollm2-135m-instruct", "minilm-l6-v2"))
 LOCAL_CLUSTER = (
     python("hack/cluster/main.py", "up"),
     python("hack/cluster/main.py", "build", "--only", "helm"),
@@ -91,14 +91,14 @@ LAYERS = (
     ),
     Layer("unit", (pytest("tests/unit", "tests/golden", "-m", "not triton and not gpu"),)),
     Layer("gateway", (pytest("tests/gateway", "-m", "not triton and not gpu"),)),
-    Layer("triton", (python("hack/weights.py", str(MODEL)), pytest("tests", "-m", "triton and not gpu"))),
-    Layer("suites", (python("hack/weights.py", str(MODEL)), pytest("tests/suites"))),
+    Layer("triton", (*WEIGHTS, pytest("tests", "-m", "triton and not gpu"))),
+    Layer("suites", (*WEIGHTS, pytest("tests/suites"))),
     Layer("api", (BUILD_API, python("hack/prometheus_package.py"), pytest("tests/chart", "tests/cluster")), why_no_api),
     Layer(
         "e2e",
         (
             *(() if FOREIGN else LOCAL_CLUSTER),
-            python("hack/weights.py", str(MODEL)),
+            *WEIGHTS,
             pytest("tests/e2e"),
         ),
         why_no_cluster,

@@ -6,6 +6,7 @@ tests that look behind the API are skipped. What a test makes is removed at the 
 
 import dataclasses
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +17,8 @@ import pytest
 import deploy
 import wish
 from e2e.local import LocalCluster
-from e2e.world import MODELS, World
+from e2e.world import EMBEDDING_MODEL, MODEL, MODELS, World
 
-MODEL = deploy.CACHE / "models" / "smollm2-135m-instruct"
 RESOURCE = "localmodels.localmodel.dev"
 
 
@@ -29,14 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def make_models(directory: Path) -> None:
-    """`good`, and the same model truncated; `nothing` has no model in it."""
-    for name in ("good", "truncated", "nothing"):
-        (directory / name).mkdir(parents=True, exist_ok=True)
-    for file in MODEL.iterdir():
-        for name in ("good", "truncated"):
-            link = directory / name / file.name
-            if not link.exists():
-                link.hardlink_to(file)
+    """`good`, and the same model truncated; `nothing` has no model in it; an embedding model under its own name."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for name, source in (("good", MODEL), ("truncated", MODEL), (EMBEDDING_MODEL.name, EMBEDDING_MODEL)):
+        shutil.copytree(source, directory / name, copy_function=os.link)
+    (directory / "nothing").mkdir()
     weights = directory / "truncated" / "model.safetensors"
     weights.unlink()
     weights.write_bytes((MODEL / "model.safetensors").read_bytes()[: 100 * 2**20])
@@ -58,8 +55,9 @@ def prepare_target() -> deploy.Target:
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    if not (MODEL / "model.safetensors").exists():
-        pytest.fail("the real model is missing: run `make weights`")
+    for model in (MODEL, EMBEDDING_MODEL):
+        if not (model / "model.safetensors").exists():
+            pytest.fail(f"{model.name} is missing: `make test ONLY=e2e` makes it")
     target = prepare_target()
     make_models(MODELS)
     namespace = f"e2e-{uuid.uuid4().hex[:6]}"

@@ -1,12 +1,15 @@
 """What the gateway does for whoever asks, on the cluster: keys from a Secret that change without a restart, and the chat page."""
 
 import json
+import subprocess
+import sys
 import urllib.request
+from pathlib import Path
 
 import openai
 import pytest
 
-from e2e.world import World, until
+from e2e.world import EMBEDDING_MODEL, World, until
 from localmodel.api.keys import format_hash
 
 OLD, NEW = "lm-e2e-the-key-of-before", "lm-e2e-the-key-of-after"
@@ -51,3 +54,39 @@ def test_chat_page_is_served(world: World, chat: str) -> None:
         assert page.headers["content-type"].startswith("text/html")
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert b"<title>" in page.read()
+
+
+def test_full_log_is_redacted_and_verifies(world: World, model, tmp_path: Path) -> None:
+    """From `kubectl logs` to `localmodel verify-log`, as an auditor would; one changed digit is found."""
+    model("audited", gateway={"logging": {"mode": "Full"}})
+    world.wait_ready("audited")
+    world.ask("audited", "Repeat: jane.doe@example.com and xylophonequartz")
+    pod = world.pods("audited")[0]["metadata"]["name"]
+    until(lambda: world.records(pod), "a record of the request", 20)
+    log = world.kubectl("logs", pod, "-c", "gateway")
+    assert "xylophonequartz" in log and "jane.doe" not in log
+    file = tmp_path / "gateway.log"
+    file.write_text(log)
+    assert verify(file).returncode == 0, verify(file).stdout
+    file.write_text(log.replace("xylophonequartz", "xylophonequarts", 1))
+    assert verify(file).returncode == 1
+
+
+def verify(file: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "localmodel.cli", "verify-log", "--running", str(file)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_embedding_model_answers_with_vectors(world: World, model) -> None:
+    source = {"pvc": {"claimName": "models", "path": EMBEDDING_MODEL.name}}
+    model("vectors", model={"source": source, "task": "Embedding"}, contextWindow=256)
+    world.wait_ready("vectors")
+    texts = ["The invoice is overdue.", "Payment has not arrived in time.", "The cat sleeps on the roof."]
+    with world.client("vectors") as client:
+        vectors = [each.embedding for each in client.embeddings.create(model="vectors", input=texts).data]
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model="vectors", messages=[{"role": "user", "content": "hi"}])
+    assert len(vectors[0]) == 384
+    near, far = (sum(a * b for a, b in zip(vectors[0], other, strict=True)) for other in vectors[1:])
+    assert near > far + 0.2
+    assert refused.value.code == "model_task_mismatch"

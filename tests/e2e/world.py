@@ -16,6 +16,8 @@ import deploy
 import model_copy
 
 OPERATOR_LABEL = "app.kubernetes.io/name=localmodel-operator"
+MODEL = deploy.CACHE / "models" / "smollm2-135m-instruct"
+EMBEDDING_MODEL = deploy.CACHE / "models" / "minilm-l6-v2"
 MODELS = deploy.CACHE / "e2e-models"
 EVERYBODY = [{"ipBlock": {"cidr": "0.0.0.0/0"}}]
 """On a cluster of the user's the clients come through its API server, whose address the tests don't know."""

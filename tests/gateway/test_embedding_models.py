@@ -4,10 +4,12 @@ import asyncio
 import base64
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 from gateway.conftest import CHAT, GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
+from gateway.tiny_model import write_tiny_model
 
 
 async def begin(start: Start, triton: FakeTriton) -> GatewayProcess:
@@ -40,6 +42,15 @@ async def test_vectors_in_order_and_in_batches(start: Start, triton: FakeTriton)
     assert (record["endpoint"], record["outcome"], record["prompt_tokens"]) == ("embeddings", "ok", 165)
     await gateway.idle()
     await gateway.balanced()
+
+
+async def test_it_needs_no_chat_template(start: Start, triton: FakeTriton, tmp_path: Path) -> None:
+    triton.task = "Embedding"
+    (tmp_path / "model").mkdir()
+    (write_tiny_model(tmp_path / "model") / "tokenizer_config.json").unlink()
+    gateway = await start(model_path=str(tmp_path / "model"))
+    assert (await embed(gateway, input="What"))[0] == 200
+    assert (await gateway.status())["chat_problem"] == ""
 
 
 async def test_refusals(start: Start, triton: FakeTriton) -> None:

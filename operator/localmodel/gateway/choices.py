@@ -5,6 +5,7 @@ other; a choice that gets no slot ends the whole answer. It knows nothing of HTT
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
@@ -13,6 +14,8 @@ from typing import NamedTuple, Protocol, Self
 from localmodel.api.channel import TokenLogprob, Usage
 from localmodel.gateway import errors
 from localmodel.gateway.run import Run
+
+log = logging.getLogger("localmodel.gateway.choices")
 
 
 class Piece(NamedTuple):
@@ -122,9 +125,9 @@ class ManyChoices:
                 self._put(index, run, await run.more())
         except errors.ApiError as error:
             self._failure = self._failure or error
-        except Exception as error:
+        except Exception:
+            log.exception("a choice failed")
             self._failure = self._failure or errors.internal()
-            raise error
         finally:
             self._news.set()
 

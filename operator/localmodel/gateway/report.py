@@ -46,6 +46,7 @@ class Report:
         )
         reason, message = why or ("Ready", "")
         slots = self.gate.slots
+        makes_vectors = state.engine is not None and state.engine.task == "Embedding"
         return GatewayStatus(
             pod=self.pod,
             model=self.settings.model_name,
@@ -54,7 +55,7 @@ class Report:
             ready=why is None,
             reason=reason,
             message=message,
-            chat_problem=self.prompts.chat_problem,
+            chat_problem="" if makes_vectors else self.prompts.chat_problem,
             keys_problem=self.door.problem,
             draining=self.drain.draining,
             breaker=self.breaker.state(monotonic()),

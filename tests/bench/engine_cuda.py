@@ -1,13 +1,16 @@
-"""Decoded tokens per second on a CUDA card with random weights in Qwen2.5-7B's shape, against transformers in the same run.
+"""Decoded tokens per second on a CUDA card with random weights in Qwen2.5-7B's shape, beside the bandwidth limit.
 
-    PYTHONPATH=operator python tests/bench/engine_cuda.py [--layers 28] [--rounds 3] [--directory /tmp/...]
+    PYTHONPATH=operator python tests/bench/engine_cuda.py [--layers 28] [--rounds 3] [--quantizations None INT8 INT4]
+        [--batches 1 16 64] [--context 1024] [--transformers] [--profile] [--directory /tmp/...]
 
-Writes the model once (15 GB), loads it as a pod would, and prints: load time; predicted and measured memory; then for
-each batch the median of the rounds, ours and theirs alternating, prompts left out, beside the limit that reading the
-weights once per step sets at the measured copy bandwidth. Nothing is asserted.
+Writes the model once (15 GB) and loads it as a pod would, once for each quantization. Prints load time, predicted and
+measured memory, then for each batch the median step of the rounds: every sequence has about `context` - 64 tokens behind it.
+The limit is weights and keys and values over the bandwidth of a copy measured in the same run. `--transformers` runs its
+`generate` alternately; `--profile` prints what the card did in one step. Nothing is asserted.
 """
 
 import argparse
+import gc
 import shutil
 import statistics
 import tempfile
@@ -22,11 +25,7 @@ from localmodel.engine.engine import Engine
 from localmodel.engine.loader import LoadedModel, load_model
 from localmodel.engine.service import build_engine
 
-CONTEXT = 1024
-PROMPT_TOKENS = 64
 ANSWER_TOKENS = 64
-BATCHES = (1, 8, 16)
-FILL_ANSWER = 40
 
 
 def make_network(layers: int) -> torch.nn.Module:
@@ -58,23 +57,42 @@ def copy_bandwidth() -> float:
     return 2 * source.nbytes / statistics.median(times)
 
 
-def decode_ours(engine: Engine, batch: int, prompt: list[int]) -> float:
-    """Seconds per step once every sequence has its first token."""
+def decode_ours(engine: Engine, batch: int, length: int, first: int, profile: bool = False) -> float:
+    """Seconds per step once every sequence has its first token. Prompts begin with different tokens: nothing is shared."""
     for number in range(batch):
-        engine.add_request(number, prompt, Sampling(temperature=0, max_tokens=ANSWER_TOKENS + 1, ignore_eos=True))
-    engine.step()
-    while engine.load()[2] < batch * len(prompt):
+        prompt = [first + number, *range(1000, 999 + length)]
+        engine.add_request(number, prompt, Sampling(temperature=0, max_tokens=ANSWER_TOKENS + 3, ignore_eos=True))
+    while engine.load()[2] < batch * length:
         engine.step()
-    began, steps = time.perf_counter(), 0
+    engine.step()
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(ANSWER_TOKENS // 2):
+        engine.step()
+    torch.cuda.synchronize()
+    seconds = (time.perf_counter() - began) / (ANSWER_TOKENS // 2)
+    if profile:
+        print_profile(engine)
     while any(engine.load()[:2]):
         engine.step()
-        steps += 1
-    return (time.perf_counter() - began) / steps
+    return seconds
 
 
-def decode_theirs(network: torch.nn.Module, batch: int, prompt: list[int]) -> float:
+def print_profile(engine: Engine, steps: int = 4) -> None:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(steps):
+            engine.step()
+        torch.cuda.synchronize()
+    events = sorted(profile.key_averages(), key=lambda event: -event.device_time_total)
+    total = sum(event.device_time_total for event in events)
+    print(f"  the card was busy for {total / steps:,.0f} us per step:")
+    for event in events[:16]:
+        print(f"  {event.device_time_total / steps:8.1f} us {event.count / steps:6.1f} x {event.key[:90]}")
+
+
+def decode_theirs(network: torch.nn.Module, batch: int, length: int) -> float:
     """Seconds per step: a whole answer less the time to its first token."""
-    ids = torch.tensor([prompt] * batch, device="cuda")
+    ids = torch.tensor([list(range(1000, 1000 + length))] * batch, device="cuda")
     seconds = []
     for tokens in (1, ANSWER_TOKENS + 1):
         torch.cuda.synchronize()
@@ -88,32 +106,22 @@ def decode_theirs(network: torch.nn.Module, batch: int, prompt: list[int]) -> fl
     return (seconds[1] - seconds[0]) / ANSWER_TOKENS
 
 
-def fill(model: LoadedModel, engine: Engine) -> tuple[float, int]:
-    """Runs every slot to the end of its context at once; returns (prompt tokens per second, peak bytes of ours).
-
-    A step takes one of these prompts, beside a token of each sequence that came before.
-    """
-    others = torch.cuda.memory_allocated() - model.weights_bytes - model.cache.size_bytes
-    torch.cuda.reset_peak_memory_stats()
-    slots, length = model.cache.slots, model.cache.context - FILL_ANSWER
-    for number in range(slots):
-        sampling = Sampling(temperature=0, max_tokens=FILL_ANSWER, ignore_eos=True)
-        engine.add_request(number, list(range(number, number + length)), sampling)
-    began = time.perf_counter()
-    for _ in range(slots):
-        engine.step()
-    seconds = time.perf_counter() - began
-    while any(engine.load()[:2]):
-        engine.step()
+def measure(model: LoadedModel, others: int) -> str:
+    """Predicted bytes against what this process took of the card less `others`."""
     free, total = torch.cuda.mem_get_info()
-    context = total - free - torch.cuda.memory_reserved()
-    return slots * length / seconds, torch.cuda.max_memory_allocated() - others + context
+    taken = total - free - torch.cuda.memory_reserved() + torch.cuda.max_memory_reserved() - others
+    return f"predicted {model.predicted_bytes:,}, measured {taken:,} ({taken / model.predicted_bytes:.3f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quantizations", nargs="+", default=["None"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--transformers", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
@@ -124,32 +132,56 @@ def main() -> None:
     try:
         network.save_pretrained(directory)
         (directory / "tokenizer.json").write_text("{}")
-        config = EngineConfig(
-            model_path=str(directory), device="cuda", context_window=CONTEXT, max_batch_size=max(BATCHES),
-            gpu_memory_share=0.9, channel_token_file="unused",
-        )  # fmt: skip
-        model = load_model(config)
+        if not arguments.transformers:
+            network = None
+        gc.collect()
+        torch.cuda.empty_cache()
+        base = {}
+        for quantization in arguments.quantizations:
+            run(arguments, directory, quantization, network, bandwidth, base)
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.set_per_process_memory_fraction(1.0)
     finally:
         shutil.rmtree(directory)
+
+
+def run(
+    arguments: argparse.Namespace, directory: Path, quantization: str, network: torch.nn.Module | None, bandwidth: float,
+    base: dict[int, float],
+) -> None:  # fmt: skip
+    """`base`: tokens per second at each batch without quantization, filled by the first run."""
+    others = torch.cuda.memory_reserved()
+    torch.cuda.reset_peak_memory_stats()
+    options = {} if quantization == "None" else {"quantization": quantization}
+    config = EngineConfig(
+        model_path=str(directory), device="cuda", context_window=max(4096, arguments.context),
+        max_batch_size=max(arguments.batches), gpu_memory_share=0.45 if network else 0.8, channel_token_file="unused", **options,
+    )  # fmt: skip
+    model = load_model(config)
     engine = build_engine(model)
-    print(f"{model.parameters:,} parameters, {model.weights_bytes:,} bytes, loaded in {model.load_seconds:.1f} s", flush=True)
-    fill(model, engine)
-    speed, peak = fill(model, engine)
-    print(f"memory: predicted {model.predicted_bytes:,}, measured {peak:,} ({peak / model.predicted_bytes:.3f})")
-    print(f"prompts of {CONTEXT - FILL_ANSWER} tokens, {model.cache.slots} at once: {speed:,.0f} tok/s", flush=True)
-    step_bytes = model.weights_bytes - network.get_input_embeddings().weight.nbytes
-    prompt = list(range(1000, 1000 + PROMPT_TOKENS))
-    for batch in BATCHES:
-        decode_ours(engine, batch, prompt)
-        decode_theirs(network, batch, prompt)
-        rounds = [(decode_ours(engine, batch, prompt), decode_theirs(network, batch, prompt)) for _ in range(arguments.rounds)]
-        ours, theirs = (batch / statistics.median(column) for column in zip(*rounds, strict=True))
-        limit = batch * bandwidth / step_bytes
+    print(f"{quantization}: {model.weights_bytes:,} bytes, loaded in {model.load_seconds:.1f} s", flush=True)
+    embedding = model.network_config.vocabulary * model.network_config.hidden
+    step_bytes = model.weights_bytes - embedding * (2 if quantization == "None" else 1)
+    token_bytes = model.network_config.kv_elements_per_token * model.cache.keys.dtype.itemsize
+    length = arguments.context - ANSWER_TOKENS
+    for batch in arguments.batches:
+        decode_ours(engine, batch, length, 2000, profile=arguments.profile)
+        if network is not None:
+            decode_theirs(network, batch, length)
+        times = []
+        for number in range(arguments.rounds):
+            ours = decode_ours(engine, batch, length, 3000 + 100 * number)
+            times.append((ours, decode_theirs(network, batch, length) if network is not None else float("nan")))
+        ours, theirs = (batch / statistics.median(column) for column in zip(*times, strict=True))
+        base.setdefault(batch, ours)
+        limit = batch * bandwidth / (step_bytes + batch * (length + ANSWER_TOKENS // 4) * token_bytes)
         print(
-            f"batch {batch:2}: engine {ours:7.1f} tok/s, transformers {theirs:7.1f} tok/s, ratio {ours / theirs:.2f}, "
-            f"{ours / limit:.2f} of the limit of {limit:,.0f} (copy {bandwidth / 1e12:.2f} TB/s)",
+            f"  batch {batch:3}: {ours:8.1f} tok/s, {ours / limit:.3f} of the limit of {limit:,.0f} (copy {bandwidth / 1e12:.2f} TB/s), "
+            f"{ours / base[batch]:.2f} x the first; transformers {theirs:.1f} ({ours / theirs:.1f} x)",
             flush=True,
         )
+    print(f"  memory: {measure(model, others)}", flush=True)
 
 
 if __name__ == "__main__":

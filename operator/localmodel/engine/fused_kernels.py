@@ -64,15 +64,15 @@ def _turn_and_store_kernel(
         tl.store(place + half, high, mask=real)
     else:
         cache_row = tl.load(cache_rows + row)
-        kept = real & (cache_row >= 0)
         kv_head = (head - HEADS) % KV_HEADS
         offset = (cache_row * KV_HEADS + kv_head) * D + d
-        if head < HEADS + KV_HEADS:
-            tl.store(keys + offset, low, mask=kept)
-            tl.store(keys + offset + half, high, mask=kept)
-        else:
-            tl.store(values + offset, low, mask=kept)
-            tl.store(values + offset + half, high, mask=kept)
+        if cache_row >= 0:
+            if head < HEADS + KV_HEADS:
+                tl.store(keys + offset, low, mask=real)
+                tl.store(keys + offset + half, high, mask=real)
+            else:
+                tl.store(values + offset, low, mask=real)
+                tl.store(values + offset + half, high, mask=real)
 
 
 def turn_and_store(

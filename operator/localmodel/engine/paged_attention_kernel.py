@@ -21,11 +21,11 @@ PROGRAMS = 528
 """As many as keep a card of 132 multiprocessors busy, four on each."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_stride", "window", "splits"])
 def _decode_kernel(
-    queries, keys, values, tables, slots, positions, output, partials, logsums, scale, table_stride, window,
+    queries, keys, values, tables, slots, positions, output, partials, logsums, scale, table_stride, window, splits,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, G_PAD: tl.constexpr,
-    PAGE: tl.constexpr, TILE: tl.constexpr, SPLITS: tl.constexpr, PRECISION: tl.constexpr,
+    PAGE: tl.constexpr, TILE: tl.constexpr, WHOLE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     head = tl.program_id(1)
@@ -33,7 +33,7 @@ def _decode_kernel(
     group: tl.constexpr = HEADS // KV_HEADS
     length = tl.load(positions + row) + 1
     first = tl.maximum(length - window, 0) // TILE * TILE
-    each = tl.cdiv(tl.cdiv(length - first, TILE), SPLITS) * TILE
+    each = tl.cdiv(tl.cdiv(length - first, TILE), splits) * TILE
     start = first + split * each
     end = tl.minimum(start + each, length)
     table = tables + tl.load(slots + row).to(tl.int64) * table_stride
@@ -62,33 +62,31 @@ def _decode_kernel(
         total = total * fade + tl.sum(weight, 1)
         mixed = mixed * fade[:, None] + tl.dot(weight.to(value.dtype), value, input_precision=PRECISION)
         best = better
-    if SPLITS == 1:
+    if WHOLE:
         result = mixed / total[:, None]
         tl.store(output + (row * HEADS + heads)[:, None] * D + d[None, :], result.to(output.dtype.element_ty), mask=real)
     else:
-        place = (row * HEADS + heads) * SPLITS + split
+        place = (row * HEADS + heads) * splits + split
         # A split of nothing is left out by its logarithm, so its partial need not be written.
         tl.store(logsums + place, tl.where(total > 0, best + tl.log2(total), float("-inf")), mask=g < group)
         if end > start:
             tl.store(partials + place[:, None] * D + d[None, :], mixed / total[:, None], mask=real)
 
 
-@triton.jit
-def _combine_kernel(
-    partials, logsums, output, D: tl.constexpr, D_PAD: tl.constexpr, SPLITS: tl.constexpr, SPLITS_PAD: tl.constexpr
-):
+@triton.jit(do_not_specialize=["splits"])
+def _combine_kernel(partials, logsums, output, splits, D: tl.constexpr, D_PAD: tl.constexpr, MOST: tl.constexpr):
     row = tl.program_id(0)
-    s = tl.arange(0, SPLITS_PAD)
+    s = tl.arange(0, MOST)
     d = tl.arange(0, D_PAD)
-    logsum = tl.load(logsums + row * SPLITS + s, mask=s < SPLITS, other=float("-inf"))
+    logsum = tl.load(logsums + row * splits + s, mask=s < splits, other=float("-inf"))
     share = tl.exp2(logsum - tl.max(logsum, 0))
     used = share > 0
-    part = tl.load(partials + (row * SPLITS + s)[:, None] * D + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0)
+    part = tl.load(partials + (row * splits + s)[:, None] * D + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0)
     result = tl.sum(part * share[:, None], 0) / tl.sum(share, 0)
     tl.store(output + row * D + d, result.to(output.dtype.element_ty), mask=d < D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_stride", "window"])
 def _chunk_kernel(
     queries, keys, values, tables, tiles, output, scale, table_stride, window,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
@@ -138,16 +136,16 @@ def count_splits(rows: int, kv_heads: int, context: int) -> int:
 
 
 def decode_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, slots: Tensor, positions: Tensor, *,
+    queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, slots: Tensor, positions: Tensor, output: Tensor, *,
     page: int, scale: float, context: int, window: int | None = None,
-) -> Tensor:  # fmt: skip
-    """queries [R, A, D], contiguous; keys, values [tokens, K, D]; tables [slots, pages] int32; slots, positions [R] int32.
+) -> None:  # fmt: skip
+    """Fills output [R, A, D] from queries [R, A, D], both contiguous: row r attends to positions 0 ... positions[r] of slot
+    slots[r], or to the last `window` of them.
 
-    Returns [R, A, D]: row r attends to positions 0 ... positions[r] of slot slots[r], or to the last `window` of them.
+    keys, values [tokens, K, D]; tables [slots, pages] int32; slots, positions [R] integers.
     """
     rows, heads, size = queries.shape
     kv_heads = keys.shape[1]
-    output = torch.empty_like(queries)
     splits = count_splits(rows, kv_heads, context)
     parts = splits if splits > 1 else 0
     partials = torch.empty((rows, heads, parts, size), dtype=torch.float32, device=queries.device)
@@ -155,15 +153,14 @@ def decode_attention(
     wide = triton.next_power_of_2(max(16, size))
     _decode_kernel[(rows, kv_heads, splits)](
         queries, keys, values, tables, slots, positions, output, partials, logsums, scale * LOG2_E, tables.stride(0),
-        window or context, HEADS=heads, KV_HEADS=kv_heads, D=size, D_PAD=wide,
-        G_PAD=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, TILE=DECODE_TILE, SPLITS=splits,
+        window or context, splits, HEADS=heads, KV_HEADS=kv_heads, D=size, D_PAD=wide,
+        G_PAD=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, TILE=DECODE_TILE, WHOLE=splits == 1,
         PRECISION="ieee", num_warps=4, num_stages=3 if queries.dtype != torch.float32 else 2,
     )  # fmt: skip
     if splits > 1:
         _combine_kernel[(rows * heads,)](
-            partials, logsums, output, D=size, D_PAD=wide, SPLITS=splits, SPLITS_PAD=triton.next_power_of_2(splits), num_warps=2
+            partials, logsums, output, splits, D=size, D_PAD=wide, MOST=MOST_SPLITS, num_warps=2
         )
-    return output
 
 
 def tile_rows(dtype: torch.dtype) -> int:

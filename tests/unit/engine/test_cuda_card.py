@@ -46,23 +46,22 @@ def test_cancel_frees_the_slot_at_once_and_leaks_nothing(cuda_config):
     assert torch.cuda.memory_allocated() == before
 
 
-def test_the_cap_is_kept_and_predicted_within_a_tenth(cuda_config, edit_config):
+def test_the_cap_is_kept_and_predicted_within_three_hundredths(cuda_config, edit_config):
     directory = edit_config("llama", max_position_embeddings=LONG)
     config = cuda_config(directory, context_window=LONG, max_batch_size=1024)
     total = torch.cuda.get_device_properties(0).total_memory
     share = 2 * 2**30 / total
     model = load_model(config.model_copy(update={"gpu_memory_share": share}))
     cap = int(share * total)
-    assert 100 < model.cache.slots < 1024
-    assert cap - model.predicted_bytes < model.cache.size_bytes / model.cache.slots
+    assert model.cache.slots == 1024 and cap - model.predicted_bytes <= model.cache.size_bytes / model.cache.blocks
     torch.cuda.reset_peak_memory_stats()
-    prompts = make_prompts(model.cache.slots, 1, 40) + make_prompts(2, LONG - 10, LONG - 10)
+    prompts = make_prompts(1024, 1, 40) + make_prompts(2, LONG - 10, LONG - 10)
     run_greedy(build_engine(model), prompts, count=4)
     context = card_used() - torch.cuda.memory_reserved()
     measured = context + torch.cuda.max_memory_reserved()
     print(f"cap {cap:,}, predicted {model.predicted_bytes:,}, measured {measured:,}, of which context {context:,}")
     assert context <= card.CONTEXT_BYTES
-    assert 0.9 * model.predicted_bytes < measured <= cap
+    assert 0.97 * model.predicted_bytes < measured <= cap
     with pytest.raises(torch.OutOfMemoryError):
         torch.empty(cap, dtype=torch.uint8, device="cuda")
 

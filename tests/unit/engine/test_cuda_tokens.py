@@ -7,8 +7,10 @@ import torch
 
 from engine_runs import make_prompts, run_all, run_greedy
 from localmodel.api.channel import Sampling
+from localmodel.engine.blocks import BlockPool
+from localmodel.engine.card_runner import CardRunner
 from localmodel.engine.loader import GPU_CHUNK, load_model
-from localmodel.engine.runner import Runner
+from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.service import build_engine
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")]
@@ -54,14 +56,14 @@ def test_prompts_of_several_chunks(cuda_config, edit_config, kind):
 
 
 class Recorder:
-    """A network that keeps its logits."""
+    """A network that keeps its last logits."""
 
     def __init__(self, network):
-        self.network, self.logits = network, []
+        self.network = network
 
     def __call__(self, *arguments):
-        self.logits.append(self.network(*arguments).float())
-        return self.logits[-1]
+        self.logits = self.network(*arguments)
+        return self.logits
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,7 +73,7 @@ def test_bfloat16_is_as_near_to_float32_as_that_of_transformers(cuda_config, edi
     assert model.cache.keys.dtype == torch.bfloat16 and model.cache.keys.is_cuda
     recorder = Recorder(model.network)
     engine = build_engine(model)
-    engine._run = Runner(recorder, model.cache, model.network_config.vocabulary).run
+    engine._launch = CardRunner(recorder, model.cache, model.network_config.vocabulary).launch
     ours, theirs = [], []
     exact, rounded = transformers_network(directory), transformers_network(directory, torch.bfloat16)
     for prompt in [*make_prompts(6, 1, 100), *make_prompts(2, GPU_CHUNK + 1, 2 * GPU_CHUNK)]:
@@ -80,7 +82,7 @@ def test_bfloat16_is_as_near_to_float32_as_that_of_transformers(cuda_config, edi
         with torch.inference_mode():
             truth = exact(ids).logits[0, -1]
             theirs.append(((rounded(ids).logits[0, -1].float() - truth).norm() / truth.norm()).item())
-        ours.append(((recorder.logits[-1][0] - truth).norm() / truth.norm()).item())
+        ours.append(((recorder.logits[0].float() - truth).norm() / truth.norm()).item())
     print(kind, "relative error of bfloat16 logits, ours and theirs:", sum(ours) / len(ours), sum(theirs) / len(theirs))
     assert 0 < sum(ours) <= 1.25 * sum(theirs)
 
@@ -116,3 +118,33 @@ def test_a_seed_gives_the_same_tokens_in_any_company(cuda_config, wide_model, dt
     unseeded = {key: (prompt, greedy) for key, prompt in enumerate(prompts, 100)}
     mixed = run_all(engine, dict(sorted({**requests, **unseeded}.items(), key=lambda pair: pair[0] % 100)))
     assert {key: mixed[key] for key in requests} == together
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_greedy_tokens_are_the_same_preempted_and_with_a_shared_prefix(cuda_config, edit_config, kind):
+    directory = edit_config(kind, max_position_embeddings=LONG)
+    model = load_model(cuda_config(directory, context_window=1024, max_batch_size=8))
+    beginning = make_prompts(1, 300, 300)[0]
+    prompts = [beginning + more for more in make_prompts(12, 1, 200, seed=9)]
+    network = transformers_network(directory)
+    expected = [transformers_tokens(network, prompt, 100) for prompt in prompts]
+    engine = build_engine(model)
+    engine._scheduler = scheduler = Scheduler(8, GPU_CHUNK, BlockPool(24, model.cache.block_size), burst=GPU_CHUNK)
+    assert run_greedy(engine, prompts, 100) == expected
+    assert scheduler.preemptions_total > 0 and scheduler.prefix_tokens_total >= 256 * 4
+    assert scheduler.pool.held == 0
+
+
+@pytest.mark.parametrize("kind", ["llama"])
+def test_answers_that_need_the_host_follow_those_that_do_not(cuda_config, kind):
+    """A penalty is a function of the answer, so its step can't be followed blindly."""
+    engine = build_engine(load_model(cuda_config(kind, max_batch_size=4)))
+    prompts = make_prompts(6, 1, 50)
+    samplings = [
+        Sampling(temperature=0, max_tokens=30, ignore_eos=True, presence_penalty=2 * (number % 2)) for number in range(6)
+    ]
+    requests = dict(enumerate(zip(prompts, samplings, strict=True)))
+    together = run_all(engine, requests)
+    assert {key: run_all(engine, {key: request})[key] for key, request in requests.items()} == together
+    for key in (1, 3, 5):
+        assert len(set(together[key])) > len(set(together[key - 1])) or len(set(together[key])) == 30

@@ -1,0 +1,41 @@
+"""Attention of one step on a card: decoding rows first, then chunks of prompts, all through block tables.
+
+Why it exists: it is what `attention.SegmentedAttention` is on a CPU. Everything it reads lies on the card, so a CUDA graph
+may hold it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from localmodel.engine.paged_attention_kernel import chunk_attention, decode_attention
+
+
+@dataclass(frozen=True)
+class CardAttention:
+    tables: Tensor
+    """[slots, pages] int32"""
+    slots: Tensor
+    """[R] int64 of the first R rows, which decode."""
+    positions: Tensor
+    """[N] int64"""
+    tiles: Tensor | None
+    """[T, 4] int32 of the other rows, as `chunk_attention` wants them."""
+    page: int
+    context: int
+
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
+        output = torch.empty_like(queries)
+        decoding = self.slots.shape[0]
+        if decoding:
+            decode_attention(
+                queries[:decoding], keys, values, self.tables, self.slots, self.positions, output[:decoding],
+                page=self.page, scale=scale, context=self.context, window=window,
+            )  # fmt: skip
+        if self.tiles is not None:
+            chunk_attention(
+                queries, keys, values, self.tables, self.tiles, output,
+                page=self.page, scale=scale, context=self.context, window=window,
+            )  # fmt: skip
+        return output

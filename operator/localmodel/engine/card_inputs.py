@@ -1,0 +1,94 @@
+"""What a step on a card is told, as plain numbers: one row of each kind per token, and changes of the block tables.
+
+Why it exists: it is made on the host while the card computes the step before, so it must be quick, touch no device and
+wait for nothing. A token that the step before chooses is named by its row there.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localmodel.engine.sequence import Sequence, Work
+
+Numbers = NDArray[np.int64]
+TOKEN, SOURCE, POSITION, CACHE_ROW, SLOT = range(5)
+KINDS = 5
+NOWHERE = -1
+
+
+def decode_rows(works: list[Work], rows: int, row_of: Mapping[Sequence, int], block_size: int) -> Numbers:
+    """[KINDS, rows] for works of one token each, padded with rows that go nowhere.
+
+    TOKEN; SOURCE, the row of the step before that chooses it, or NOWHERE; POSITION; CACHE_ROW; SLOT.
+    """
+    numbers = np.zeros((KINDS, rows), dtype=np.int64)
+    numbers[SOURCE] = numbers[CACHE_ROW] = NOWHERE
+    columns = []
+    for sequence, slot, start, *_ in works:
+        answered = start - len(sequence.prompt)
+        known = answered < len(sequence.answer)
+        columns.append(
+            (
+                sequence.answer[answered] if known else 0,
+                NOWHERE if known else row_of[sequence],
+                start,
+                sequence.blocks[start // block_size] * block_size + start % block_size,
+                slot,
+            )
+        )
+    if columns:
+        numbers[:, : len(columns)] = np.array(columns, dtype=np.int64).T
+    return numbers
+
+
+def prompt_rows(works: list[Work], block_size: int) -> Numbers:
+    """[KINDS, tokens] of chunks, one after another."""
+    parts = []
+    for sequence, slot, start, count, *_ in works:
+        positions = np.arange(start, start + count)
+        part = np.empty((KINDS, count), dtype=np.int64)
+        part[TOKEN] = sequence.tokens(start, count)
+        part[SOURCE] = NOWHERE
+        part[POSITION] = positions
+        part[CACHE_ROW] = np.array(sequence.blocks, dtype=np.int64)[positions // block_size] * block_size + positions % block_size
+        part[SLOT] = slot
+        parts.append(part)
+    return np.concatenate(parts, axis=1)
+
+
+def prompt_tiles(works: list[Work], first_row: int, tile_rows: int) -> NDArray[np.int32]:
+    """[T, 4] for `chunk_attention`: first row, rows, position, slot; the longest past first."""
+    tiles = []
+    row = first_row
+    for work in works:
+        for at in range(0, work.count, tile_rows):
+            tiles.append((row + at, min(tile_rows, work.count - at), work.start + at, work.slot))
+        row += work.count
+    tiles.sort(key=lambda tile: -tile[2])
+    return np.array(tiles, dtype=np.int32)
+
+
+class TableKeeper:
+    """Knows what the block tables on the card hold, and says what to change."""
+
+    def __init__(self, slots: int, pages: int) -> None:
+        self._pages = pages
+        self._held: list[tuple[Sequence | None, int, int]] = [(None, 0, 0)] * slots
+
+    def changes(self, works: Iterable[Work]) -> tuple[list[int], list[int]]:
+        """(places in the flat tables, blocks) so that every block of `works` is there."""
+        places: list[int] = []
+        blocks: list[int] = []
+        for work in works:
+            sequence = work.sequence
+            owner, life, known = self._held[work.slot]
+            if owner is not sequence or life != work.life:
+                known = 0
+            count = len(sequence.blocks)
+            if known < count:
+                base = work.slot * self._pages
+                places += range(base + known, base + count)
+                blocks += sequence.blocks[known:]
+            self._held[work.slot] = (sequence, work.life, count)
+        return places, blocks

@@ -1,0 +1,43 @@
+"""Measures what the largest step takes of a card's memory, so that all the rest can become KV cache and stay so.
+
+Why it exists: what libraries and graphs take is known only when they have run. It runs the worst step once, on a cache for
+one sequence, and leaves nothing behind.
+"""
+
+import torch
+
+from localmodel.api.channel import Sampling
+from localmodel.engine.card_runner import CardRunner
+from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
+from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.runner import Network
+from localmodel.engine.sequence import Sequence, Work
+
+WORST = Sampling(temperature=1, top_p=0.9, presence_penalty=1, min_p=0.01)
+
+
+def measure_step(
+    network: Network, config: NetworkConfig, *, slots: int, context: int, prompt_tokens: int, dtype: torch.dtype, device: torch.device
+) -> int:  # fmt: skip
+    """Bytes that torch's allocator holds at most, weights and graphs included, KV cache not."""
+    blocks = -(-context // GPU_BLOCK)
+    cache = KVCache.allocate(config, blocks, GPU_BLOCK, slots, context, dtype, device)
+    cache.keys.zero_()
+    cache.values.zero_()
+    torch.cuda.reset_peak_memory_stats(device)
+    count = min(prompt_tokens, context - 1)
+    works = [_decode(slot) for slot in range(slots - 1)]
+    prompt = Sequence("prompt", (0,) * count, 1, sampling=WORST, blocks=list(range(blocks)))
+    works.append(Work(prompt, slots - 1, 0, count, True, 0))
+    runner = CardRunner(network, cache, config.vocabulary)
+    runner.launch(works).wait()
+    torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_reserved(device) - cache.size_bytes
+    del runner, cache
+    torch.cuda.empty_cache()
+    return peak
+
+
+def _decode(slot: int) -> Work:
+    sequence = Sequence(slot, (0,), 2, sampling=WORST, answer=[0], blocks=[0])
+    return Work(sequence, slot, 1, 1, True, 0)

@@ -6,10 +6,10 @@ RUN := $(VENV)/bin
 UV := $(RUN)/python -m uv
 MODELS := $(or $(LOCALMODEL_CACHE),$(HOME)/.cache/localmodel)/models
 export PYTHONPATH := operator
-export CONTEXT REGISTRY NAMESPACE
+export CONTEXT REGISTRY NAMESPACE FUZZ_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try test test-fast cluster cluster-down cluster-binaries images weights generate lint lock venv clean
+.PHONY: help demo try test test-fast cluster cluster-down cluster-binaries images weights generate lint fuzz lock venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ generate: venv ## CRD, chart copies, values schema, RBAC, dashboards, reference:
 lint: venv ## ruff, mypy, import layers, generated files
 	@$(RUN)/python hack/test.py --only lint
 
+fuzz: venv ## five minutes (FUZZ_SECONDS=) of coverage-guided fuzzing of the gateway's HTTP entry
+	@$(UV) pip install --quiet --python $(RUN)/python --require-hashes -r hack/locks/fuzz.txt
+	@PYTHONPATH=operator:tests $(RUN)/python -m fuzz.run
+
 lock: venv ## renews the locked versions
 	@PATH="$(CURDIR)/$(RUN):$$PATH" hack/lock.sh
 
@@ -64,4 +68,5 @@ $(VENV)/.complete: hack/locks/all.txt pyproject.toml
 	@touch $@
 
 clean: ## removes what was made in this checkout (the cache outside it stays)
+	find operator hack tests -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

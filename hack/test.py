@@ -79,6 +79,8 @@ LOCAL_CLUSTER = (
     python("hack/prometheus_package.py"),
     python("hack/images/main.py", "push"),
 )
+BROWSER = (python("hack/debian_packages.py", "chromium"), python("hack/node_packages.py", "tests/page"))
+"""Chromium, and what npm brings for the audit."""
 LAYERS = (
     Layer(
         "lint",
@@ -93,6 +95,7 @@ LAYERS = (
     Layer("gateway", (pytest("tests/gateway", "-m", "not triton and not gpu"),)),
     Layer("triton", (*WEIGHTS, pytest("tests", "-m", "triton and not gpu"))),
     Layer("suites", (*WEIGHTS, pytest("tests/suites"))),
+    Layer("page", (*BROWSER, *WEIGHTS, pytest("tests/page"))),
     Layer("api", (BUILD_API, python("hack/prometheus_package.py"), pytest("tests/chart", "tests/cluster")), why_no_api),
     Layer(
         "e2e",

@@ -18,7 +18,7 @@ def command(code: str) -> tuple[str, ...]:
 
 def test_layers_run_in_their_own_order():
     names = [layer.name for layer in runner.choose(None, fast=False)]
-    assert names == ["lint", "unit", "gateway", "triton", "suites", "api", "e2e"]
+    assert names == ["lint", "unit", "gateway", "triton", "suites", "page", "api", "e2e"]
     assert [layer.name for layer in runner.choose(["e2e", "lint"], fast=False)] == ["lint", "e2e"]
     assert [layer.name for layer in runner.choose(None, fast=True)] == ["lint", "unit"]
 

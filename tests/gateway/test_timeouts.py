@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -158,6 +159,26 @@ async def test_a_read_timeout_of_the_sdk_shortens_the_idle_limit_only(start: Sta
     triton.plan = Plan()
     assert (await with_headers(gateway, {"x-stainless-read-timeout": "None"}))[0] == 200
     await gateway.balanced()
+
+
+async def test_a_gateway_that_runs_late_sheds_unread(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    for _ in range(7):
+        gateway.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.3)
+        gateway.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.1)
+    async with await gateway.post("/v1/chat/completions", CHAT) as reply:
+        assert reply.status == 503 and reply.headers["x-should-retry"] == "true"
+        error = (await reply.json())["error"]
+        assert error["code"] == "server_is_overloaded" and "keep up" in error["message"]
+    assert (await gateway.record())["bytes_in"] == 0, "it was read"
+    assert await gateway.metric("localmodel_gateway_shed_by_lag_total") == 1
+    await eventually(lambda: answers(gateway))
+
+
+async def answers(gateway: GatewayProcess) -> bool:
+    return (await gateway.chat())[0] == 200
 
 
 async def test_context_window(start: Start, triton: FakeTriton) -> None:

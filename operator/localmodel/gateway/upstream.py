@@ -45,7 +45,12 @@ class Upstream:
             chunk = await reply.content.readany()
         except (aiohttp.ClientError, OSError):
             self._ended = True
-            raise errors.upstream("The connection broke.") from None
+            # aiohttp raises before it hands out what came with the break; the client is to have that first.
+            chunk = reply.content._read_nowait(-1)
+            if not chunk:
+                raise errors.upstream("The connection broke.") from None
+            self.answered = True
+            return chunk
         self.answered = self.answered or bool(chunk)
         self._ended = not chunk
         self._size += len(chunk)

@@ -1,0 +1,176 @@
+"""One sequence's life as a composer sees it: what came before a failure is delivered, and a failed try leaves no trace."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from localmodel.api.channel import Sampling, SequenceEvent, TokenLogprob, Usage
+from localmodel.api.gateway import Timeouts
+from localmodel.gateway import errors
+from localmodel.gateway.breaker import Breaker
+from localmodel.gateway.ending import Ending
+from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.gate import Gate
+from localmodel.gateway.lane import Lane
+from localmodel.gateway.record import Record
+from localmodel.gateway.resend import Resender
+from localmodel.gateway.retries import RetryBudget
+from localmodel.gateway.run import Run
+from localmodel.gateway.sequences import Sequences
+
+LOST = errors.upstream("lost", resend=True)
+
+
+class Accepting:
+    token = instance = "x"
+
+    async def submit(self, *_: Any) -> None:
+        return
+
+
+class Engine:
+    """What the test plays: events and failures of the sequences that runs have started."""
+
+    def __init__(self, slots: int = 1) -> None:
+        self.sequences = Sequences(Accepting(), lambda tokens: None)  # type: ignore[arg-type]
+        self.witnessed: list[bool] = []
+        self.lane = Lane(
+            timeouts=Timeouts(queue_seconds=5, first_token_seconds=5, idle_seconds=5, total_seconds=9),
+            gate=Gate(slots, 10, 10**9),
+            sequences=self.sequences,
+            breaker=Breaker(3, 60.0),
+            ending=Ending(),
+            resender=Resender(2, RetryBudget(10), self._back, lambda result: None),
+            check_load=lambda: None,
+            check_serving=lambda: None,
+            wait_serving=self._at_once,
+            witness=self.witnessed.append,
+            on_pace=lambda seconds: None,
+        )
+        self.record = Record(request_id="r", pod="", namespace="", model="", model_version="")
+        self.exchange = Exchange(self.record, lambda exchange: None)
+
+    async def _back(self, until: float) -> bool:
+        self.sequences.keep_only(set())
+        return True
+
+    async def _at_once(self, limit: object) -> None:
+        return
+
+    def run(self) -> Run:
+        deadlines = self.lane.accept({}, monotonic())
+        return Run(self.lane, self.exchange, deadlines, (1, 2), Sampling(max_tokens=8))
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[tuple[Run, "asyncio.Task[str]"]]:
+        with self.run() as run:
+            task = asyncio.create_task(run.first())
+            await asyncio.sleep(0.01)
+            yield run, task
+            task.cancel()
+
+    def say(self, number: int, *events: tuple[Any, ...]) -> None:
+        self.sequences.apply([SequenceEvent(f"s{number}", *event) for event in events])
+
+
+FAILED = ("", 0, "error", Usage(2, 1), "CUDA error")
+
+
+async def test_text_that_comes_with_a_failure_is_delivered_first() -> None:
+    engine = Engine()
+    async with engine.started() as (run, first):
+        engine.say(1, ("The", 1), FAILED)
+        assert await first == "The"
+        for _ in range(2):
+            with pytest.raises(errors.ApiError, match="CUDA error"):
+                await run.more()
+    engine = Engine()
+    async with engine.started() as (run, first):
+        engine.say(1, ("The", 1))
+        assert await first == "The"
+        engine.say(1, (" end", 1), FAILED)
+        assert await run.more() == " end"
+        with pytest.raises(errors.ApiError, match="CUDA error"):
+            await run.more()
+    engine = Engine()
+    async with engine.started() as (run, first):
+        engine.say(1, ("The", 1))
+        engine.sequences.fail_all(LOST)
+        assert await first == "The"
+        with pytest.raises(errors.ApiError, match="lost"):
+            await run.more()
+    assert engine.record.retries == 0 and engine.record.completion_tokens == 1
+
+
+async def test_a_failed_try_leaves_no_trace() -> None:
+    engine = Engine()
+    async with engine.started() as (run, first):
+        engine.say(1, ("", 1, None, None, None, (TokenLogprob(7, -1.0, ()),)))
+        await asyncio.sleep(0.01)
+        engine.sequences.fail_all(LOST)
+        await asyncio.sleep(0.3)
+        engine.say(1, ("of the dead", 9))
+        engine.say(2, ("The", 1, None, None, None, (TokenLogprob(8, -2.0, ()),)))
+        assert await first == "The"
+        assert [each.token for each in run.logprobs] == [8]
+        engine.say(2, (" end", 1, "stop", Usage(2, 2)))
+        assert (await run.more(), run.finish_reason, run.usage) == (" end", "stop", Usage(2, 2))
+    assert (engine.record.retries, engine.record.completion_tokens) == (1, 2)
+    assert engine.witnessed == [False, True]
+    assert engine.lane.gate.slots.in_use == 0
+
+
+async def test_runs_of_one_request_share_its_record() -> None:
+    engine = Engine(slots=2)
+    async with engine.started() as (one, first), engine.started() as (two, second):
+        engine.say(1, ("a", 1, "length", Usage(2, 1)))
+        engine.say(2, ("b", 2))
+        assert (await first, await second) == ("a", "b")
+        engine.say(2, ("c", 1, "stop", Usage(2, 3)))
+        assert await two.more() == "c" and (one.finish_reason, two.finish_reason) == ("length", "stop")
+    assert engine.record.completion_tokens == 4 and engine.record.first_token_seconds is not None
+    assert engine.lane.gate.slots.in_use == 0
+
+
+async def test_leaving_the_block_gives_the_sequence_up() -> None:
+    engine = Engine()
+    async with engine.started() as (_, first):
+        engine.say(1, ("The", 1))
+        await first
+        assert not engine.sequences.cancellable()
+    assert engine.sequences.cancellable() == ("s1",) and engine.lane.gate.slots.in_use == 1
+    engine.sequences.confirmed(["s1"])
+    assert engine.lane.gate.slots.in_use == 0 and engine.lane.gate.slots.tokens_in_use == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        (("", 0, "deadline", None), "total_timeout"),
+        (("", 0, "cancelled", None), "upstream_error"),
+        (("", 0, "error", None), "upstream_error"),
+    ],
+)
+async def test_ends_that_are_failures(event: tuple[Any, ...], code: str) -> None:
+    engine = Engine()
+    async with engine.started() as (_, first):
+        engine.say(1, event)
+        with pytest.raises(errors.ApiError) as caught:
+            await first
+    assert caught.value.code == code and engine.lane.gate.slots.in_use == 0
+
+
+async def test_the_breaker_hears_each_try() -> None:
+    engine = Engine()
+    for number in range(1, 4):
+        async with engine.started() as (_, first):
+            engine.say(number, FAILED)
+            with pytest.raises(errors.ApiError, match="CUDA"):
+                await first
+    with engine.run() as run, pytest.raises(errors.ApiError) as caught:
+        await run.first()
+    assert caught.value.code == "circuit_open" and engine.lane.gate.slots.in_use == 0

@@ -103,7 +103,7 @@ class OpenInference:
         ok: bool | None = None
         try:
             async with open_upstream(self._session, route, slot) as upstream:
-                relay = Relay(request, exchange, deadlines, lambda status: self._lane.report(trial, status < 500))
+                relay = Relay(request, exchange, deadlines, lambda ok: self._lane.report(trial, ok))
                 return await relay.run(upstream, self._lane.ending, stream=route.stream)
         except errors.ApiError as error:
             ok = judge(error)

@@ -24,13 +24,13 @@ _REFUSED = b'"RESPONSE":"{\\"code\\":'
 
 class Relay:
     def __init__(
-        self, request: web.BaseRequest, exchange: Exchange, deadlines: Deadlines, on_head: Callable[[int], None]
+        self, request: web.BaseRequest, exchange: Exchange, deadlines: Deadlines, on_answer: Callable[[bool | None], None]
     ) -> None:
-        """`on_head` is told Triton's status, before a byte goes to the client."""
+        """`on_answer` is told, before a byte goes to the client, whether Triton did its part; None: it is the client's fault."""
         self._request = request
         self._exchange = exchange
         self._deadlines = deadlines
-        self._on_head = on_head
+        self._on_answer = on_answer
         self._response: web.StreamResponse | None = None
         self._events = False
         self._outcome: Outcome = "ok"
@@ -64,7 +64,6 @@ class Relay:
         with self._exchange.waiting():
             chunk = await upstream.read()
             reply = await upstream.head()
-        self._on_head(reply.status)
         if not chunk:
             raise errors.protocol("an empty answer")
         self._response = await self._open(reply, chunk)
@@ -93,6 +92,7 @@ class Relay:
             self._outcome = "upstream_error"
         elif _REFUSED in chunk[:64]:
             self._outcome = "rejected"
+        self._on_answer(self._verdict(reply.status))
         headers = common_headers(self._exchange, reply.status)
         headers["content-type"] = "text/event-stream; charset=utf-8" if self._events else "application/json"
         response = web.StreamResponse(status=reply.status, headers=headers)
@@ -100,6 +100,11 @@ class Relay:
             response.force_close()
         await response.prepare(self._request)
         return response
+
+    def _verdict(self, status: int) -> bool | None:
+        if self._outcome == "ok":
+            return True
+        return None if self._outcome == "rejected" or 400 <= status < 500 else False
 
     async def _break_off(self, error: errors.ApiError) -> None:
         self._exchange.close(error.outcome, error.code)

@@ -37,7 +37,7 @@ def triton(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Li
 def short_answers(triton: LiveTriton, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGateway]:
     """A gateway whose answers end soon, because these suites do not look at them: its window is small."""
     names = ["gpt-6-astra", "gpt-3.5-turbo-instruct", "org/smollm2"]
-    live = LiveGateway(tmp_path_factory.mktemp("short"), triton, names, context_window=64)
+    live = LiveGateway(tmp_path_factory.mktemp("short"), triton, names, context_window=48)
     yield live
     live.stop()
 

@@ -39,7 +39,7 @@ def test_no_generated_request_breaks_the_specification(short_answers: LiveGatewa
     command = [
         str(python.parent / "schemathesis"), "run", str(specification), "--url", f"{short_answers.url}/v1", "--checks",
         ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", "100", "--max-time", str(SECONDS),
-        "--continue-on-failure", "--request-timeout", "60", "--suppress-health-check", "all", "--no-color", "--seed", "1",
+        "--continue-on-failure", "--request-timeout", "300", "--suppress-health-check", "all", "--no-color", "--seed", "1",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-12000:] + done.stderr[-2000:]

@@ -15,6 +15,10 @@ from localmodel.gateway.openai_format import schema_text
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_TOOLS = 128
+_SPEAKS_OF_OTHERS = {
+    "additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames", "minProperties", "dependentSchemas",
+    "$ref", "allOf", "anyOf", "oneOf", "if",
+}  # fmt: skip
 _CHOICES = '\'tool_choice\' must be none, auto, required or {"type": "function", "function": {"name": ...}}.'
 Document = dict[str, Any]
 
@@ -38,7 +42,7 @@ class Tools:
 
 
 def _call_schema(function: Document, arguments_key: str, key: str, shared: Document) -> Document:
-    parameters = function["parameters"]
+    parameters = _closed(function["parameters"])
     if _refers(parameters):
         shared[key] = _rebased(parameters, f"#/$defs/{key}")
         parameters = {"$ref": f"#/$defs/{key}"}
@@ -48,6 +52,13 @@ def _call_schema(function: Document, arguments_key: str, key: str, shared: Docum
         "required": ["name", arguments_key],
         "additionalProperties": False,
     }
+
+
+def _closed(parameters: Document) -> Document:
+    """Arguments that the function does not name are not invented, unless its schema speaks of others itself."""
+    if "properties" not in parameters or _SPEAKS_OF_OTHERS & parameters.keys():
+        return parameters
+    return {**parameters, "additionalProperties": False}
 
 
 def _refers(schema: Any) -> bool:

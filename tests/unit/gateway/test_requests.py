@@ -244,10 +244,18 @@ def test_tools_are_read() -> None:
     assert len(json.loads(required.schema("arguments"))["anyOf"]) == 2
     named = parse({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}).tools
     assert named is not None
-    assert json.loads(named.schema("parameters"))["properties"] == {
-        "name": {"const": "f"},
-        "parameters": TOOL["function"]["parameters"],
-    }
+    closed = {**TOOL["function"]["parameters"], "additionalProperties": False}  # type: ignore[dict-item]
+    assert json.loads(named.schema("parameters"))["properties"] == {"name": {"const": "f"}, "parameters": closed}
+
+
+@pytest.mark.parametrize("keyword", ["additionalProperties", "patternProperties", "anyOf"])
+def test_a_schema_that_speaks_of_other_arguments_is_left_as_it_is(keyword: str) -> None:
+    parameters = {"type": "object", "properties": {}, keyword: {}}
+    tools = parse(
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}], "tool_choice": "required"}
+    ).tools
+    assert tools is not None
+    assert json.loads(tools.schema("arguments"))["properties"]["arguments"] == parameters
 
 
 def test_references_of_a_moved_schema_lead_where_they_led() -> None:

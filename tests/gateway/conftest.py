@@ -19,6 +19,7 @@ import pytest
 
 from gateway.fake_triton import FakeTriton
 from gateway.tiny_model import write_tiny_model
+from localmodel.gateway.chain_check import check
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +81,11 @@ class GatewayProcess:
     def raw_log(self) -> bytes:
         return bytes(self._lines)
 
+    def check_chain(self, *, ended: bool = False) -> None:
+        """Nothing of the log is missing, in whatever way the test treated the gateway."""
+        report = check([("stdout", self.raw_log)], running=not ended)
+        assert report.problems == [], [str(problem) for problem in report.problems]
+
     async def record(self, count: int = 1) -> dict[str, Any]:
         """The last of exactly `count` records."""
         await eventually(lambda: len(self.records) >= count)
@@ -100,8 +106,8 @@ class GatewayProcess:
             return await reply.text()
 
     async def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
-        found = re.search(rf"^{name} (\S+)$", await self.metrics(), re.M)
+        """The value of a metric, with its labels as Prometheus writes them."""
+        found = re.search(rf"^{re.escape(name)} (\S+)$", await self.metrics(), re.M)
         assert found, name
         return float(found[1])
 
@@ -210,4 +216,6 @@ async def start(triton: FakeTriton, tiny_model: Path, tmp_path: Path) -> AsyncIt
         if gateway.process.returncode is None:
             gateway.process.kill()
         await gateway.process.wait()
+        gateway.resume()
         await reader
+        gateway.check_chain()

@@ -284,21 +284,6 @@ async def has_queue(gateway: GatewayProcess, length: int) -> bool:
     return bool((await gateway.status())["queue_length"] == length)
 
 
-async def test_a_stalled_log_costs_no_request(start: Start, triton: FakeTriton) -> None:
-    gateway = await start(log_mode="Full")
-    gateway.stall()
-    triton.plan = Plan(texts=("a" * 500_000,), gap=0)
-    for _ in range(12):
-        assert (await gateway.chat())[0] == 200
-    for _ in range(12):
-        assert (await gateway.chat(stream=True))[0] == 200
-    assert await gateway.metric("localmodel_gateway_log_records_lost_total") > 0
-    lost = await gateway.metric("localmodel_gateway_log_records_lost_total")
-    gateway.resume()
-    await eventually(lambda: len(gateway.records) == 24 - lost)
-    assert await gateway.outcomes() == {"ok": 24}
-
-
 async def test_instances_and_epochs(start: Start, triton: FakeTriton) -> None:
     gateway = await start()
     triton.cut_streams = 1

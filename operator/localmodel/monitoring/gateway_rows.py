@@ -1,4 +1,4 @@
-"""The serving dashboard's rows about the gateway itself, and what all of its rows share: whose numbers, and how they are named."""
+"""The serving dashboard's rows about the gateway itself, and what all of its rows share: whose numbers, and their names."""
 
 from localmodel.api import metrics
 from localmodel.api.metrics import Metric

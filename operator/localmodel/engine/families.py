@@ -4,18 +4,21 @@ Why it exists: one list, so that a refusal names all that would have been accept
 this one.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from localmodel.engine.attention import Batch
 from localmodel.engine.errors import UnsupportedArchitecture
+from localmodel.engine.gemma3 import Gemma3Network, parse_gemma3_config
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Places
 from localmodel.engine.llama import LlamaNetwork
-from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.qwen2 import Qwen2Network
+from localmodel.engine.qwen3 import Qwen3Network
 
 ENCODERS = ("BertModel",)
 
@@ -30,14 +33,22 @@ class Decoder(Protocol):
     def __call__(self, batch: Batch, cache: KVCache, rows: Tensor | None) -> Tensor: ...
 
 
-DECODERS: dict[str, type[Decoder]] = {
-    "LlamaForCausalLM": LlamaNetwork,
-    "MistralForCausalLM": LlamaNetwork,
-    "Qwen2ForCausalLM": Qwen2Network,
+class Family(NamedTuple):
+    network: type[Decoder]
+    parse: Callable[[dict[str, Any]], NetworkConfig] = parse_network_config
+    """From config.json. Raises LoadError."""
+
+
+DECODERS = {
+    "Gemma3ForCausalLM": Family(Gemma3Network, parse_gemma3_config),
+    "LlamaForCausalLM": Family(LlamaNetwork),
+    "MistralForCausalLM": Family(LlamaNetwork),
+    "Qwen2ForCausalLM": Family(Qwen2Network),
+    "Qwen3ForCausalLM": Family(Qwen3Network),
 }
 
 
-def choose_decoder(architecture: str) -> type[Decoder]:
+def choose_decoder(architecture: str) -> Family:
     """Raises UnsupportedArchitecture, naming what is supported."""
     if architecture in DECODERS:
         return DECODERS[architecture]

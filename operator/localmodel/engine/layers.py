@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.attention import Batch
-from localmodel.engine.network_config import NetworkConfig, Rope
+from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.rope import Rope, YarnScaling
 
 Places = Iterator[tuple[str, Tensor]]
 Residual = tuple[Tensor, Tensor | None]
@@ -68,8 +69,9 @@ class RotaryTable:
 
     def __init__(self, rope: Rope, head_dim: int, context: int, dtype: torch.dtype, device: torch.device) -> None:
         angles = torch.outer(torch.arange(context, dtype=torch.float32), inverse_frequencies(rope, head_dim))
-        self.cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(dtype).to(device)
-        self.sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(dtype).to(device)
+        cos, sin = angles.cos() * rope.amplitude, angles.sin() * rope.amplitude
+        self.cos = torch.cat([cos, cos], dim=-1).to(dtype).to(device)
+        self.sin = torch.cat([-sin, sin], dim=-1).to(dtype).to(device)
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(cos, sin), [N, 1, D] each."""
@@ -79,6 +81,8 @@ class RotaryTable:
 def inverse_frequencies(rope: Rope, head_dim: int) -> Tensor:
     """[D / 2], radians per position."""
     frequencies = 1.0 / (rope.theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
+    if rope.yarn:
+        return _yarn_frequencies(rope.yarn, rope.theta, frequencies)
     if rope.llama3 is None:
         return frequencies / rope.linear_factor
     scaling = rope.llama3
@@ -87,6 +91,23 @@ def inverse_frequencies(rope: Rope, head_dim: int) -> Tensor:
     blend = (turns - scaling.low_frequency_factor) / (scaling.high_frequency_factor - scaling.low_frequency_factor)
     blend = blend.clamp(0, 1)
     return (1 - blend) * frequencies / scaling.factor + blend * frequencies
+
+
+def _yarn_frequencies(scaling: YarnScaling, theta: float, frequencies: Tensor) -> Tensor:
+    """High frequencies stay, low ones are divided by the factor, and between them lies a ramp over the dimensions."""
+    size = 2 * frequencies.shape[0]
+
+    def dimension(turns: float) -> float:
+        return size * math.log(scaling.original_context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = dimension(scaling.fast), dimension(scaling.slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, size - 1)
+    if low == high:
+        high += 0.001
+    ramp = ((torch.arange(size // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    return frequencies / scaling.factor * ramp + frequencies * (1 - ramp)
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

@@ -25,20 +25,14 @@ import torch
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.checkpoint import load_tensors
 from localmodel.engine.device import CONTEXT_BYTES, WORKSPACE_BYTES, cap_bytes, open_device, reserve
-from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory, UnsupportedArchitecture
+from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory
+from localmodel.engine.families import Decoder, choose_decoder
 from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
-from localmodel.engine.llama import LlamaNetwork
 from localmodel.engine.memory import SERVER_BYTES, fixed_bytes, plan_blocks
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
-from localmodel.engine.network_config import NetworkConfig, parse_network_config
-from localmodel.engine.qwen2 import Qwen2Network
+from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.resident import resident_bytes
 
-FAMILIES: dict[str, type[LlamaNetwork] | type[Qwen2Network]] = {
-    "LlamaForCausalLM": LlamaNetwork,
-    "MistralForCausalLM": LlamaNetwork,
-    "Qwen2ForCausalLM": Qwen2Network,
-}
 CPU_CHUNK = 64
 GPU_CHUNK = 256
 """Beside 64 sequences that decode it makes a step of a 7B network half as long again on an H100, not twice."""
@@ -49,7 +43,7 @@ GPU_BURST = 2048
 class LoadedModel:
     directory: ModelDirectory
     network_config: NetworkConfig
-    network: LlamaNetwork | Qwen2Network
+    network: Decoder
     cache: KVCache
     chunk: int
     """Prompt tokens computed per step while sequences decode."""
@@ -65,11 +59,8 @@ def load_model(config: EngineConfig) -> LoadedModel:
     """Raises LoadError."""
     began = time.monotonic()
     directory = open_model_directory(Path(config.model_path))
-    family = FAMILIES.get(directory.architecture)
-    if family is None:
-        named = directory.architecture or "nothing"
-        raise UnsupportedArchitecture(f"config.json names {named}; supported: {', '.join(sorted(FAMILIES))}")
-    sizes = parse_network_config(directory.config)
+    family, parse = choose_decoder(directory.architecture)
+    sizes = parse(directory.config)
     if config.context_window > sizes.max_context:
         raise ContextWindowTooLarge(
             f"context window {config.context_window} is larger than what the model was made for: limit {sizes.max_context}"

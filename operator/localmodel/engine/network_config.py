@@ -8,23 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localmodel.engine.errors import ModelFilesCorrupt, UnsupportedArchitecture
-
-
-@dataclass(frozen=True)
-class Rope:
-    """Rotary position embedding. `scaling` is None or the llama3 parameters."""
-
-    theta: float
-    linear_factor: float = 1.0
-    llama3: "Llama3Scaling | None" = None
-
-
-@dataclass(frozen=True)
-class Llama3Scaling:
-    factor: float
-    low_frequency_factor: float
-    high_frequency_factor: float
-    original_context: int
+from localmodel.engine.rope import Rope, parse_rope
 
 
 @dataclass(frozen=True)
@@ -37,12 +21,20 @@ class NetworkConfig:
     head_dim: int
     vocabulary: int
     max_context: int
-    """Positions the network was made for; a sliding window, which the engine does not compute, lowers it."""
+    """Positions the network was made for."""
     norm_epsilon: float
     tied_embeddings: bool
     attention_bias: bool
     mlp_bias: bool
     rope: Rope
+    windows: tuple[int | None, ...]
+    """Of each layer: how many positions a token sees, itself included; None: all before it."""
+    attention_scale: float | None = None
+    """Of the scores; None: head_dim ** -0.5."""
+    local_rope: Rope | None = None
+    """Of the layers with a window, where it is another."""
+    weight_bits: int = 16
+    """Of a matrix's numbers; 16: as many as the dtype has. Not the model's but the user's wish."""
 
     @property
     def kv_elements_per_token(self) -> int:
@@ -51,36 +43,57 @@ class NetworkConfig:
 
 def parse_network_config(config: dict[str, Any]) -> NetworkConfig:
     """Raises ModelFilesCorrupt for absent or impossible values, UnsupportedArchitecture for what is not computed here."""
+    check_activation(config, "hidden_act", "silu")
+    return read_sizes(config, parse_rope(config))
+
+
+def read_sizes(config: dict[str, Any], rope: Rope) -> NetworkConfig:
+    """For families that read their rotary embedding in their own way. Raises as parse_network_config."""
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "unknown")
         raise UnsupportedArchitecture(f"weights quantized by {method!r} are not supported; use float32 or bfloat16 weights")
-    activation = config.get("hidden_act", "silu")
-    if activation != "silu":
-        raise UnsupportedArchitecture(f"activation {activation!r} is not supported; supported: silu")
     heads = positive(config, "num_attention_heads")
     hidden = positive(config, "hidden_size")
-    max_context = positive(config, "max_position_embeddings")
-    window = config.get("sliding_window")
-    if window and config.get("use_sliding_window", True):
-        max_context = min(max_context, window)
+    layers = positive(config, "num_hidden_layers")
     kv_heads = config.get("num_key_value_heads") or heads
     if heads % kv_heads:
         raise ModelFilesCorrupt(f"config.json: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
     return NetworkConfig(
-        layers=positive(config, "num_hidden_layers"),
+        layers=layers,
         hidden=hidden,
         intermediate=positive(config, "intermediate_size"),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=config.get("head_dim") or hidden // heads,
         vocabulary=positive(config, "vocab_size"),
-        max_context=max_context,
+        max_context=max(positive(config, "max_position_embeddings"), int(rope.context)),
         norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
         attention_bias=bool(config.get("attention_bias", False)),
         mlp_bias=bool(config.get("mlp_bias", False)),
-        rope=_parse_rope(config),
+        rope=rope,
+        windows=_parse_windows(config, layers),
     )
+
+
+def check_activation(config: dict[str, Any], key: str, supported: str) -> None:
+    """Raises UnsupportedArchitecture."""
+    activation = config.get(key) or supported
+    if activation != supported:
+        raise UnsupportedArchitecture(f"activation {activation!r} is not supported; supported: {supported}")
+
+
+def _parse_windows(config: dict[str, Any], layers: int) -> tuple[int | None, ...]:
+    window = config.get("sliding_window")
+    if not window or not config.get("use_sliding_window", True):
+        return (None,) * layers
+    kinds = config.get("layer_types") or [
+        "sliding_attention" if number >= (config.get("max_window_layers") or 0) else "full_attention" for number in range(layers)
+    ]
+    unknown = sorted(set(kinds) - {"sliding_attention", "full_attention"})
+    if unknown or len(kinds) != layers:
+        raise UnsupportedArchitecture(f"layer_types must name {layers} of sliding_attention, full_attention; found {kinds}")
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
 def positive(config: dict[str, Any], key: str) -> int:
@@ -88,22 +101,3 @@ def positive(config: dict[str, Any], key: str) -> int:
     if not isinstance(value, int) or value < 1:
         raise ModelFilesCorrupt(f"config.json: {key} must be a positive integer, it is {value!r}")
     return value
-
-
-def _parse_rope(config: dict[str, Any]) -> Rope:
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = float(parameters.get("rope_theta") or config.get("rope_theta") or 10_000.0)
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
-    if kind == "default":
-        return Rope(theta)
-    if kind == "linear":
-        return Rope(theta, linear_factor=float(parameters["factor"]))
-    if kind == "llama3":
-        scaling = Llama3Scaling(
-            factor=float(parameters["factor"]),
-            low_frequency_factor=float(parameters["low_freq_factor"]),
-            high_frequency_factor=float(parameters["high_freq_factor"]),
-            original_context=int(parameters["original_max_position_embeddings"]),
-        )
-        return Rope(theta, llama3=scaling)
-    raise UnsupportedArchitecture(f"rope scaling {kind!r} is not supported; supported: default, linear, llama3")

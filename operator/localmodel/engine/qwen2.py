@@ -4,19 +4,18 @@ Why it exists: one file per family shows all of its mathematics. It must not kno
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.attention import Batch
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.layers import Attention, GatedMLP, Places, Residual, RMSNorm, RotaryTable
+from localmodel.engine.layers import Attention, GatedMLP, Places, Residual, RMSNorm, RotaryTable, Words
 from localmodel.engine.network_config import NetworkConfig
 
 
 class Qwen2Block:
-    def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, config: NetworkConfig, window: int | None, dtype: torch.dtype, device: torch.device) -> None:
         self.attention_norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
-        self.attention = Attention(config, qkv_bias=True, output_bias=False, dtype=dtype, device=device)
+        self.attention = Attention(config, qkv_bias=True, output_bias=False, dtype=dtype, device=device, window=window)
         self.mlp_norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
         self.mlp = GatedMLP(config, dtype, device)
 
@@ -38,27 +37,24 @@ class Qwen2Network:
     def __init__(self, config: NetworkConfig, context: int, dtype: torch.dtype, device: torch.device) -> None:
         """Weights are uninitialized until `tensors` is loaded."""
         self.config = config
-        self.embedding = torch.empty(config.vocabulary, config.hidden, dtype=dtype, device=device)
+        self.words = Words(config, dtype, device)
         self.rotary = RotaryTable(config.rope, config.head_dim, context, dtype, device)
-        self.blocks = [Qwen2Block(config, dtype, device) for _ in range(config.layers)]
+        self.blocks = [Qwen2Block(config, window, dtype, device) for window in config.windows]
         self.norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
-        self.head = self.embedding if config.tied_embeddings else torch.empty_like(self.embedding)
 
     def tensors(self) -> Places:
-        yield "model.embed_tokens.weight", self.embedding
+        yield from self.words.tensors()
         for number, block in enumerate(self.blocks):
             yield from block.tensors(f"model.layers.{number}")
         yield "model.norm.weight", self.norm.weight
-        if not self.config.tied_embeddings:
-            yield "lm_head.weight", self.head
 
     def __call__(self, batch: Batch, cache: KVCache, rows: Tensor | None) -> Tensor:
         """Logits [len(rows), vocabulary] of the rows named, None: of all; keys and values of all rows go into the cache."""
-        residual: Residual = F.embedding(batch.tokens, self.embedding), None
+        residual: Residual = self.words.embed(batch.tokens), None
         rotation = self.rotary.at(batch.positions)
         for number, block in enumerate(self.blocks):
             residual = block(residual, rotation, batch, cache.keys[number], cache.values[number])
         x, delta = residual
         if rows is not None:
             x, delta = x[rows], None if delta is None else delta[rows]
-        return F.linear(self.norm.add((x, delta))[1], self.head)
+        return self.words.logits(self.norm.add((x, delta))[1])

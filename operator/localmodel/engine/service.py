@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 
 from localmodel.api.channel import EngineStatus
 from localmodel.api.engine import EngineConfig
@@ -18,7 +17,6 @@ from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
 from localmodel.engine.engine import Engine, at_once
-from localmodel.engine.errors import ModelFilesCorrupt
 from localmodel.engine.gateways import Stream
 from localmodel.engine.json_schema import JsonSchemas
 from localmodel.engine.loader import LoadedModel, load_model
@@ -26,6 +24,7 @@ from localmodel.engine.publisher import Publisher
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.runner import Runner
 from localmodel.engine.scheduler import Scheduler
+from localmodel.engine.tokenizer import load_tokenizer
 
 
 class EngineService:
@@ -35,7 +34,7 @@ class EngineService:
         self._log = log
         self._exit_process = exit_process
         self._model = model = load_model(config)
-        tokenizer = _load_tokenizer(model)
+        tokenizer = load_tokenizer(model.directory.tokenizer_file)
         self.engine = build_engine(model)
         self._publisher = Publisher(self.engine, self._fatal)
         self._channel = Channel(
@@ -120,11 +119,3 @@ def build_engine(model: LoadedModel) -> Engine:
         vocabulary=model.network_config.vocabulary,
         stop_tokens=model.directory.stop_tokens,
     )
-
-
-def _load_tokenizer(model: LoadedModel) -> Tokenizer:
-    file = model.directory.tokenizer_file
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise ModelFilesCorrupt(f"{file} is no tokenizer: {error}. Copy it again.") from error

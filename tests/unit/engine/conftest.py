@@ -62,9 +62,13 @@ SIZES = {
     "eos_token_id": 257,
     "bos_token_id": 256,
 }
-LLAMA3_ROPE = {
-    "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
+ROPES = {
+    "llama3": {
+        "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+    "linear": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0},
+    "yarn": {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 32},
 }  # fmt: skip
 
 
@@ -86,18 +90,32 @@ def make_model(tmp_path_factory, byte_tokenizer):
 
 def _network(kind: str):
     from transformers import (
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
         LlamaConfig,
         LlamaForCausalLM,
         MistralConfig,
         MistralForCausalLM,
         Qwen2Config,
         Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
     )
 
+    if kind in ROPES:
+        return LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=ROPES[kind]))
+    if kind == "mistral-window":
+        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=24))
+    if kind == "qwen2-window":
+        return Qwen2ForCausalLM(Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=24, max_window_layers=1))
+    if kind == "qwen3":
+        return _with_random_norms(Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=24)))
+    if kind == "gemma3":
+        own = {"head_dim": 24, "sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scalar": 6}
+        sizes = {**SIZES, "tie_word_embeddings": False, "initializer_range": 0.1}  # tied, it repeats its last token
+        return _with_random_norms(Gemma3ForCausalLM(Gemma3TextConfig(**sizes, **own)))
     if kind == "llama":
         return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True))
-    if kind == "llama3":
-        return LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=LLAMA3_ROPE))
     if kind == "biased":
         network = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, head_dim=24))
     elif kind == "mistral":
@@ -107,6 +125,14 @@ def _network(kind: str):
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+def _with_random_norms(network):
+    """Fresh norms are all ones or zeros, which would hide that they are left out."""
+    for name, parameter in network.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.3)
     return network
 
 

@@ -9,7 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from localmodel.api.engine import LoadErrorCode, parse_load_failure
 from localmodel.engine import errors
+from localmodel.engine.gemma3 import parse_gemma3_config
 from localmodel.engine.loader import load_model
+from localmodel.engine.network_config import parse_network_config
+from localmodel.engine.rope import Rope
 
 
 def failure(config):
@@ -104,11 +107,12 @@ def test_broken_json(engine_config, edit_config):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel; supported: LlamaForCausalLM, MistralForCausalLM, Qwen2"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel; supported: Gemma3ForCausalLM, LlamaForCausalLM, Mist"),
         ({"architectures": None}, "names nothing"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
+        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}}, "'dynamic' is not supported; supported: default"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
     ],
 )
 def test_what_is_not_computed_here(engine_config, edit_config, changes, words):
@@ -123,8 +127,30 @@ def test_context_window_beyond_the_model(engine_config):
     assert "129" in found.message and "limit 128" in found.message
 
 
-def test_a_sliding_window_is_a_limit(engine_config, edit_config):
-    assert "limit 64" in failure(engine_config(edit_config("mistral", sliding_window=64))).message
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping 30.0"),
+        ({"hidden_activation": "gelu"}, "'gelu' is not supported"),
+        ({"layer_types": ["chunked_attention"] * 3}, "layer_types"),
+    ],
+)
+def test_what_is_not_computed_of_gemma3(engine_config, edit_config, changes, words):
+    found = failure(engine_config(edit_config("gemma3", **changes)))
+    assert (found.code, words in found.message) == ("UnsupportedArchitecture", True)
+
+
+def test_yarn_reaches_beyond_what_the_config_calls_the_limit(engine_config, edit_config):
+    scaling = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+    directory = edit_config("llama", rope_parameters=scaling)
+    assert load_model(engine_config(directory, context_window=512)).cache.context == 512
+    assert "limit 512" in failure(engine_config(directory, context_window=513)).message
+    broken = edit_config("llama", rope_parameters={**scaling, "factor": "four"})
+    assert "factor, which the rope scaling needs" in failure(engine_config(broken)).message
+
+
+def test_a_sliding_window_is_no_limit(engine_config, edit_config):
+    assert load_model(engine_config(edit_config("mistral", sliding_window=16))).network_config.windows == (16, 16, 16)
 
 
 def test_memory_names_what_is_predicted_and_what_is_allowed(engine_config):
@@ -156,3 +182,25 @@ def test_a_card_that_is_visible_and_does_not_work(engine_config, monkeypatch):
     assert found.code == "DeviceUnavailable"
     assert "can't be used: " in found.message
     assert "asks for 2 cards and 1 are visible" in failure(engine_config("llama", device="cuda", gpu_count=2)).message
+
+
+def test_both_dialects_of_a_config_say_the_same():
+    common = {
+        "num_hidden_layers": 4, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 24, "vocab_size": 259, "max_position_embeddings": 128, "sliding_window": 24,
+    }  # fmt: skip
+    old = {"rope_theta": 5e5, "rope_local_base_freq": 2e4, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}
+    new = {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "rope_theta": 5e5, "factor": 8.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 2e4},
+        },
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    }
+    sizes = parse_gemma3_config({**common, **old, "sliding_window_pattern": 2})
+    assert sizes == parse_gemma3_config({**common, **new})
+    assert (sizes.windows, sizes.rope, sizes.local_rope) == ((24, None, 24, None), Rope(5e5, linear_factor=8.0), Rope(2e4))
+    scaling = {"factor": 4.0, "original_max_position_embeddings": 32}
+    old = {**common, "rope_theta": 1e6, "rope_scaling": {"type": "yarn", **scaling}}
+    new = {**common, "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, **scaling}}
+    assert parse_network_config(old) == parse_network_config(new)

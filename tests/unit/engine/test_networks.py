@@ -7,10 +7,14 @@ import torch
 
 from engine_runs import run_all
 from localmodel.api.channel import Sampling
+from localmodel.engine.layers import RotaryTable
 from localmodel.engine.loader import load_model
+from localmodel.engine.rope import parse_rope
 from localmodel.engine.service import build_engine
 
-KINDS = ["llama", "llama3", "biased", "mistral", "qwen2"]
+KINDS = [
+    "llama", "llama3", "linear", "yarn", "biased", "mistral", "mistral-window", "qwen2", "qwen2-window", "qwen3", "gemma3",
+]  # fmt: skip
 
 
 def prompts(count, longest, seed=3):
@@ -35,6 +39,30 @@ def test_greedy_tokens_are_those_of_transformers_batched_and_alone(engine_config
     assert run_all(engine, {key: (prompt, sampling) for key, prompt in enumerate(some)}) == expected
     for key, prompt in enumerate(some):
         assert run_all(engine, {key: (prompt, sampling)}) == {key: expected[key]}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"rope_type": "default"},
+        {"rope_type": "linear", "factor": 4.0},
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        {"rope_type": "yarn", "factor": 4.0},
+        {"rope_type": "yarn", "factor": 40.0, "beta_fast": 8, "beta_slow": 2, "mscale": 1.0, "mscale_all_dim": 0.7},
+        {"rope_type": "yarn", "factor": 8.0, "attention_factor": 0.9, "truncate": False},
+    ],
+)
+def test_positions_are_turned_as_in_transformers(parameters):
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    parameters = {"rope_theta": 5e5, "original_max_position_embeddings": 512, **parameters}
+    config = LlamaConfig(hidden_size=256, num_attention_heads=4, max_position_embeddings=4096, rope_parameters=dict(parameters))
+    cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(300)[None])
+    rope = parse_rope({"max_position_embeddings": 4096, "rope_parameters": parameters})
+    table = RotaryTable(rope, 64, 300, torch.float32, torch.device("cpu"))
+    assert torch.allclose(table.cos, cos[0], atol=1e-5)
+    assert torch.allclose(torch.cat([-table.sin[:, :32], table.sin[:, 32:]], dim=-1), sin[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

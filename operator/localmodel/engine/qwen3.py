@@ -1,0 +1,78 @@
+"""The Qwen3 family: Llama whose queries and keys are normed head by head before they are turned. Read from top to bottom.
+
+Why it exists: one file per family shows all of its mathematics. It must not know about scheduling, sampling or files.
+"""
+
+import torch
+from torch import Tensor
+
+from localmodel.engine.attention import Batch
+from localmodel.engine.kv_cache import KVCache
+from localmodel.engine.layers import Attention, GatedMLP, Places, Residual, RMSNorm, RotaryTable, Words
+from localmodel.engine.network_config import NetworkConfig
+
+
+class Qwen3Attention(Attention):
+    def __init__(self, config: NetworkConfig, window: int | None, dtype: torch.dtype, device: torch.device) -> None:
+        bias = config.attention_bias
+        super().__init__(config, qkv_bias=bias, output_bias=bias, dtype=dtype, device=device, window=window)
+        self.query_norm = RMSNorm(config.head_dim, config.norm_epsilon, dtype, device)
+        self.key_norm = RMSNorm(config.head_dim, config.norm_epsilon, dtype, device)
+
+    def tensors(self, prefix: str) -> Places:
+        yield from super().tensors(prefix)
+        yield f"{prefix}.q_norm.weight", self.query_norm.weight
+        yield f"{prefix}.k_norm.weight", self.key_norm.weight
+
+    def turn_and_store(self, qkv: Tensor, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor) -> Tensor:
+        queries, new_keys, new_values = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        normed = torch.cat([self.query_norm(queries), self.key_norm(new_keys), new_values], dim=1)
+        return super().turn_and_store(normed, rotation, batch, keys, values)
+
+
+class Qwen3Block:
+    def __init__(self, config: NetworkConfig, window: int | None, dtype: torch.dtype, device: torch.device) -> None:
+        self.attention_norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
+        self.attention = Qwen3Attention(config, window, dtype, device)
+        self.mlp_norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
+        self.mlp = GatedMLP(config, dtype, device)
+
+    def tensors(self, prefix: str) -> Places:
+        yield f"{prefix}.input_layernorm.weight", self.attention_norm.weight
+        yield from self.attention.tensors(f"{prefix}.self_attn")
+        yield f"{prefix}.post_attention_layernorm.weight", self.mlp_norm.weight
+        yield from self.mlp.tensors(f"{prefix}.mlp")
+
+    def __call__(
+        self, residual: Residual, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor
+    ) -> Residual:
+        x, normed = self.attention_norm.add(residual)
+        x, normed = self.mlp_norm.add((x, self.attention(normed, rotation, batch, keys, values)))
+        return x, self.mlp(normed)
+
+
+class Qwen3Network:
+    def __init__(self, config: NetworkConfig, context: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Weights are uninitialized until `tensors` is loaded."""
+        self.config = config
+        self.words = Words(config, dtype, device)
+        self.rotary = RotaryTable(config.rope, config.head_dim, context, dtype, device)
+        self.blocks = [Qwen3Block(config, window, dtype, device) for window in config.windows]
+        self.norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)
+
+    def tensors(self) -> Places:
+        yield from self.words.tensors()
+        for number, block in enumerate(self.blocks):
+            yield from block.tensors(f"model.layers.{number}")
+        yield "model.norm.weight", self.norm.weight
+
+    def __call__(self, batch: Batch, cache: KVCache, rows: Tensor | None) -> Tensor:
+        """Logits [len(rows), vocabulary] of the rows named, None: of all; keys and values of all rows go into the cache."""
+        residual: Residual = self.words.embed(batch.tokens), None
+        rotation = self.rotary.at(batch.positions)
+        for number, block in enumerate(self.blocks):
+            residual = block(residual, rotation, batch, cache.keys[number], cache.values[number])
+        x, delta = residual
+        if rows is not None:
+            x, delta = x[rows], None if delta is None else delta[rows]
+        return self.words.logits(self.norm.add((x, delta))[1])

@@ -7,12 +7,12 @@ A class's docstring is its field's description, unless the field has one of its 
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from localmodel.api.access import Auth, AuthSpec, Limits
 from localmodel.api.peers import AllowedPeer, Peer
 from localmodel.api.request_log import GatewayLogging, LogFileSpec, Logging
-from localmodel.api.rules import Rule, matches
+from localmodel.api.rules import KEYWORD, Rule, matches
 from localmodel.api.scheduling import GPU, GPUSpec, PlacementSpec, ResourceList, Resources, ResourcesSpec, Toleration
 from localmodel.api.sources import HostPathSource, ModelSource, OneSource, PVCSource
 from localmodel.api.values import BYTES_PATTERN, INT_OR_STRING, Duration, SpecModel, parse_bytes
@@ -144,7 +144,7 @@ class GatewaySpec(SpecModel):
     retries: GatewayRetries = GatewayRetries()
     breaker: GatewayBreaker = GatewayBreaker()
     logging: Logging = GatewayLogging()
-    page: bool = Field(True, description="Serve the chat page for people at / of the serving port; false: that is 404.")
+    page: bool = Field(True, description="The chat page for people, at / of the serving port. A model that makes vectors has none.")
     long_input: Literal["Reject", "Truncate", "Segment"] = Field(
         "Reject",
         description="A chat longer than contextWindow. Reject: 400. Truncate: leave out its oldest turns, then the middle of its "
@@ -176,8 +176,18 @@ class SecuritySpec(SpecModel):
     )
 
 
+QUANTIZATION_RULE = Rule(
+    "self.quantization == 'None' || (self.gpu.count > 0 && self.model.task == 'TextGeneration')",
+    "leave out quantization with gpu.count 0 or task Embedding: it is for text generation on a GPU",
+    lambda spec: spec.quantization == "None" or (spec.gpu.count > 0 and spec.model.task == "TextGeneration"),
+    ".quantization",
+)
+
+
 class LocalModelSpec(SpecModel):
     """A language model to serve."""
+
+    model_config = ConfigDict(json_schema_extra={KEYWORD: [QUANTIZATION_RULE.to_schema()]})
 
     paused: bool = Field(False, description="Freeze all changes and keep serving as it is.")
     model: ModelSpec
@@ -189,9 +199,20 @@ class LocalModelSpec(SpecModel):
         description="Tokens of prompt and answer together; at most what the model was trained for.",
     )
     max_batch_size: int = Field(16, ge=1, le=1024, description="Sequences decoded together.")
+    quantization: Literal["None", "INT8", "INT4"] = Field(
+        "None",
+        description="Bits of a weight, rounded while loading: None keeps 16; INT8 halves what a token reads; INT4 quarters it and "
+        "costs some quality. For TextGeneration on a GPU.",
+    )
     gpu: GPU = GPUSpec()
     resources: Resources = ResourcesSpec()
     placement: PlacementSpec = PlacementSpec()
     replicas: int = Field(1, ge=0, le=64, description="Pods that serve; 0 stops the model on purpose.")
     gateway: Gateway = GatewaySpec()
     security: SecuritySpec = SecuritySpec()
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> "LocalModelSpec":
+        if QUANTIZATION_RULE.holds and not QUANTIZATION_RULE.holds(self):
+            raise ValueError(QUANTIZATION_RULE.message)
+        return self

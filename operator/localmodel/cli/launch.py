@@ -24,7 +24,7 @@ from localmodel.cli.triton_runtime import TritonNotFound
 from localmodel.cli.triton_runtime import triton_command as find_triton
 from localmodel.core.names import served_names
 from localmodel.core.options import Images, Options
-from localmodel.core.render import Layout, render_files, triton_command
+from localmodel.core.render import Layout, render_files, serves_page, triton_command
 from localmodel.core.sizing import derive_sizing
 
 SOURCE_ROOT = Path(localmodel.__file__).parents[1]
@@ -61,6 +61,8 @@ class Launch:
     drain_seconds: float
     """Longest time that the gateway may take to finish running answers."""
     notes: tuple[str, ...] = ()
+    page_url: str = ""
+    """Empty without a chat page."""
 
 
 def prepare(options: RunOptions, directory: Path) -> Launch:
@@ -95,6 +97,7 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
         logs=logs,
         drain_seconds=parse_duration(model.spec.gateway.timeouts.total) + DRAIN_MARGIN_SECONDS,
         notes=notes,
+        page_url=f"http://{HOST}:{options.port}/" if serves_page(model) else "",
     )
 
 

@@ -8,11 +8,12 @@ from localmodel.core.hints import hint
 QUESTION = "What is the capital of France?"
 
 
-def describe_ready(base_url: str, admin_url: str, served_name: str) -> str:
-    """Two ways to try it by copy and paste."""
+def describe_ready(base_url: str, admin_url: str, served_name: str, page_url: str = "") -> str:
+    """Ways to try it: the chat page if there is one, and two by copy and paste."""
     messages = [{"role": "user", "content": QUESTION}]
     body = json.dumps({"model": served_name, "messages": messages})
-    return f"""
+    page = f"\n  Chat in a browser: {page_url}\n" if page_url else ""
+    return f"""{page}
   curl {base_url}/chat/completions -H 'content-type: application/json' -d '{body}'
 
   from openai import OpenAI

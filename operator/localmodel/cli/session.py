@@ -67,7 +67,8 @@ class Session:
                 if self._question:
                     asking = asyncio.create_task(self._ask(self._question))
                 else:
-                    tell(describe_ready(self._launch.base_url, self._launch.admin_url, self._launch.served_name))
+                    launch = self._launch
+                    tell(describe_ready(launch.base_url, launch.admin_url, launch.served_name, launch.page_url))
             if asking and asking.done():
                 await asking
                 return

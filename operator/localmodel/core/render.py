@@ -89,6 +89,7 @@ def build_engine_config(model: LocalModel, layout: Layout) -> EngineConfig:
         context_window=spec.context_window,
         max_batch_size=spec.max_batch_size,
         device=layout.device,
+        quantization=spec.quantization,
         gpu_count=gpu.count if layout.device == "cuda" else 0,
         gpu_memory_share=cap if isinstance(cap, float) else None,
         gpu_memory_bytes=cap if isinstance(cap, int) else None,
@@ -96,6 +97,11 @@ def build_engine_config(model: LocalModel, layout: Layout) -> EngineConfig:
         cpu_threads=layout.cpu_threads,
         channel_token_file=layout.channel_token_file,
     )
+
+
+def serves_page(model: LocalModel) -> bool:
+    """A model that makes vectors can't chat."""
+    return model.spec.gateway.page and model.spec.model.task == "TextGeneration"
 
 
 def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings:
@@ -130,7 +136,7 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
         long_input=gateway.long_input,
         keys_directory=layout.keys_directory if gateway.auth.mode == "APIKey" else None,
         limits=tuple(KeyLimits.model_validate(each.model_dump()) for each in gateway.limits),
-        page=gateway.page,
+        page=serves_page(model),
         log_mode=gateway.logging.mode,
         redact=gateway.logging.redact,
         redact_patterns=gateway.logging.redact_patterns,

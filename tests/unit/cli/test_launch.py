@@ -1,5 +1,6 @@
 """What `localmodel run` would start: the files, the two commands, and what is refused before anything starts."""
 
+import dataclasses
 import json
 import socket
 from pathlib import Path
@@ -135,3 +136,21 @@ def test_keys_are_asked_for_where_the_spec_does(options, tmp_path, monkeypatch):
 def test_without_auth_no_key_is_asked_for(options, tmp_path):
     prepare(options, tmp_path)
     assert json.loads((tmp_path / "gateway.json").read_text())["keys_directory"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "page"),
+    [("spec:\n", True), ("spec:\n  gateway: {page: false}\n", False)],
+    ids=["default", "switched off"],
+)
+def test_the_page_is_named_where_it_is_served(options, tmp_path, changed, page):
+    file = with_spec(tmp_path, "spec:\n", changed)
+    started = prepare(dataclasses.replace(options, file=file), tmp_path)
+    gateway = GatewaySettings.model_validate_json((tmp_path / "gateway.json").read_text())
+    assert gateway.page is page
+    assert started.page_url == (f"http://127.0.0.1:{options.port}/" if page else "")
+
+
+def test_a_model_that_makes_vectors_has_no_page(options, tmp_path):
+    file = with_spec(tmp_path, "  model:\n", "  model:\n    task: Embedding\n")
+    assert prepare(dataclasses.replace(options, file=file), tmp_path).page_url == ""

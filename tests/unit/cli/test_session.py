@@ -182,3 +182,5 @@ def test_the_ready_text_can_be_copied():
     body = text.split("-d '")[1].split("'")[0]
     assert json.loads(body)["model"] == "qwen"
     compile("\n".join(line.strip() for line in text.split("\n\n")[1].splitlines()), "snippet", "exec")
+    assert "browser" not in text
+    assert "  Chat in a browser: http://x:1/\n\n  curl " in describe_ready("http://x:1/v1", "http://x:2", "qwen", "http://x:1/")

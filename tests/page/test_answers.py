@@ -23,9 +23,9 @@ async def ask(page: Page, question: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def answered(page: Page) -> str:
+async def answered(page: Page, seconds: float = 90) -> str:
     """The text of the last answer, once it is complete."""
-    await expect(page.locator("article.answer.last .notes")).to_be_visible()
+    await expect(page.locator("article.answer.last .again")).to_be_visible(timeout=seconds * 1000)
     return await page.locator("article.answer.last .body").inner_text()
 
 
@@ -93,7 +93,7 @@ async def test_stop_frees_the_slot_and_keeps_the_text(start: Start, triton: Fake
         await expect(page.locator("#send")).to_have_attribute("aria-label", "Stop the answer")
         await (page.click(stop) if stop == "#send" else page.keyboard.press(stop))
         assert (await answered(page)).strip() == "Once upon"
-        await expect(page.locator(".answer .notes")).to_have_text("Stopped.")
+        await expect(page.locator(".answer .remark")).to_have_text("Stopped.")
         await expect(page.locator("#send")).to_have_attribute("aria-label", "Send")
         await gateway.idle()
     assert len(triton.user_cancels) == 2
@@ -108,7 +108,7 @@ async def test_leaving_the_page_keeps_what_came(start: Start, triton: FakeTriton
     await expect(page.locator(".answer .body")).to_have_text("Half")
     await page.reload()
     assert (await answered(page)).strip() == "Half"
-    await expect(page.locator(".answer .notes")).to_have_text("Stopped.")
+    await expect(page.locator(".answer .remark")).to_have_text("Stopped.")
     await gateway.idle()
 
 

@@ -94,26 +94,27 @@ export class AnswerView {
 
   #tools() {
     const { content } = this.message;
-    const notes = element("span", { class: "notes" }, describe(this.message).join(" · "));
+    const said = remark(this.message);
+    const notes = element("span", { class: "notes" }, measures(this.message).join(" · "));
     const again = element("button", { type: "button", class: "quiet again" }, t("again"));
     again.addEventListener("click", () => this.actions.again());
-    return [...(content ? [copyButton("copyAnswer", () => this.message.content)] : []), again, notes];
+    const copy = content ? [copyButton("copyAnswer", () => this.message.content)] : [];
+    return [...(said ? [element("p", { class: "remark" }, said)] : []), ...copy, again, notes];
   }
 }
 
-/** What the foot of an answer says: how it ended, how long it is, how fast it came. */
-export function describe({ content, finishReason, stopped, failed, usage, seconds }) {
-  const notes = [];
-  if (stopped) notes.push(t("stopped"));
-  if (finishReason === "length") notes.push(t("cutAtLimit"));
-  if (!content && !stopped && !failed) notes.push(t("emptyAnswer"));
-  if (usage) {
-    notes.push(t("tokens", { count: usage.completion_tokens }));
-    if (seconds > 0 && usage.completion_tokens > 1) {
-      const speed = (usage.completion_tokens - 1) / seconds;
-      notes.push(t("tokensPerSecond", { speed: speed.toFixed(speed < 10 ? 1 : 0) }));
-    }
-    notes.push(t("promptTokens", { count: usage.prompt_tokens }));
-  }
-  return notes;
+/** How an answer ended, if not by itself. */
+function remark({ content, finishReason, stopped, failed }) {
+  if (stopped) return t("stopped");
+  if (finishReason === "length") return t("cutAtLimit");
+  return content || failed ? "" : t("emptyAnswer");
+}
+
+/** How long an answer is, how fast it came, how much was read for it. */
+function measures({ usage, seconds }) {
+  if (!usage) return [];
+  const { completion_tokens: made, prompt_tokens: read } = usage;
+  const speed = (made - 1) / seconds;
+  const pace = seconds > 0 && made > 1 ? [t("tokensPerSecond", { speed: speed.toFixed(speed < 10 ? 1 : 0) })] : [];
+  return [t("tokens", { count: made }), ...pace, t("promptTokens", { count: read })];
 }

@@ -144,7 +144,7 @@ class GatewaySpec(SpecModel):
     retries: GatewayRetries = GatewayRetries()
     breaker: GatewayBreaker = GatewayBreaker()
     logging: Logging = GatewayLogging()
-    page: bool = Field(True, description="The chat page for people, at / of the serving port. A model that makes vectors has none.")
+    page: bool = Field(True, description="The chat page for people, at / of the serving port; not for models that make vectors.")
     long_input: Literal["Reject", "Truncate", "Segment"] = Field(
         "Reject",
         description="A chat longer than contextWindow. Reject: 400. Truncate: leave out its oldest turns, then the middle of its "

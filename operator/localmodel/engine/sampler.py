@@ -106,33 +106,33 @@ def _draw_plain(scaled: Tensor, random: Random) -> Tensor:
 
 
 def _draw_filtered(scaled: Tensor, random: Random) -> Tensor:
-    """The same among the tokens that top_k, top_p and min_p leave."""
+    """The same among the tokens that top_k, top_p and min_p leave.
+
+    They leave all that are at least as likely as the last one: which of equals a sort puts first differs between devices
+    and numbers of rows.
+    """
     size = scaled.shape[1]
     width = min(random.widest if random.all_limited else max(random.widest, NUCLEUS_GUESS), size)
-    tokens, cut = _draw_from_best(scaled, random, width)
+    least, cut = _least_kept(scaled, random, width)
     if not random.all_limited and width < size and bool(cut.any()):
-        tokens = torch.where(cut, _draw_from_best(scaled, random, size)[0], tokens)
-    return tokens
+        least = torch.where(cut, _least_kept(scaled, random, size)[0], least)
+    return _draw_plain(scaled.masked_fill_(scaled < least, float("-inf")), random)
 
 
-def _draw_from_best(scaled: Tensor, random: Random, width: int) -> tuple[Tensor, Tensor]:
-    """Tokens [R], drawn among the `width` likeliest, and whether more than those were to be looked at, [R] bool."""
-    values, ids = scaled.topk(width, dim=-1)
-    rank = torch.arange(width, device=scaled.device)
+def _least_kept(scaled: Tensor, random: Random, width: int) -> tuple[Tensor, Tensor]:
+    """The smallest of `scaled` that stays if only the `width` largest are looked at, [R, 1], and whether that was too few."""
+    values = scaled.topk(width, dim=-1).values
+    kept = torch.arange(width, device=scaled.device) < random.top_k
     limited = random.top_k < scaled.shape[1]
-    kept = rank < random.top_k
     total = torch.where(
-        limited.squeeze(1),
-        values.masked_fill(~kept, float("-inf")).logsumexp(dim=-1),
-        scaled.logsumexp(dim=-1),
+        limited,
+        values.masked_fill(~kept, float("-inf")).logsumexp(dim=-1, keepdim=True),
+        scaled.logsumexp(dim=-1, keepdim=True),
     )
-    shares = (values - total.unsqueeze(1)).exp()
+    shares = (values - total).exp()
     before = shares.double().cumsum(dim=-1) - shares
     kept &= (before < random.top_p) & (values - values[:, :1] >= random.log_min_p)
-    shares = shares.masked_fill(~kept, 0)
-    whole = shares.sum(dim=-1, dtype=torch.float64, keepdim=True)
-    chosen = _invert(shares, whole * random.uniform)
-    return ids.gather(1, chosen).squeeze(1), kept[:, -1] & ~limited.squeeze(1)
+    return values.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True), kept[:, -1:] & ~limited
 
 
 def _invert(shares: Tensor, target: Tensor) -> Tensor:

@@ -33,6 +33,10 @@ def models(ready: str, reason: str, pod: str = "a") -> str:
     return f'localmodel_operator_models{{pod="{pod}", ready="{ready}", reason="{reason}"}}'
 
 
+def lost(sink: str) -> str:
+    return f'localmodel_gateway_log_records_lost_total{{{MODEL}, pod="a", sink="{sink}"}}'
+
+
 def leader(pod: str) -> str:
     return f'localmodel_operator_leader{{pod="{pod}"}}'
 
@@ -65,6 +69,8 @@ CASES = (
     Case("LocalModelSlowFirstToken", "slow", histogram("0+8x60", "0+10x60"), "25m", NAMED),
     Case("LocalModelSlowFirstToken", "quick", histogram("0+99x60", "0+100x60"), "30m", ()),
     Case("LocalModelSlowFirstToken", "idle", histogram("7x60", "9x60"), "30m", ()),
+    Case("LocalModelLogRecordsLost", "a-burst", {lost("stdout"): "0x9 40x50"}, "16m", NAMED),
+    Case("LocalModelLogRecordsLost", "long-ago", {lost("stdout"): "40x60"}, "30m", ()),
     Case("LocalModelOperatorDown", "not-scraped", {}, "6m", ({},)),
     Case("LocalModelOperatorDown", "no-leader", {leader("a"): "0x60"}, "6m", ({},)),
     Case("LocalModelOperatorDown", "failover", {leader("a"): "1x3 0x2 1x60"}, "6m", ()),

@@ -1,4 +1,4 @@
-"""The five alerts. Each is something a person must act on, and has a runbook of the same name that says how.
+"""The alerts. Each is something a person must act on, and has a runbook of the same name that says how.
 
 Thresholds are for people asleep: what heals by itself within minutes must not fire. Nothing here may
 depend on a metric of Kubernetes or of another exporter: the rules work with our two scrapes alone.
@@ -81,6 +81,15 @@ ALERTS = (
         "warning",
         f"{_NAME} is slow to start its answers",
         f"One request in twenty to {_NAME} waits longer than {{{{ $value | humanizeDuration }}}} for its first token.",
+    ),
+    Alert(
+        "LocalModelLogRecordsLost",
+        f"{rate(MODEL, metrics.GATEWAY_LOG_RECORDS_LOST, window='10m')} > 0",
+        "5m",
+        "warning",
+        f"{_NAME} loses records of its request log",
+        f"In the last 10 minutes {_NAME} could not write all records of its request log. Requests are answered; "
+        "what is lost is counted in the log itself.",
     ),
     Alert(
         "LocalModelOperatorDown",

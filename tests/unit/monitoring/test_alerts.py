@@ -35,7 +35,7 @@ def test_templates_use_labels_that_survive_the_aggregation(alert):
 
 def test_rules_have_what_alertmanager_routes_and_people_read():
     (group,) = render_rules()["groups"]
-    assert len(group["rules"]) == 5
+    assert len(group["rules"]) == len(ALERTS)
     for rule in group["rules"]:
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}

@@ -44,6 +44,8 @@ class Soak:
         self._gateway = gateway
         self._triton = triton
         self.endings: Counter[str] = Counter()
+        self.last: dict[str, Any] = {}
+        """Status."""
 
     async def status(self) -> dict[str, Any]:
         async with self._session.get(f"{self._admin}/status") as reply:
@@ -57,8 +59,8 @@ class Soak:
             return False
 
     async def quiet(self) -> bool:
-        """Nothing runs, waits or is reserved, in the gateway or in the engine."""
-        status = await self.status()
+        """Nothing runs, waits or is reserved, in the gateway or in the engine; its own test request passes."""
+        self.last = status = await self.status()
         engine = status["backend"]["engine"] or {"running": -1}
         held = (status["slots_in_use"], status["queue_length"], status["tokens_in_use"], status["queued_bytes"])
         return not any(held) and engine["running"] == engine["waiting"] == 0
@@ -165,7 +167,8 @@ async def measure(soak: Soak, count: int, width: int) -> int:
     seconds = await soak.run(count, width)
     after = soak.memory()
     await asyncio.sleep(3)
-    status = await soak.status()
+    await eventually(soak.quiet, PATIENCE)
+    status = soak.last
     engine = status["backend"]["engine"]
     print(f"{count} requests, {width} at once, {seconds:.0f} s, {warm_up} before them to warm up: {dict(soak.endings)}")
     print(f"outcomes, warm-up included: {await soak.outcomes()}")

@@ -58,6 +58,8 @@ class FakeTriton:
         """Neither events nor answers, as under SIGSTOP."""
         self.silent_live = False
         self.stub_dead = False
+        self.stub_seconds = 1.0
+        """How long Triton takes to say so: seen from at once to a second."""
         self.step_age = 0.0
         self.may_cancel = asyncio.Event()
         """Cleared: cancels are not confirmed."""
@@ -147,7 +149,7 @@ class FakeTriton:
         while self.frozen:  # noqa: ASYNC110 - a test sets it
             await asyncio.sleep(0.01)
         if self.stub_dead:
-            await asyncio.sleep(1)  # as long as the real one takes to say so
+            await asyncio.sleep(self.stub_seconds)
             return web.json_response({"error": "Stub process 'llm_0_0' is not healthy."}, status=400)
         if not self.loaded:
             return web.json_response({"error": "Request for unknown model: 'llm' is not found"}, status=404)

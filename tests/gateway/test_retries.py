@@ -63,6 +63,18 @@ async def test_a_dead_stub_and_a_503_are_tried_again(start: Start, triton: FakeT
     await gateway.balanced()
 
 
+async def test_a_request_in_the_moment_of_death(start: Start, triton: FakeTriton) -> None:
+    """Triton says at once that the engine's process is dead, the supervisor has not noticed yet: the retries wait for it."""
+    gateway = await start()
+    triton.stub_seconds = 0.0
+    triton.stub_dead = True
+    status, _ = await gateway.chat()
+    assert status == 200
+    assert 1 <= (await gateway.record())["retries"] <= 2
+    await gateway.idle()
+    await gateway.balanced()
+
+
 async def test_what_is_not_tried_again(start: Start, triton: FakeTriton) -> None:
     gateway = await start(breaker={"failures": 0}, timeouts={"first_token_seconds": 1.0})
     plans = [

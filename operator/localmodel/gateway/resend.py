@@ -14,8 +14,11 @@ from localmodel.gateway.retries import Result, RetryBudget
 
 T = TypeVar("T")
 
-_PAUSE_SECONDS = 0.05
-"""Before a retry, times 1 to 2: long enough for a death to be noticed, different for all who saw it."""
+_PAUSE_SECONDS = 0.1
+_PAUSE_GROWTH = 4
+_LONGEST_PAUSE_SECONDS = 5.0
+"""Before a retry, times 1 to 2. Triton says at once that the engine's process is dead, the supervisor a while later: two
+retries must not be spent before it knows, and then waits."""
 
 
 class Resender:
@@ -41,7 +44,7 @@ class Resender:
             except errors.ApiError as error:
                 if tries:
                     self._on_result("failed")
-                if tries >= self._attempts or not await self._may_resend(error, until()):
+                if tries >= self._attempts or not await self._may_resend(error, tries, until()):
                     raise
                 tries += 1
                 record.retries += 1
@@ -50,11 +53,12 @@ class Resender:
                     self._on_result("answered")
                 return result
 
-    async def _may_resend(self, error: errors.ApiError, until: float) -> bool:
+    async def _may_resend(self, error: errors.ApiError, tries: int, until: float) -> bool:
         if not error.resend:
             return False
         if not self.budget.grant(monotonic()):
             self._on_result("no_budget")
             return False
-        await asyncio.sleep(_PAUSE_SECONDS * (1 + random.random()))
+        pause = min(_PAUSE_SECONDS * _PAUSE_GROWTH**tries, _LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(pause * (1 + random.random()))
         return await self._wait_backend(until)

@@ -135,7 +135,7 @@ async def test_leaving_while_it_waits() -> None:
 
     attempt = Attempts(LOST)
     task = asyncio.create_task(resender(wait=forever).run(record(), attempt, lambda: 0.0))
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.3)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

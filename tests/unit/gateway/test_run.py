@@ -112,7 +112,7 @@ async def test_a_failed_try_leaves_no_trace() -> None:
         engine.say(1, ("", 1, None, None, None, (TokenLogprob(7, -1.0, ()),)))
         await asyncio.sleep(0.01)
         engine.sequences.fail_all(LOST)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         engine.say(1, ("of the dead", 9))
         engine.say(2, ("The", 1, None, None, None, (TokenLogprob(8, -2.0, ()),)))
         assert await first == "The"

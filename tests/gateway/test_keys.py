@@ -221,6 +221,7 @@ async def test_requests_at_once(start: Start, triton: FakeTriton, keys: Path) ->
 
 
 async def test_what_we_could_not_serve_is_not_charged(start: Start, triton: FakeTriton, keys: Path) -> None:
+    (keys / "team-b").write_text(format_hash("lm-b"))
     gateway = await start(keys_directory=str(keys), limits=[{"key": "*", "rpm": 2}], concurrency={"max": 1, "queue": 0})
     triton.plan = Plan(first_delay=0.5)
     first = asyncio.create_task(ask(gateway))
@@ -230,7 +231,10 @@ async def test_what_we_could_not_serve_is_not_charged(start: Start, triton: Fake
     assert (await first)[0] == 200
     await gateway.idle()
     assert (await ask(gateway))[0] == 200
-    assert (await ask(gateway))[0] == 429
+    other = asyncio.create_task(ask(gateway, "lm-b"))
+    await eventually(lambda: len(triton.user_submits) == 3)
+    assert (await ask(gateway))[0] == 429, "its own limit comes before our capacity"
+    assert (await other)[0] == 200
 
 
 async def test_v2_counts_too(start: Start, triton: FakeTriton, keys: Path) -> None:

@@ -63,6 +63,7 @@ class Launch:
     notes: tuple[str, ...] = ()
     page_url: str = ""
     """Empty without a chat page."""
+    makes_embeddings: bool = False
 
 
 def prepare(options: RunOptions, directory: Path) -> Launch:
@@ -76,6 +77,8 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
     check_port(options.port, "--port")
     check_port(options.admin_port, "--admin-port")
     _check_keys(model, options)
+    if model.spec.gateway.logging.chain_key_ref:
+        notes = (*notes, "spec.gateway.logging.chainKeyRef: there is no Secret here; the log is chained without a key.")
     logs = options.logs.absolute() if options.logs else directory
     logs.mkdir(parents=True, exist_ok=True)
     repository, port = directory / "repository", find_free_port()
@@ -88,6 +91,7 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
     return Launch(
         model_name=model.name,
         served_name=served_names(model)[0],
+        makes_embeddings=model.spec.model.task == "Embedding",
         base_url=f"http://{HOST}:{options.port}/v1",
         admin_url=f"http://{HOST}:{options.admin_port}",
         triton_argv=[*triton_command(layout), f"--backend-config=python,shm-region-prefix-name={directory.name}"],

@@ -25,6 +25,21 @@ def describe_ready(base_url: str, admin_url: str, served_name: str, page_url: st
 """
 
 
+def describe_embedding_ready(base_url: str, admin_url: str, served_name: str) -> str:
+    """The same for a model that makes embeddings."""
+    body = json.dumps({"model": served_name, "input": [QUESTION]})
+    return f"""
+  curl {base_url}/embeddings -H 'content-type: application/json' -d '{body}'
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{base_url}", api_key="none")
+  answer = client.embeddings.create(model="{served_name}", input={json.dumps([QUESTION])})
+  print(answer.data[0].embedding)
+
+{admin_url}/status and {admin_url}/metrics tell more. Ctrl-C ends it.
+"""
+
+
 def explain_failure(message: str) -> str:
     """The engine's code and sentence without Triton's frame around them, and what to do."""
     failure = parse_load_failure(message)

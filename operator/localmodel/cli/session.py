@@ -11,7 +11,7 @@ from localmodel.cli.ask import ask
 from localmodel.cli.launch import Launch
 from localmodel.cli.problems import RunFailed
 from localmodel.cli.progress import Progress, fetch_status
-from localmodel.cli.ready import describe_ready, explain_failure
+from localmodel.cli.ready import describe_embedding_ready, describe_ready, explain_failure
 from localmodel.cli.supervisor import Supervised
 
 POLL_SECONDS = 0.25
@@ -67,13 +67,18 @@ class Session:
                 if self._question:
                     asking = asyncio.create_task(self._ask(self._question))
                 else:
-                    launch = self._launch
-                    tell(describe_ready(launch.base_url, launch.admin_url, launch.served_name, launch.page_url))
+                    tell(self._describe_ready())
             if asking and asking.done():
                 await asking
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), POLL_SECONDS)
+
+    def _describe_ready(self) -> str:
+        launch = self._launch
+        if launch.makes_embeddings:
+            return describe_embedding_ready(launch.base_url, launch.admin_url, launch.served_name)
+        return describe_ready(launch.base_url, launch.admin_url, launch.served_name, launch.page_url)
 
     async def _ask(self, question: str) -> None:
         tell(f"> {question}")

@@ -13,7 +13,7 @@ from localmodel.api.gateway import BackendStatus, GatewayStatus
 from localmodel.cli.launch import Launch
 from localmodel.cli.machine import find_free_port
 from localmodel.cli.problems import RunFailed
-from localmodel.cli.ready import describe_ready, explain_failure
+from localmodel.cli.ready import describe_embedding_ready, describe_ready, explain_failure
 from localmodel.cli.session import HUNG_SECONDS, INTERRUPTED, POLL_SECONDS, Session
 from localmodel.core.hints import hint
 
@@ -177,8 +177,9 @@ def test_a_failure_that_is_not_the_engines_is_shown_as_it_is():
     assert text.startswith("The model can't be served: no backend 'python'\nWhat to do: ")
 
 
-def test_the_ready_text_can_be_copied():
-    text = describe_ready("http://127.0.0.1:8080/v1", "http://127.0.0.1:9090", "qwen")
+@pytest.mark.parametrize("describe", [describe_ready, describe_embedding_ready])
+def test_the_ready_text_can_be_copied(describe):
+    text = describe("http://127.0.0.1:8080/v1", "http://127.0.0.1:9090", "qwen")
     body = text.split("-d '")[1].split("'")[0]
     assert json.loads(body)["model"] == "qwen"
     compile("\n".join(line.strip() for line in text.split("\n\n")[1].splitlines()), "snippet", "exec")

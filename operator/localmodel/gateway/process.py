@@ -23,6 +23,9 @@ from localmodel.gateway.prompts import load_prompts
 from localmodel.gateway.redact import BadPattern
 from localmodel.gateway.token_file import BadTokenFile, read_or_create
 
+_SWITCH_SECONDS = 0.001
+"""The log's thread may hold the requests' for so long, not for Python's five milliseconds."""
+
 
 async def serve(settings: GatewaySettings, pod: str, token: str, records: RecordLog) -> None:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
@@ -54,6 +57,7 @@ def main() -> int:
     except (OSError, ValidationError, BadTokenFile, BadPattern, BadLogSettings) as error:
         print(f"localmodel.gateway: {arguments.settings}: {error}", file=sys.stderr)
         return 2
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         uvloop.run(serve(settings, pod, token, records))
     finally:

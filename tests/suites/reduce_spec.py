@@ -2,8 +2,8 @@
 
     python reduce_spec.py OUTPUT SERVED_NAME
 
-Two things differ from what is published, because schemathesis could test nothing otherwise: `model` is the served name, and
-every operation may answer with the ErrorResponse that the specification describes but gives to no operation.
+Two things differ from what is published: `model` is the served name and may be absent, and every operation may answer with the
+ErrorResponse that the specification describes but gives to no operation.
 """
 
 import json
@@ -69,6 +69,7 @@ def main(output: str, served: str) -> None:
         for part in [schemas[name], *schemas[name].get("allOf", [])]:
             if "model" in part.get("properties", {}):
                 part["properties"]["model"] = {"type": "string", "enum": [served]}
+                part["required"] = [each for each in part.get("required", []) if each != "model"]
     with open(output, "w") as file:  # noqa: PTH123 - this runs alone
         json.dump({"openapi": spec["openapi"], "info": spec["info"], "paths": paths, "components": components}, file)
 

@@ -1,5 +1,6 @@
 """`localmodel run` as a user starts it: the real Triton, engine and gateway with real weights, and what a user can do to it."""
 
+import math
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from localmodel.cli.machine import find_free_port
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "smollm2.yaml"
+EMBEDDING_EXAMPLE = ROOT / "examples" / "minilm.yaml"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -102,6 +104,22 @@ def start(model_directory: Path) -> Iterator[Callable[..., Run]]:
     for run in runs:
         run.process.kill()
         run.process.wait()
+
+
+def test_a_model_that_makes_embeddings_is_served_by_the_same_command(start):
+    weights.make(weights.default_destination("minilm-l6-v2"), weights.MINILM)
+    run = start(EMBEDDING_EXAMPLE)
+    run.wait_for("Ctrl-C ends it")
+    assert "client.embeddings.create" in run.output
+    texts = ["A cat sleeps on the sofa.", "A kitten rests on a couch.", "The bank raised interest rates."]
+    with run.client() as client:
+        answer = client.embeddings.create(model="minilm", input=texts)
+        with pytest.raises(openai.BadRequestError, match="/v1/embeddings"):
+            client.chat.completions.create(model="minilm", messages=QUESTION)
+    cat, kitten, bank = (entry.embedding for entry in answer.data)
+    assert math.hypot(*cat) == pytest.approx(1, abs=1e-4)
+    near, far = (sum(a * b for a, b in zip(cat, other, strict=True)) for other in (kitten, bank))
+    assert near > 0.5 > far
 
 
 def test_answers_survives_a_killed_triton_and_leaves_nothing(start):

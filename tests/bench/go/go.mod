@@ -1,0 +1,3 @@
+module localmodel/bench
+
+go 1.24

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A scripted Triton with an engine whose steps cost nothing: at each tick every running sequence gets one token. It speaks the
+// channel (submit, cancel, status, one event stream), and OpenAI's form for the proxies it is compared with, on the same ticks.
+
+const word = " word"
+
+type sequence struct {
+	id      string
+	made    int
+	tokens  int
+	prompt  int
+	channel *client
+	direct  chan string
+}
+
+type client struct {
+	epoch  int
+	number int
+	news   chan []byte
+}
+
+type engine struct {
+	sync.Mutex
+	clients map[string]*client
+	running map[string]*sequence
+	direct  int
+}
+
+type message struct {
+	Op       string          `json:"op"`
+	Instance string          `json:"instance"`
+	Epoch    int             `json:"epoch"`
+	After    int             `json:"after"`
+	ID       string          `json:"id"`
+	IDs      []string        `json:"ids"`
+	Prompt   json.RawMessage `json:"prompt"`
+	Sampling struct {
+		MaxTokens int `json:"max_tokens"`
+	} `json:"sampling"`
+}
+
+func (e *engine) step() {
+	e.Lock()
+	defer e.Unlock()
+	rows := map[*client][]string{}
+	for key, s := range e.running {
+		s.made++
+		last := s.made >= s.tokens
+		if s.direct != nil {
+			s.direct <- word
+			if last {
+				close(s.direct)
+			}
+		} else {
+			row := fmt.Sprintf(`["%s","%s",1,null,null,null]`, s.id, word)
+			if last {
+				row = fmt.Sprintf(`["%s","%s",1,"length",[%d,%d],null]`, s.id, word, s.prompt, s.made)
+			}
+			rows[s.channel] = append(rows[s.channel], row)
+		}
+		if last {
+			delete(e.running, key)
+		}
+	}
+	for c, all := range rows {
+		c.tell("[" + strings.Join(all, ",") + "]")
+	}
+}
+
+func (c *client) tell(rows string) {
+	c.number++
+	select {
+	case c.news <- envelope(fmt.Sprintf(`[%d,0.0,false,%s]`, c.number, rows)):
+	default:
+		panic("the gateway does not read its events")
+	}
+}
+
+func envelope(document string) []byte {
+	inner, _ := json.Marshal(document)
+	return []byte(`{"model_name":"llm","model_version":"1","RESPONSE":` + string(inner) + `}`)
+}
+
+func (e *engine) generate(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	var outer struct{ REQUEST string }
+	var m message
+	if json.Unmarshal(body, &outer) != nil || json.Unmarshal([]byte(outer.REQUEST), &m) != nil {
+		http.Error(w, `{"error":"no request"}`, 400)
+		return
+	}
+	w.Header().Set("content-type", "application/json")
+	switch m.Op {
+	case "status":
+		w.Write(envelope(`{"model_version":"1","architecture":"Fake","parameters":1,"dtype":"none","device":"cpu","context_window":4096,` +
+			`"max_batch_size":4096,"running":0,"waiting":0,"kv_tokens_capacity":100000000,"kv_tokens_used":0,"weights_bytes":1,` +
+			`"kv_bytes":1,"memory_bytes":1,"load_seconds":0.1,"tokens_total":0,"steps_total":0,"step_age_seconds":0.0}`))
+	case "submit":
+		e.Lock()
+		c := e.clients[m.Instance]
+		if c != nil {
+			e.running[m.ID] = &sequence{id: m.ID, tokens: max(1, m.Sampling.MaxTokens), prompt: bytes.Count(m.Prompt, []byte(",")) + 1, channel: c}
+		}
+		e.Unlock()
+		if c == nil {
+			w.Write(envelope(`{"code":"no_event_stream","message":"open events first"}`))
+			return
+		}
+		w.Write(envelope(`{"accepted":true,"id":"` + m.ID + `"}`))
+	case "cancel":
+		e.Lock()
+		for _, id := range m.IDs {
+			delete(e.running, id)
+		}
+		e.Unlock()
+		ids, _ := json.Marshal(m.IDs)
+		w.Write(envelope(`{"cancelled":` + string(ids) + `}`))
+	case "events":
+		e.events(w, r, m)
+	default:
+		http.Error(w, `{"error":"unknown operation"}`, 400)
+	}
+}
+
+func (e *engine) events(w http.ResponseWriter, r *http.Request, m message) {
+	e.Lock()
+	c := &client{epoch: m.Epoch, number: m.After, news: make(chan []byte, 4096)}
+	e.clients[m.Instance] = c
+	e.Unlock()
+	w.Header().Set("content-type", "text/event-stream")
+	send := func(payload []byte) {
+		w.Write([]byte("data: "))
+		w.Write(payload)
+		w.Write([]byte("\n\n"))
+		w.(http.Flusher).Flush()
+	}
+	beat := func() []byte {
+		e.Lock()
+		defer e.Unlock()
+		return envelope(fmt.Sprintf(`[%d,0.0,false,[]]`, c.number))
+	}
+	send(beat())
+	for {
+		select {
+		case payload := <-c.news:
+			send(payload)
+		case <-time.After(100 * time.Millisecond):
+			if len(c.news) == 0 {
+				send(beat())
+			}
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// openai answers as the gateway would, without one.
+func (e *engine) openai(w http.ResponseWriter, r *http.Request) {
+	var call struct {
+		Stream    bool `json:"stream"`
+		MaxTokens int  `json:"max_tokens"`
+	}
+	body, _ := io.ReadAll(r.Body)
+	json.Unmarshal(body, &call)
+	s := &sequence{tokens: max(1, call.MaxTokens), direct: make(chan string, max(1, call.MaxTokens))}
+	e.Lock()
+	e.direct++
+	id := fmt.Sprintf("direct-%d", e.direct)
+	e.running[id] = s
+	e.Unlock()
+	head := `{"id":"chatcmpl-d27e8e8c10b8001bbe14ca14","object":"chat.completion.chunk","created":1790000000,"model":"tiny","choices":[{"index":0,"delta":`
+	if call.Stream {
+		w.Header().Set("content-type", "text/event-stream; charset=utf-8")
+		first := `{"role":"assistant","content":""}`
+		for text := range s.direct {
+			if first != "" {
+				fmt.Fprintf(w, "data: %s%s,\"logprobs\":null,\"finish_reason\":null}]}\n\n", head, first)
+				first = ""
+			}
+			fmt.Fprintf(w, "data: %s{\"content\":\"%s\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n", head, text)
+			w.(http.Flusher).Flush()
+		}
+		fmt.Fprintf(w, "data: %s{},\"logprobs\":null,\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n", head)
+		return
+	}
+	text := ""
+	for piece := range s.direct {
+		text += piece
+	}
+	w.Header().Set("content-type", "application/json")
+	fmt.Fprintf(w, `{"id":"chatcmpl-d27e8e8c10b8001bbe14ca14","object":"chat.completion","created":1790000000,"model":"tiny","choices":[{"index":0,`+
+		`"message":{"role":"assistant","content":"%s","refusal":null},"logprobs":null,"finish_reason":"length"}],`+
+		`"usage":{"prompt_tokens":9,"completion_tokens":%d,"total_tokens":%d}}`, text, s.tokens, s.tokens+9)
+}
+
+func upstream(arguments []string) {
+	flags := flag.NewFlagSet("upstream", flag.ExitOnError)
+	listen := flags.String("listen", "", "address")
+	step := flags.Duration("step", 2*time.Millisecond, "time between the engine's steps")
+	check(flags.Parse(arguments))
+	e := &engine{clients: map[string]*client{}, running: map[string]*sequence{}}
+	go func() {
+		for range time.Tick(*step) {
+			e.step()
+		}
+	}()
+	fine := func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }
+	http.HandleFunc("/v2/health/live", fine)
+	http.HandleFunc("/v2/models/llm/ready", fine)
+	http.HandleFunc("/v2/repository/models/llm/load", fine)
+	http.HandleFunc("/v2/models/llm/generate", e.generate)
+	http.HandleFunc("/v2/models/llm/generate_stream", e.generate)
+	http.HandleFunc("/v1/chat/completions", e.openai)
+	check(http.ListenAndServe(*listen, nil))
+}

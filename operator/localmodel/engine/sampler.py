@@ -96,7 +96,9 @@ def _draw_plain(scaled: Tensor, random: Random) -> Tensor:
     """scaled [R, V] -> [R]: the token whose share of [0, 1) holds the row's number; first its block, then the token."""
     shares = torch.softmax(scaled, dim=-1)
     del scaled
-    shares = F.pad(shares, (0, -shares.shape[1] % BLOCK)).view(len(shares), -1, BLOCK)
+    if shares.shape[1] % BLOCK:
+        shares = F.pad(shares, (0, -shares.shape[1] % BLOCK))
+    shares = shares.view(len(shares), -1, BLOCK)
     edges = shares.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     target = edges[:, -1:] * random.uniform
     block = torch.searchsorted(edges, target, right=True)
@@ -114,9 +116,11 @@ def _draw_filtered(scaled: Tensor, random: Random) -> Tensor:
     size = scaled.shape[1]
     width = min(random.widest if random.all_limited else max(random.widest, NUCLEUS_GUESS), size)
     least, cut = _least_kept(scaled, random, width)
-    if not random.all_limited and width < size and bool(cut.any()):
+    tokens = _draw_plain(scaled.masked_fill(scaled < least, float("-inf")), random)
+    if not random.all_limited and width < size and bool(cut.any()):  # asked last: the host waits with its work done
         least = torch.where(cut, _least_kept(scaled, random, size)[0], least)
-    return _draw_plain(scaled.masked_fill_(scaled < least, float("-inf")), random)
+        return _draw_plain(scaled.masked_fill_(scaled < least, float("-inf")), random)
+    return tokens
 
 
 def _least_kept(scaled: Tensor, random: Random, width: int) -> tuple[Tensor, Tensor]:

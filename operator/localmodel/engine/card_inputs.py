@@ -25,7 +25,8 @@ def decode_rows(works: list[Work], rows: int, row_of: Mapping[Sequence, int], bl
     numbers = np.zeros((KINDS, rows), dtype=np.int64)
     numbers[SOURCE] = numbers[CACHE_ROW] = NOWHERE
     columns = []
-    for sequence, slot, start, *_ in works:
+    for work in works:
+        sequence, slot, start = work.sequence, work.slot, work.start
         answered = start - len(sequence.prompt)
         known = answered < len(sequence.answer)
         columns.append(
@@ -33,7 +34,7 @@ def decode_rows(works: list[Work], rows: int, row_of: Mapping[Sequence, int], bl
                 sequence.answer[answered] if known else 0,
                 NOWHERE if known else row_of[sequence],
                 start,
-                sequence.blocks[start // block_size] * block_size + start % block_size,
+                work.blocks[start // block_size] * block_size + start % block_size,
                 slot,
             )
         )
@@ -45,14 +46,15 @@ def decode_rows(works: list[Work], rows: int, row_of: Mapping[Sequence, int], bl
 def prompt_rows(works: list[Work], block_size: int) -> Numbers:
     """[KINDS, tokens] of chunks, one after another."""
     parts = []
-    for sequence, slot, start, count, *_ in works:
+    for work in works:
+        start, count = work.start, work.count
         positions = np.arange(start, start + count)
         part = np.empty((KINDS, count), dtype=np.int64)
-        part[TOKEN] = sequence.tokens(start, count)
+        part[TOKEN] = work.sequence.tokens(start, count)
         part[SOURCE] = NOWHERE
         part[POSITION] = positions
-        part[CACHE_ROW] = np.array(sequence.blocks, dtype=np.int64)[positions // block_size] * block_size + positions % block_size
-        part[SLOT] = slot
+        part[CACHE_ROW] = np.array(work.blocks, dtype=np.int64)[positions // block_size] * block_size + positions % block_size
+        part[SLOT] = work.slot
         parts.append(part)
     return np.concatenate(parts, axis=1)
 
@@ -85,10 +87,10 @@ class TableKeeper:
             owner, life, known = self._held[work.slot]
             if owner is not sequence or life != work.life:
                 known = 0
-            count = len(sequence.blocks)
+            count = len(work.blocks)
             if known < count:
                 base = work.slot * self._pages
                 places += range(base + known, base + count)
-                blocks += sequence.blocks[known:]
+                blocks += work.blocks[known:]
             self._held[work.slot] = (sequence, work.life, count)
         return places, blocks

@@ -61,7 +61,7 @@ class Runner:
         segments = []
         for work in works:
             end = work.start + work.count
-            past = locate(work.sequence.blocks, self._cache.block_size, end)
+            past = locate(work.blocks, self._cache.block_size, end)
             segments.append(Segment(row=len(tokens), count=work.count, start=work.start, past=past))
             tokens += work.sequence.tokens(work.start, work.count)
             positions += range(work.start, end)

@@ -209,7 +209,7 @@ class Scheduler:
         sequence.computed += count
         samples = sequence.computed == sequence.length
         sequence.pending += samples
-        return Work(sequence, sequence.slot, start, count, samples, sequence.life)
+        return Work(sequence, sequence.slot, start, count, samples, sequence.life, sequence.blocks)
 
     def _remember(self, sequence: Sequence, computed: int) -> None:
         for number in range(sequence.remembered, computed // self.pool.size):

@@ -81,6 +81,8 @@ class Work(NamedTuple):
     count: int
     samples: bool
     life: int
+    blocks: list[int]
+    """Of its cache, as they were planned: a cancel may take them from the sequence before the step is launched."""
 
     @property
     def decodes(self) -> bool:

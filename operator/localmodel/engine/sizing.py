@@ -17,7 +17,8 @@ WORST = Sampling(temperature=1, top_p=0.9, presence_penalty=1, min_p=0.01)
 
 
 def measure_step(
-    network: Network, config: NetworkConfig, *, slots: int, context: int, prompt_tokens: int, dtype: torch.dtype, device: torch.device
+    network: Network, config: NetworkConfig, *, slots: int, context: int, prompt_tokens: int, dtype: torch.dtype,
+    device: torch.device,
 ) -> int:  # fmt: skip
     """Bytes that torch's allocator holds at most, weights and graphs included, KV cache not."""
     blocks = -(-context // GPU_BLOCK)
@@ -28,7 +29,7 @@ def measure_step(
     count = min(prompt_tokens, context - 1)
     works = [_decode(slot) for slot in range(slots - 1)]
     prompt = Sequence("prompt", (0,) * count, 1, sampling=WORST, blocks=list(range(blocks)))
-    works.append(Work(prompt, slots - 1, 0, count, True, 0))
+    works.append(Work(prompt, slots - 1, 0, count, True, 0, prompt.blocks))
     runner = CardRunner(network, cache, config.vocabulary)
     runner.launch(works).wait()
     torch.cuda.synchronize(device)
@@ -40,4 +41,4 @@ def measure_step(
 
 def _decode(slot: int) -> Work:
     sequence = Sequence(slot, (0,), 2, sampling=WORST, answer=[0], blocks=[0])
-    return Work(sequence, slot, 1, 1, True, 0)
+    return Work(sequence, slot, 1, 1, True, 0, sequence.blocks)

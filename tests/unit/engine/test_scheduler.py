@@ -41,6 +41,19 @@ def test_decoding_goes_first_and_a_long_prompt_takes_one_chunk_per_step():
     assert shapes[3] == [("long", 20, 1, True)]
 
 
+def test_a_cancel_between_plan_and_launch_leaves_the_step_its_blocks():
+    scheduler = make(slots=2, chunk=8)
+    for key in ("a", "b"):
+        scheduler.add(sequence(key, length=6))
+    works = scheduler.plan()
+    planned = [list(work.blocks) for work in works]
+    assert all(len(blocks) == 2 for blocks in planned)
+    for key in ("a", "b"):
+        scheduler.end(key, "cancelled")
+    assert [work.blocks for work in works] == planned, "the engine launches them without the lock"
+    assert scheduler.commit(works, [5, 5]) == []
+
+
 def test_prompts_share_a_step_in_order_and_use_its_whole_budget():
     scheduler = make(slots=4, chunk=8)
     for key, length in (("a", 3), ("b", 6), ("c", 2)):

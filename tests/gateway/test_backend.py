@@ -168,7 +168,7 @@ async def test_a_failed_load_is_shown_word_for_word(start: Start, triton: FakeTr
     words = "load failed for model 'llm': version 1 is at UNAVAILABLE state: Internal: ModelFilesCorrupt: too short\n"
     triton.load_errors = [words] * 100
     gateway = await start(wait=False)
-    await eventually(lambda: state_is(gateway, "LoadFailed"), 20)
+    await eventually(lambda: state_is(gateway, "LoadFailed"), 90)
     status = await gateway.status()
     assert status["backend"]["message"] == words and status["reason"] == "LoadFailed" and not status["ready"]
     assert await gateway.code("/livez/backend") == 200, "a restart would not help"
@@ -187,7 +187,7 @@ async def state_is(gateway: GatewayProcess, state: str) -> bool:
 async def test_a_model_without_tokenizer_is_not_ready(start: Start, triton: FakeTriton, tmp_path: Any) -> None:
     (tmp_path / "empty").mkdir()
     gateway = await start(wait=False, model_path=str(tmp_path / "empty"))
-    await eventually(lambda: state_is(gateway, "Ready"), 20)
+    await eventually(lambda: state_is(gateway, "Ready"), 90)
     status = await gateway.status()
     assert (status["ready"], status["reason"]) == (False, "TokenizerMissing") and "tokenizer.json" in status["message"]
 

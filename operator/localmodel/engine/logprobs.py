@@ -40,8 +40,7 @@ class Logprobs:
 
 def measure_logprobs(logits: Tensor, tokens: Tensor, most: int) -> Logprobs:
     """logits [R, V], chosen tokens [R]; `most`: how many likeliest."""
-    logits = logits.float()
-    total = torch.logsumexp(logits, dim=-1, keepdim=True)
-    chosen = logits.gather(1, tokens.unsqueeze(1)) - total
-    values, ids = logits.topk(min(most, logits.shape[1]), dim=-1)
-    return Logprobs(tokens, chosen.squeeze(1), ids, values - total)
+    logprobs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+    chosen = logprobs.gather(1, tokens.unsqueeze(1)).squeeze(1)
+    values, ids = logprobs.topk(min(most, logits.shape[1]), dim=-1)
+    return Logprobs(tokens, chosen, ids, values)

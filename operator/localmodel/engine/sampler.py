@@ -126,16 +126,19 @@ def _draw_filtered(scaled: Tensor, random: Random) -> Tensor:
 def _least_kept(scaled: Tensor, random: Random, width: int) -> tuple[Tensor, Tensor]:
     """The smallest of `scaled` that stays if only the `width` largest are looked at, [R, 1], and whether that was too few."""
     values = scaled.topk(width, dim=-1).values
+    best = values[:, :1]
+    weights = (values - best).exp_()
     kept = torch.arange(width, device=scaled.device) < random.top_k
     limited = random.top_k < scaled.shape[1]
-    total = torch.where(
-        limited,
-        values.masked_fill(~kept, float("-inf")).logsumexp(dim=-1, keepdim=True),
-        scaled.logsumexp(dim=-1, keepdim=True),
-    )
-    shares = (values - total).exp()
-    before = shares.double().cumsum(dim=-1) - shares
-    kept &= (before < random.top_p) & (values - values[:, :1] >= random.log_min_p)
+    if random.all_limited:
+        whole = weights.masked_fill(~kept, 0).sum(dim=-1, keepdim=True)
+    else:
+        whole = (scaled - best).exp_().sum(dim=-1, keepdim=True)
+        if random.widest:
+            whole = torch.where(limited, weights.masked_fill(~kept, 0).sum(dim=-1, keepdim=True), whole)
+    shares = weights / whole
+    before = shares.cumsum(dim=-1, dtype=torch.float64) - shares
+    kept &= (before < random.top_p) & (values - best >= random.log_min_p)
     return values.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True), kept[:, -1:] & ~limited
 
 

@@ -76,6 +76,8 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
         raise Problem(f"--port and --admin-port are both {options.port}; choose two ports.")
     check_port(options.port, "--port")
     check_port(options.admin_port, "--admin-port")
+    if options.question is not None and model.spec.model.task == "Embedding":
+        raise Problem("--ask asks a question, and this model makes embeddings; run it without --ask.")
     _check_keys(model, options)
     if model.spec.gateway.logging.chain_key_ref:
         notes = (*notes, "spec.gateway.logging.chainKeyRef: there is no Secret here; the log is chained without a key.")

@@ -154,3 +154,12 @@ def test_the_page_is_named_where_it_is_served(options, tmp_path, changed, page):
 def test_a_model_that_makes_vectors_has_no_page(options, tmp_path):
     file = with_spec(tmp_path, "  model:\n", "  model:\n    task: Embedding\n")
     assert prepare(dataclasses.replace(options, file=file), tmp_path).page_url == ""
+
+
+def test_a_model_that_makes_embeddings_can_not_be_asked(options, tmp_path):
+    file = with_spec(tmp_path, "  gpu:", "    task: Embedding\n  gpu:")
+    places = {"file": file, "claims": options.claims, "port": options.port, "admin_port": options.admin_port}
+    with pytest.raises(Problem, match="run it without --ask"):
+        prepare(RunOptions(**places, question="Why?"), tmp_path)
+    assert prepare(RunOptions(**places), tmp_path).makes_embeddings
+    assert json.loads((tmp_path / "repository/llm/1/model.json").read_text())["task"] == "Embedding"

@@ -83,6 +83,16 @@ _TOLERATION = {"operator": "Exists", "effect": "NoExecute"}
 
 CASES: list[Case] = [
     Case(
+        "",
+        "leave out quantization with gpu.count 0",
+        [{"quantization": "INT8"}, {"quantization": "INT4", "gpu.count": 2}, {"quantization": "None", "gpu.count": 0}],
+        [
+            {"quantization": "INT8", "gpu.count": 0},
+            {"quantization": "INT4", "gpu.count": 0},
+            {"quantization": "INT8", "model.task": "Embedding"},
+        ],
+    ),
+    Case(
         "model.source.pvc.claimName",
         "write the name of a Kubernetes object",
         [{"model.source.pvc.claimName": name} for name in ("models", "models-1", "team.models")],

@@ -32,9 +32,7 @@ def variants(rows, bits, tune, count):
         if not tune:
             return [(multiply_row, choose_row(count, bits))]
         shapes = [(2, 64, 2), (4, 64, 2), (4, 32, 1), (4, 128, 4), (2, 128, 4), (2, 32, 1), (8, 32, 1), (4, 64, 1)]
-        return [
-            (multiply_row, {"rows": r, "chunks": c, "warps": w, "ahead": ahead}) for r, c, w in shapes for ahead in (False, True)
-        ]
+        return [(multiply_row, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
     if not tune:
         return [(multiply_rows, choose_rows(rows, count, bits))]
     columns = [c for c in (16, 32, 64, 128, 256) if c <= max(16, rows) and c * 4 >= rows]

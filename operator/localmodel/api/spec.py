@@ -201,8 +201,8 @@ class LocalModelSpec(SpecModel):
     max_batch_size: int = Field(16, ge=1, le=1024, description="Sequences decoded together.")
     quantization: Literal["None", "INT8", "INT4"] = Field(
         "None",
-        description="Bits of a weight, rounded while loading: None keeps 16; INT8 halves what a token reads; INT4 quarters it and "
-        "costs some quality. For TextGeneration on a GPU.",
+        description="Bits of a weight, rounded while loading: None keeps 16; INT8 halves what a token reads; INT4 quarters it "
+        "and costs some quality. For TextGeneration on a GPU.",
     )
     gpu: GPU = GPUSpec()
     resources: Resources = ResourcesSpec()

@@ -80,7 +80,7 @@ class CardRunner:
             parts = [self._decode(decoding, len(decoding))]
         sequences = [work.sequence for work in works if work.samples]
         if not sequences:
-            return Launched(lambda: [], may_be_followed=True)
+            return Launched(list, may_be_followed=True)
         return self._choose([part for part in parts if part is not None], sequences)
 
     def _choose(self, parts: list[tuple[Tensor, Tensor | None]], sequences: list[Sequence]) -> Launched:

@@ -13,6 +13,8 @@ GPU_MEMORY_SHARE = 0.8
 CONTEXT_BYTES = 768 * 2**20
 """What a CUDA process takes of the card beside torch's allocator: 619 MiB after its first kernel, 691 after many of the
 engine's (H100, CUDA 13, torch 2.11)."""
+SLACK_SHARE = 0.01
+"""Of the cap, left free: torch's allocator keeps pieces of sizes that the next step may not want."""
 WORKSPACE_BYTES = 64 * 2**20
 """What matrix libraries take from torch's allocator; an estimate that covers what was measured."""
 

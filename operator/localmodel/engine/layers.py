@@ -16,11 +16,16 @@ from torch import Tensor
 
 from localmodel.engine.attention import Batch
 from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.quantize import Place, Weight, make_weight, multiply, places_of, rows_of
 from localmodel.engine.rope import Rope, YarnScaling
 
-Places = Iterator[tuple[str, Tensor]]
+Places = Iterator[tuple[str, Place]]
 Residual = tuple[Tensor, Tensor | None]
 """The stream of a network [N, H], and what the last layer adds to it, not added yet: the next norm does that on its way."""
+
+
+def uses_kernels(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 class RMSNorm:
@@ -36,7 +41,7 @@ class RMSNorm:
         x, delta = residual
         if delta is None:
             return x, self(x)
-        if x.is_cuda:
+        if uses_kernels(x):
             from localmodel.engine.fused_kernels import add_rms_norm
 
             return add_rms_norm(x, delta, self.weight, self.epsilon)
@@ -47,21 +52,46 @@ class RMSNorm:
 class Linear:
     """x @ weight.T + bias. Several matrices of a checkpoint may lie in one, so that a step makes one product of them."""
 
-    def __init__(self, rows: int, columns: int, *, bias: bool, dtype: torch.dtype, device: torch.device) -> None:
-        self.weight = torch.empty(rows, columns, dtype=dtype, device=device)
+    def __init__(self, rows: int, columns: int, *, bias: bool, dtype: torch.dtype, device: torch.device, bits: int = 16) -> None:
+        """`bits` of a number of the weight; 16: it is of `dtype`."""
+        self._bits = bits
+        self.weight: Weight = make_weight(rows, columns, bits, dtype, device)
         self.bias = torch.empty(rows, dtype=dtype, device=device) if bias else None
 
     def tensors(self, parts: dict[str, int]) -> Places:
         """`parts`: checkpoint names without their last word, and rows of each, from the first row on."""
         sizes = list(parts.values())
-        for name, part in zip(parts, self.weight.split(sizes), strict=True):
+        for name, part in zip(parts, places_of(self.weight, self._bits, sizes), strict=True):
             yield f"{name}.weight", part
         if self.bias is not None:
             for name, part in zip(parts, self.bias.split(sizes), strict=True):
                 yield f"{name}.bias", part
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return multiply(x, self.weight, self.bias)
+
+
+class Words:
+    """The embedding of a network and its head, which may be one matrix. Never of less than 8 bits: they decide words."""
+
+    def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
+        self._bits = max(8, config.weight_bits)
+        self._tied = config.tied_embeddings
+        self.embedding = make_weight(config.vocabulary, config.hidden, self._bits, dtype, device)
+        self.head = self.embedding if self._tied else make_weight(config.vocabulary, config.hidden, self._bits, dtype, device)
+
+    def tensors(self) -> Places:
+        yield "model.embed_tokens.weight", places_of(self.embedding, self._bits, [self.embedding.shape[0]])[0]
+        if not self._tied:
+            yield "lm_head.weight", places_of(self.head, self._bits, [self.head.shape[0]])[0]
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """[N] -> [N, H]"""
+        return rows_of(self.embedding, tokens)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[N, H] -> [N, V]"""
+        return multiply(x, self.head, None)
 
 
 class RotaryTable:
@@ -128,8 +158,10 @@ class Attention:
         self.scale = scale or self.head_dim**-0.5
         self.window = window
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.qkv = Linear(rows, config.hidden, bias=qkv_bias, dtype=dtype, device=device)
-        self.output = Linear(config.hidden, self.heads * self.head_dim, bias=output_bias, dtype=dtype, device=device)
+        self.qkv = Linear(rows, config.hidden, bias=qkv_bias, dtype=dtype, device=device, bits=config.weight_bits)
+        self.output = Linear(
+            config.hidden, self.heads * self.head_dim, bias=output_bias, dtype=dtype, device=device, bits=config.weight_bits
+        )
 
     def tensors(self, prefix: str) -> Places:
         sizes = {"q": self.heads, "k": self.kv_heads, "v": self.kv_heads}
@@ -146,7 +178,7 @@ class Attention:
 
     def turn_and_store(self, qkv: Tensor, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor) -> Tensor:
         """qkv [N, A + 2 K, D] -> turned queries [N, A, D]; turned keys, and values, go into the cache."""
-        if qkv.is_cuda:
+        if uses_kernels(qkv):
             from localmodel.engine.fused_kernels import turn_and_store
 
             return turn_and_store(qkv, rotation, batch.cache_rows, keys, values, self.heads)
@@ -163,8 +195,10 @@ class GatedMLP:
 
     def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
         bias = config.mlp_bias
-        self.gate_up = Linear(2 * config.intermediate, config.hidden, bias=bias, dtype=dtype, device=device)
-        self.down = Linear(config.hidden, config.intermediate, bias=bias, dtype=dtype, device=device)
+        self.gate_up = Linear(
+            2 * config.intermediate, config.hidden, bias=bias, dtype=dtype, device=device, bits=config.weight_bits
+        )
+        self.down = Linear(config.hidden, config.intermediate, bias=bias, dtype=dtype, device=device, bits=config.weight_bits)
 
     def tensors(self, prefix: str) -> Places:
         rows = self.gate_up.weight.shape[0] // 2
@@ -173,7 +207,7 @@ class GatedMLP:
 
     def __call__(self, x: Tensor) -> Tensor:
         gate_up = self.gate_up(x)
-        if x.is_cuda:
+        if uses_kernels(x):
             from localmodel.engine.fused_kernels import gated_silu
 
             return self.down(gated_silu(gate_up))

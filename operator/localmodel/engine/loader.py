@@ -17,26 +17,29 @@ Without native instructions it is slower than float32.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.checkpoint import load_tensors
-from localmodel.engine.device import CONTEXT_BYTES, WORKSPACE_BYTES, cap_bytes, open_device, reserve
+from localmodel.engine.device import CONTEXT_BYTES, SLACK_SHARE, WORKSPACE_BYTES, cap_bytes, open_device, reserve
 from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory
 from localmodel.engine.families import Decoder, choose_decoder
 from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
-from localmodel.engine.memory import SERVER_BYTES, fixed_bytes, plan_blocks
+from localmodel.engine.memory import SERVER_BYTES, MemoryPlan, fixed_bytes, plan_blocks
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.resident import resident_bytes
 
+WEIGHT_BITS = {"None": 16, "INT8": 8, "INT4": 4}
 CPU_CHUNK = 64
 GPU_CHUNK = 256
 """Beside 64 sequences that decode it makes a step of a 7B network half as long again on an H100, not twice."""
 GPU_BURST = 2048
+MOST_GPU_BLOCKS = 65536
+"""4 million tokens; more would be prefixes that nobody asks for again."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,11 @@ def load_model(config: EngineConfig) -> LoadedModel:
     if device.type == "cpu" and config.cpu_threads:
         torch.set_num_threads(config.cpu_threads)
     dtype = choose_dtype(config)
-    skeleton = [place for _, place in family(sizes, 1, dtype, torch.device("meta")).tensors()]
-    parameters = sum(place.numel() for place in skeleton)
+    sizes = replace(sizes, weight_bits=WEIGHT_BITS[config.quantization])
     on_cpu = device.type == "cpu"
+    on_paper = replace(sizes, weight_bits=16) if on_cpu else sizes  # on a CPU weights are rounded and stay dense
+    skeleton = [place for _, place in family(on_paper, 1, dtype, torch.device("meta")).tensors()]
+    parameters = sum(place.numel() for place in skeleton)
     chunk = CPU_CHUNK if on_cpu else GPU_CHUNK
     burst = chunk if on_cpu else GPU_BURST
     block_size = CPU_BLOCK if on_cpu else GPU_BLOCK
@@ -91,20 +96,22 @@ def load_model(config: EngineConfig) -> LoadedModel:
         weights_bytes=weights_bytes,
         fixed=fixed,
         context=config.context_window,
-        most_blocks=config.max_batch_size * -(-config.context_window // block_size) if on_cpu else None,
+        most_blocks=config.max_batch_size * -(-config.context_window // block_size) if on_cpu else MOST_GPU_BLOCKS,
         block_size=block_size,
         element_bytes=dtype.itemsize,
         cap_bytes=cap,
     )
     if cap is not None and not on_cpu:
         reserve(device, cap, plan.predicted_bytes)
+    ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
     try:
         network = family(sizes, config.context_window, dtype, device)
+        load_tensors(directory.weight_files, network.tensors(), ignored)
+        if cap is not None and not on_cpu:
+            plan = _measure(network, sizes, config, plan, cap, burst, dtype, device)
         cache = KVCache.allocate(sizes, plan.blocks, block_size, config.max_batch_size, config.context_window, dtype, device)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"predicted {plan.predicted_bytes} bytes, and the card gave less: {error}") from error
-    ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
-    load_tensors(directory.weight_files, network.tensors(), ignored)
     return LoadedModel(
         directory=directory,
         network_config=sizes,
@@ -116,6 +123,27 @@ def load_model(config: EngineConfig) -> LoadedModel:
         weights_bytes=weights_bytes,
         predicted_bytes=plan.predicted_bytes,
         load_seconds=time.monotonic() - began,
+    )
+
+
+def _measure(
+    network: Decoder, sizes: NetworkConfig, config: EngineConfig, plan: MemoryPlan, cap: int, burst: int,
+    dtype: torch.dtype, device: torch.device,
+) -> MemoryPlan:  # fmt: skip
+    """`plan` with what the largest step really takes; the KV cache gets the rest of the cap."""
+    from localmodel.engine.sizing import measure_step
+
+    limits = {"slots": config.max_batch_size, "context": config.context_window, "prompt_tokens": burst}
+    peak = measure_step(network, sizes, **limits, dtype=dtype, device=device)
+    return plan_blocks(
+        sizes,
+        weights_bytes=sum(place.nbytes for _, place in network.tensors()),
+        fixed=CONTEXT_BYTES + peak + int(SLACK_SHARE * cap),
+        context=config.context_window,
+        most_blocks=MOST_GPU_BLOCKS,
+        block_size=GPU_BLOCK,
+        element_bytes=dtype.itemsize,
+        cap_bytes=cap,
     )
 
 

@@ -16,7 +16,7 @@ from localmodel.api.engine import EngineConfig
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
-from localmodel.engine.engine import Engine, at_once
+from localmodel.engine.engine import Engine, Launched, at_once
 from localmodel.engine.gateways import Stream
 from localmodel.engine.json_schema import JsonSchemas
 from localmodel.engine.loader import LoadedModel, load_model
@@ -24,6 +24,7 @@ from localmodel.engine.publisher import Publisher
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.runner import Runner
 from localmodel.engine.scheduler import Scheduler
+from localmodel.engine.sequence import Work
 from localmodel.engine.tokenizer import load_tokenizer
 
 
@@ -111,11 +112,23 @@ class EngineService:
 def build_engine(model: LoadedModel) -> Engine:
     """The two verbs over a loaded model, without threads or channel."""
     cache = model.cache
+    on_card = cache.keys.is_cuda
     return Engine(
-        at_once(Runner(model.network, cache, model.network_config.vocabulary).run),
-        Scheduler(cache.slots, model.chunk, BlockPool(cache.blocks, cache.block_size, contiguous=True), burst=model.burst),
+        _make_launch(model),
+        Scheduler(
+            cache.slots, model.chunk, BlockPool(cache.blocks, cache.block_size, contiguous=not on_card), burst=model.burst
+        ),
         slots=cache.slots,
         context=cache.context,
         vocabulary=model.network_config.vocabulary,
         stop_tokens=model.directory.stop_tokens,
     )
+
+
+def _make_launch(model: LoadedModel) -> Callable[[list[Work]], Launched]:
+    network, cache, vocabulary = model.network, model.cache, model.network_config.vocabulary
+    if not cache.keys.is_cuda:
+        return at_once(Runner(network, cache, vocabulary).run)
+    from localmodel.engine.card_runner import CardRunner  # its kernels need Triton's compiler, which a CPU's torch lacks
+
+    return CardRunner(network, cache, vocabulary).launch

@@ -1,0 +1,171 @@
+"""The card's kernels and runner against the CPU's; without a card in Triton's interpreter, which is slow, so they are small."""
+
+# ruff: noqa: E402 - the interpreter is chosen before kernels are imported
+
+import os
+import sys
+
+import pytest
+import torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
+    assert not any(name.startswith("localmodel.engine.card_") for name in sys.modules), "kernels were compiled before"
+
+from engine_runs import make_prompts, run_all
+from localmodel.api.channel import Sampling
+from localmodel.engine import card_runner, layers
+from localmodel.engine.attention import attend_one, locate
+from localmodel.engine.blocks import BlockPool
+from localmodel.engine.card_attention import CardAttention
+from localmodel.engine.card_inputs import CACHE_ROW, KINDS
+from localmodel.engine.card_runner import CardRunner, graph_sizes
+from localmodel.engine.engine import Engine
+from localmodel.engine.fused_kernels import add_rms_norm, gated_silu, turn_and_store
+from localmodel.engine.loader import load_model
+from localmodel.engine.paged_attention_kernel import chunk_attention, decode_attention
+from localmodel.engine.scheduler import Scheduler
+from localmodel.engine.service import build_engine
+
+PAGE = 16
+
+
+class PagedCache:
+    """Three sequences of 192 positions in shuffled pages; 6 heads over 2, 24 numbers each."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.keys, self.values = torch.randn(2, 40 * PAGE, 2, 24, device=DEVICE)
+        self.tables = torch.randperm(40)[:36].view(3, 12).int().to(DEVICE)
+
+    def expected(self, queries, slot, start, window):
+        past = locate(self.tables[slot].tolist(), PAGE, start + len(queries))
+        past = past if isinstance(past, slice) else past.to(DEVICE)
+        return attend_one(queries, self.keys[past], self.values[past], start, 24**-0.5, window)
+
+
+@pytest.mark.parametrize("window", [None, 30])
+def test_decode_reads_every_page_of_its_own_sequence(window):
+    cache = PagedCache()
+    slots, positions = torch.tensor([[2, 0, 1], [0, 100, 180]], device=DEVICE)
+    queries = torch.randn(3, 6, 24, device=DEVICE)
+    output = torch.full_like(queries, torch.nan)
+    decode_attention(
+        queries, cache.keys, cache.values, cache.tables, slots, positions, output,
+        page=PAGE, scale=24**-0.5, context=192, window=window,
+    )  # fmt: skip
+    expected = [
+        cache.expected(query[None], slot, position, window)
+        for query, slot, position in zip(queries, slots.tolist(), positions.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(output, torch.cat(expected))
+
+
+@pytest.mark.parametrize("window", [None, 30])
+def test_a_chunk_sees_what_came_before_it_and_not_what_comes_after(window):
+    cache = PagedCache()
+    queries = torch.randn(50, 6, 24, device=DEVICE)
+    output = torch.full_like(queries, torch.nan)
+    tiles = torch.tensor([[0, 32, 70, 1], [32, 10, 102, 1], [42, 8, 0, 2]], dtype=torch.int32, device=DEVICE)
+    chunk_attention(
+        queries, cache.keys, cache.values, cache.tables, tiles, output, page=PAGE, scale=24**-0.5, context=192, window=window
+    )
+    expected = [cache.expected(queries[:42], 1, 70, window), cache.expected(queries[42:], 2, 0, window)]
+    torch.testing.assert_close(output, torch.cat(expected))
+
+
+@pytest.fixture
+def default_device():
+    torch.set_default_device(DEVICE)
+    yield
+    torch.set_default_device(None)
+
+
+def test_fused_steps_compute_what_the_layers_say(default_device):
+    torch.manual_seed(0)
+    x, delta, weight = torch.randn(3, 72), torch.randn(3, 72), torch.randn(72)
+    total, normed = add_rms_norm(x, delta, weight, 1e-5)
+    torch.testing.assert_close(total, x + delta)
+    torch.testing.assert_close(normed, torch.nn.functional.rms_norm(x + delta, (72,), weight, 1e-5))
+    gate_up = torch.randn(2, 2 * 1100)
+    gate, up = gate_up.chunk(2, dim=-1)
+    torch.testing.assert_close(gated_silu(gate_up), torch.nn.functional.silu(gate) * up)
+    qkv, angles = torch.randn(3, 6 + 2 * 2, 24), torch.randn(3, 1, 12)
+    rotation = torch.cat([angles.cos(), angles.cos()], -1), torch.cat([-angles.sin(), angles.sin()], -1)
+    keys, values = torch.zeros(50, 2, 24), torch.zeros(50, 2, 24)
+    queries = turn_and_store(qkv, rotation, torch.tensor([40, -1, 7]), keys, values, 6)
+    turned = layers.rotate(qkv[:, :8], rotation)
+    torch.testing.assert_close(queries, turned[:, :6])
+    torch.testing.assert_close(keys[[40, 7]], turned[[0, 2], 6:])
+    torch.testing.assert_close(values[[40, 7]], qkv[[0, 2], 8:])
+    assert keys.count_nonzero() == values.count_nonzero() == 2 * 2 * 24, "a row of padding was stored"
+
+
+class TableAttention(CardAttention):
+    """What the kernels are to compute, said plainly."""
+
+    def __call__(self, queries, keys, values, scale, window):
+        output = torch.full_like(queries, torch.nan)
+        rows = [(row, 1, self.positions[row].item(), self.slots[row].item()) for row in range(len(self.slots))]
+        for row, count, position, slot in rows + ([] if self.tiles is None else self.tiles.tolist()):
+            past = locate(self.tables[slot].tolist(), self.page, position + count)
+            here = slice(row, row + count)
+            output[here] = attend_one(queries[here], keys[past], values[past], position, scale, window)
+        return output
+
+
+class HostCard(CardRunner):
+    """Without a card: a graph's replay computes anew, copies are where they are read."""
+
+    vocabulary = 259
+
+    def _graph(self, rows):
+        numbers = self._numbers[: KINDS * rows].view(KINDS, rows)
+        logits, best = torch.zeros(rows, self.vocabulary), torch.zeros(rows, dtype=torch.int64)
+        outer = self
+
+        class Graph:
+            def replay(self):
+                used = int((numbers[CACHE_ROW] >= 0).sum())
+                logits[:used], best[:used] = outer._run_decode(numbers[:, :used])
+
+        return Graph(), logits, best
+
+    @staticmethod
+    def _fetch(tokens):
+        return tokens.clone().tolist
+
+    @staticmethod
+    def _pin(array):
+        return torch.from_numpy(array.copy())
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="on a card the whole engine runs: test_cuda_tokens")
+def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(engine_config, monkeypatch):
+    model = load_model(engine_config("llama", max_batch_size=3))
+    beginning = make_prompts(1, 33, 33)[0]
+    greedy = Sampling(temperature=0, max_tokens=20, ignore_eos=True)
+    requests = {
+        "a": ([*beginning, 1, 2, 3], greedy),
+        "b": ([*beginning, 4], greedy),
+        "c": ([9] * 40, greedy),
+        "seeded": ([5, 6], Sampling(temperature=1, seed=3, max_tokens=15, ignore_eos=True)),
+        "penalty": ([7] * 18, Sampling(temperature=0, presence_penalty=2, max_tokens=9, ignore_eos=True)),
+    }
+    expected = run_all(build_engine(model), requests)
+    monkeypatch.setattr(card_runner, "CardAttention", TableAttention)
+    runner = HostCard(model.network, model.cache, HostCard.vocabulary)
+    scheduler = Scheduler(3, 32, BlockPool(9, 16))
+    engine = Engine(runner.launch, scheduler, slots=3, context=128, vocabulary=259, stop_tokens=frozenset())
+    assert run_all(engine, requests) == expected
+    assert scheduler.prefix_tokens_total >= 32 and scheduler.preemptions_total > 0
+    assert scheduler.pool.held == 0
+    for key, request in requests.items():
+        assert run_all(engine, {key: request})[key] == expected[key]
+
+
+def test_sizes_of_graphs_grow_by_steps_and_end_at_the_slots():
+    assert graph_sizes(1) == [1]
+    assert graph_sizes(16) == [1, 2, 4, 8, 16]
+    assert graph_sizes(100)[-4:] == [64, 80, 96, 100]

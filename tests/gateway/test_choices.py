@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import openai
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
+from openai.types.chat.chat_completion import Choice
 
 from gateway.conftest import CHAT, GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
@@ -22,8 +22,12 @@ HERMES = (
 )  # fmt: skip
 
 
-def sdk(gateway: GatewayProcess) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0)
+async def answered(gateway: GatewayProcess, **fields: Any) -> Choice:
+    """The one choice, as the SDK's types see it. The SDK itself stalls the scripted Triton's event loop when it is first used."""
+    status, raw = await gateway.chat(**fields)
+    assert status == 200, raw
+    (choice,) = ChatCompletion.model_validate_json(raw).choices
+    return choice
 
 
 async def streamed(gateway: GatewayProcess, path: str = "/v1/chat/completions", **fields: Any) -> Stream:
@@ -159,37 +163,27 @@ async def test_tool_calls(start: Start, triton: FakeTriton, tmp_path: Path) -> N
     write_tiny_model(model)
     (model / "chat_template.jinja").write_text(HERMES)
     gateway = await start(model_path=str(model))
-    client = sdk(gateway)
     triton.plan = Plan(texts=("Well.", "\n<tool", "_call>", CALL, "</tool_call>", f"\n<tool_call>{CALL}</tool_call>"))
-    answer = await client.chat.completions.create(**CHAT, tools=[TOOL])  # type: ignore[list-item]
-    (choice,) = answer.choices
+    choice = await answered(gateway, tools=[TOOL])
     assert choice.finish_reason == "tool_calls" and choice.message.content == "Well."
-    assert [call.function.name for call in choice.message.tool_calls or []] == ["f", "f"]
+    assert [call.function.name for call in choice.message.tool_calls or []] == ["f", "f"]  # type: ignore[union-attr]
     stream = await streamed(gateway, **CHAT, tools=[TOOL], n=2)
     for index in range(2):
         assert stream.texts[index] == "Well." and stream.finish_reasons[index] == "tool_calls"
         assert [json.loads(call["function"]["arguments"]) for call in stream.tool_calls[index]] == [{"x": 1}] * 2
-
-    async with client.chat.completions.stream(**CHAT, tools=[TOOL], parallel_tool_calls=False) as events:  # type: ignore[list-item]
-        final = await events.get_final_completion()
-    assert len(final.choices[0].message.tool_calls or []) == 1
+    stream = await streamed(gateway, **CHAT, tools=[TOOL], parallel_tool_calls=False)
+    assert len(stream.tool_calls[0]) == 1
     assert triton.user_submits[-1]["sampling"]["stop"] == ["</tool_call>"]
 
     triton.plan = Plan(texts=(CALL[:9], CALL[9:]))
-    named = {"type": "function", "function": {"name": "f"}}
-    answer = await client.chat.completions.create(**CHAT, tools=[TOOL], tool_choice=named)  # type: ignore[list-item,arg-type]
-    assert answer.choices[0].finish_reason == "tool_calls" and answer.choices[0].message.content is None
+    choice = await answered(gateway, tools=[TOOL], tool_choice={"type": "function", "function": {"name": "f"}})
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None
     schema = json.loads(triton.user_submits[-1]["sampling"]["json_schema"])
     assert schema["properties"]["name"] == {"const": "f"}
-    history = [
-        *CHAT["messages"],
-        json.loads(answer.choices[0].message.model_dump_json()),
-        {"role": "tool", "tool_call_id": "x", "content": "1"},
-    ]
+    called = json.loads(choice.message.model_dump_json())
+    history = [*CHAT["messages"], called, {"role": "tool", "tool_call_id": "x", "content": "1"}]
     triton.plan = Plan()
-    status, body = await gateway.chat(messages=history, tools=[TOOL])
-    assert status == 200 and json.loads(body)["choices"][0]["message"]["content"] == "The capital is Paris."
-    await client.close()
+    assert (await answered(gateway, messages=history, tools=[TOOL])).message.content == "The capital is Paris."
 
 
 async def test_tools_are_refused_where_the_template_has_none(start: Start, triton: FakeTriton) -> None:

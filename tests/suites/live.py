@@ -15,7 +15,7 @@ from gateway.conftest import free_ports
 from localmodel.cli.triton_runtime import triton_command
 from suites.environment import ROOT
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds that anything may take on a busy machine."""
 
 

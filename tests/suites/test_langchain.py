@@ -8,7 +8,7 @@ import pytest
 from suites.foreign import run_pytest
 from suites.live import LiveGateway
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 SUITE = Path(__file__).parent / "langchain"
 _TOO_SMALL = "the model is free to call or not, and 135 million parameters don't manage"

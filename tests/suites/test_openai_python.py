@@ -9,7 +9,7 @@ from suites.environment import openai_sources
 from suites.foreign import run_pytest
 from suites.live import LiveGateway
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 _EVERYTHING = "sends every field at once, audio, web search, moderation and max_tokens 0 among them, which OpenAI refuses too"
 _STORED = "stored completions: nothing is stored here"

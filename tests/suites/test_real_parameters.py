@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from suites.live import PATIENCE, LiveGateway
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 QUESTION: list[Any] = [{"role": "user", "content": "Name three cities of Japan, in Japanese."}]
 CITY = {

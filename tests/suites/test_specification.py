@@ -9,7 +9,7 @@ import pytest
 from suites.environment import suites_python
 from suites.live import LiveGateway
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 HERE = Path(__file__).parent
 CHECKS = (

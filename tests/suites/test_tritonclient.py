@@ -10,7 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from suites.live import LiveGateway
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 Client = triton_http.InferenceServerClient
 
 

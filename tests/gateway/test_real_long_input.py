@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientTimeout
 
 import weights
 from gateway.conftest import GatewayProcess, Start, eventually
 from gateway.invariants import check_stream
 from gateway.test_real_triton import RealTriton, engine, engine_is_idle, is_ready
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(2000)]
 
 WINDOW = 2048
-PATIENCE = 900
+PATIENCE = 1800
 TEXT = (Path(__file__).parents[1] / "data" / "classics.txt").read_text(encoding="utf-8")
 
 
@@ -39,12 +40,13 @@ async def test_ten_thousand_characters_are_read_in_parts(start: Start, real: Rea
     gateway = await begin(start, real, long_input="Segment")
     messages = [{"role": "user", "content": f"请用一句话总结下文：\n\n{TEXT}"}]
     fields = {"messages": messages, "max_tokens": 16, "temperature": 0, "stream": True}
-    async with await gateway.post("/v1/chat/completions", {**fields, "stream_options": {"include_usage": True}}) as reply:
+    fields["stream_options"] = {"include_usage": True}
+    async with await gateway.post("/v1/chat/completions", fields, timeout=ClientTimeout(total=PATIENCE)) as reply:
         assert reply.status == 200, await reply.text()
         stream = check_stream(await reply.read(), usage=True)
     assert stream.done and stream.text.strip() and stream.usage is not None
     segments = stream.usage["segments"]
-    assert 15 <= segments <= 25
+    assert 10 <= segments <= 20
     assert stream.usage["prompt_tokens"] > 23_000, "every token of the text was read"
     assert stream.usage["completion_tokens"] <= 16 * (segments + 3)
     record = await gateway.record()
@@ -57,8 +59,10 @@ async def test_ten_thousand_characters_are_read_in_parts(start: Start, real: Rea
 
 async def test_the_same_text_shortened(start: Start, real: RealTriton) -> None:
     gateway = await begin(start, real, long_input="Truncate")
-    status, body = await gateway.chat(messages=[{"role": "user", "content": TEXT}], max_tokens=8, temperature=0)
-    assert status == 200, body
+    fields = {"messages": [{"role": "user", "content": TEXT}], "max_tokens": 8, "temperature": 0}
+    async with await gateway.post("/v1/chat/completions", fields, timeout=ClientTimeout(total=PATIENCE)) as reply:
+        body = await reply.read()
+        assert reply.status == 200, body
     (left_out,) = re.findall(rb'"truncated_tokens": (\d+)', body)
     (prompt,) = re.findall(rb'"prompt_tokens": (\d+)', body)
     assert WINDOW - 100 < int(prompt) + 8 <= WINDOW and int(left_out) > 20_000

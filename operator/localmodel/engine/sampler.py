@@ -101,7 +101,7 @@ def _draw_plain(scaled: Tensor, random: Random) -> Tensor:
     shares = shares.view(len(shares), -1, BLOCK)
     edges = shares.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     target = edges[:, -1:] * random.uniform
-    block = torch.searchsorted(edges, target, right=True)
+    block = torch.searchsorted(edges, target, right=True).clamp_(max=edges.shape[1] - 1)  # of logits that are no numbers
     before = torch.where(block > 0, edges.gather(1, (block - 1).clamp_(min=0)), 0)
     inner = shares.take_along_dim(block.unsqueeze(-1), dim=1).squeeze(1)
     return (block * BLOCK + _invert(inner, target - before)).squeeze(1)

@@ -133,6 +133,17 @@ def test_the_ends_of_the_interval_never_give_a_token_of_no_share(settings):
         assert torch.isfinite(logits.gather(1, chosen[:, None])).all()
 
 
+@pytest.mark.parametrize("settings", [{}, {"top_p": 0.9}, {"top_k": 3}, {"temperature": 0}])
+def test_logits_that_are_no_numbers_give_some_token_and_harm_no_other_row(settings):
+    torch.manual_seed(6)
+    logits = torch.randn(3, 300)
+    well = choose(logits, [sequence(seed=n, **settings) for n in range(3)])
+    logits[1] = math.nan
+    sampler = Sampler(300, CPU)
+    broken = sampler.sample(logits, sampler.prepare([sequence(seed=n, **settings) for n in range(3)])).report()
+    assert broken[::2] == well[::2] and 0 <= broken[1] < 300
+
+
 def test_penalties_count_the_answer_and_not_the_prompt():
     logits = torch.tensor([[2.0, 1.9, 1.0, 0.0]])
 

@@ -43,6 +43,7 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
 
 _TYPE_WORDS = {str: "a text", dict: "an object", bool: "true or false"}
 MAX_CHOICES = 8
+MAX_STOPS = 16
 _MAX_BIASES = 1024
 
 
@@ -108,8 +109,8 @@ def stop_sequences(body: Mapping[str, Any]) -> tuple[str, ...]:
     if value is None:
         return ()
     texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts) or len(texts) > 16:
-        raise errors.bad_request("'stop' must be a text or a list of up to 16 texts, none of them empty.", "stop")
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts) or len(texts) > MAX_STOPS:
+        raise errors.bad_request(f"'stop' must be a text or a list of up to {MAX_STOPS} texts, none of them empty.", "stop")
     return tuple(texts)
 
 

@@ -9,6 +9,7 @@ import secrets
 from typing import Any, Literal, NamedTuple
 
 from localmodel.api.channel import Sampling
+from localmodel.gateway.openai_fields import MAX_STOPS
 from localmodel.gateway.openai_tools import Tools
 
 ToolFormat = Literal["Hermes", "Llama"]
@@ -44,7 +45,7 @@ def sampling_with_tools(tools: Tools | None, sampling: Sampling, form: ToolForma
         return sampling
     if tools.forced:
         return sampling.model_copy(update={"json_schema": tools.schema(ARGUMENTS_KEYS[form])})
-    if form == "Hermes" and not tools.parallel:
+    if form == "Hermes" and not tools.parallel and len(sampling.stop) < MAX_STOPS:
         return sampling.model_copy(update={"stop": (*sampling.stop, CLOSE)})
     return sampling
 

@@ -98,6 +98,8 @@ def test_what_the_engine_is_told() -> None:
     plain = Sampling(stop=("a",))
     assert sampling_with_tools(None, plain, "Hermes") == plain == sampling_with_tools(Tools((tool,)), plain, "Hermes")
     assert sampling_with_tools(Tools((tool,), parallel=False), plain, "Hermes").stop == ("a", "</tool_call>")
+    full = Sampling(stop=("a",) * 16)
+    assert sampling_with_tools(Tools((tool,), parallel=False), full, "Hermes") == full, "one call is kept all the same"
     for form, key in (("Hermes", "arguments"), ("Llama", "parameters")):
         schema = json.loads(sampling_with_tools(Tools((tool,), ("f",)), plain, form).json_schema or "")  # type: ignore[arg-type]
         assert schema["required"] == ["name", key]

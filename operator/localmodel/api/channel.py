@@ -245,5 +245,9 @@ def decode_batch(document: list[Any]) -> EventBatch:
 def _decode_event(
     id_: str, text: str, tokens: int, finish: Any, usage: Any, error: Any, logprobs: list[Any] | tuple[()] = ()
 ) -> SequenceEvent:
-    rows = tuple([TokenLogprob(token, logprob, tuple([(t, p) for t, p in top])) for token, logprob, top in logprobs])
+    rows = (
+        ()
+        if logprobs == ()
+        else tuple([TokenLogprob(token, logprob, tuple([(t, p) for t, p in top])) for token, logprob, top in logprobs])
+    )
     return SequenceEvent(id_, text, tokens, finish, Usage(*usage) if usage else None, error, rows)

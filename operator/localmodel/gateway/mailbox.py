@@ -22,7 +22,8 @@ class Mailbox:
 
     def put(self, event: SequenceEvent) -> None:
         self._events.append(event)
-        self._wake()
+        if self._waiter is not None and len(self._events) == 1:
+            self._wake()
 
     def fail(self, error: ApiError) -> None:
         """Ends the wait with an error, after the events that already arrived. The first error stays."""

@@ -21,6 +21,7 @@ class GatewayMetrics:
         """Every outcome starts at 0: a series that appears with its first failure would hide that failure from rate()."""
         self.registry = CollectorRegistry()
         self._lost: dict[str, int] = {}
+        self._known: dict[tuple[str, ...], Any] = {}
         self._metrics = {m.name: self._register(m) for m in (*declared.GATEWAY_METRICS, *declared.GEN_AI_METRICS)}
         self._gen_ai = GenAi(self.of)
         for outcome, endpoint in product(get_args(Outcome), get_args(Endpoint)):
@@ -38,6 +39,14 @@ class GatewayMetrics:
     def of(self, metric: declared.Metric) -> Any:
         return self._metrics[metric.name]
 
+    def _series(self, metric: declared.Metric, *labels: str) -> Any:
+        """Looking it up once is enough: the lookup costs more than counting. Our label sets are closed lists."""
+        key = (metric.name, *labels)
+        series = self._known.get(key)
+        if series is None:
+            series = self._known[key] = self._metrics[metric.name].labels(*labels)
+        return series
+
     def follow(self, metric: declared.Metric, read: Callable[[], float], *labels: str) -> None:
         """A gauge whose value is asked for when somebody scrapes."""
         gauge = self.of(metric)
@@ -45,13 +54,16 @@ class GatewayMetrics:
 
     def count(self, record: Record) -> None:
         """All that one ended request adds."""
-        self.of(declared.GATEWAY_REQUESTS).labels(record.outcome, record.endpoint, record.model).inc()
-        self.of(declared.GATEWAY_REQUEST_SECONDS).labels(record.endpoint).observe(record.total_seconds)
-        self.of(declared.GATEWAY_SEGMENTS).inc(record.segments or 0)
-        self.of(declared.GATEWAY_TRUNCATED_TOKENS).inc(record.truncated_tokens or 0)
-        tokens = self.of(declared.GATEWAY_TOKENS)
-        tokens.labels("prompt").inc(record.prompt_tokens or 0)
-        tokens.labels("completion").inc(record.completion_tokens)
+        self._series(declared.GATEWAY_REQUESTS, record.outcome, record.endpoint, record.model).inc()
+        self._series(declared.GATEWAY_REQUEST_SECONDS, record.endpoint).observe(record.total_seconds)
+        for metric, number in (
+            (self.of(declared.GATEWAY_SEGMENTS), record.segments),
+            (self.of(declared.GATEWAY_TRUNCATED_TOKENS), record.truncated_tokens),
+            (self._series(declared.GATEWAY_TOKENS, "prompt"), record.prompt_tokens),
+            (self._series(declared.GATEWAY_TOKENS, "completion"), record.completion_tokens),
+        ):
+            if number:
+                metric.inc(number)
         for metric, value in (
             (declared.GATEWAY_QUEUE_SECONDS, record.queue_seconds),
             (declared.GATEWAY_FIRST_TOKEN_SECONDS, record.first_token_seconds),

@@ -5,7 +5,7 @@ cannot see (does the claim exist, does it fit) is a condition, decided in core.
 A class's docstring is its field's description, unless the field has one of its own.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -184,10 +184,13 @@ QUANTIZATION_RULE = Rule(
 )
 
 
+_RULES: list[Any] = [QUANTIZATION_RULE.to_schema()]
+
+
 class LocalModelSpec(SpecModel):
     """A language model to serve."""
 
-    model_config = ConfigDict(json_schema_extra={KEYWORD: [QUANTIZATION_RULE.to_schema()]})
+    model_config = ConfigDict(json_schema_extra={KEYWORD: _RULES})
 
     paused: bool = Field(False, description="Freeze all changes and keep serving as it is.")
     model: ModelSpec

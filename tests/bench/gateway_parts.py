@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,15 @@ class Part:
     pid: int
 
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Seconds of processor time so far, of the process and those it started."""
+        parents: dict[int, int] = {}
+        spent: dict[int, int] = {}
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = file.read_text().rpartition(")")[2].split()
+                parents[int(file.parent.name)] = int(fields[1])
+                spent[int(file.parent.name)] = int(fields[11]) + int(fields[12])
+        return sum(ticks for pid, ticks in spent.items() if self.pid in lineage(pid, parents)) / _TICKS
 
     def resident_mb(self) -> float:
         found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
@@ -136,6 +142,14 @@ class Bench:
         file = self.directory / f"body-{next(self._files)}.json"
         file.write_text(text)
         return str(file)
+
+
+def lineage(pid: int, parents: dict[int, int]) -> set[int]:
+    seen = set()
+    while pid in parents and pid not in seen:
+        seen.add(pid)
+        pid = parents[pid]
+    return seen
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

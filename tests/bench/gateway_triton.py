@@ -43,9 +43,11 @@ def main() -> None:
         )
 
         def tokens(part: Part, body: str, path: str) -> dict[str, Any]:
+            before = server.cpu()
             seen = load(part, body, options.seconds, options.clients, path=path)
+            spent = server.cpu() - before + (seen["cpu"] if part is gateway else 0)
             assert seen["ok"] >= 0.99 * sum(seen["statuses"].values()), seen
-            return {**seen, "rate": seen["ok"] * TOKENS / seen["seconds"]}
+            return {**seen, "rate": seen["ok"] * TOKENS / seen["seconds"], "work": spent / (seen["ok"] * TOKENS) * 1e6}
 
         through, without = alternate(
             options.rounds,
@@ -55,7 +57,10 @@ def main() -> None:
         rates = [median(results, lambda result: result["rate"]) for results in (through, without)]
         print(f"{options.clients} clients, {TOKENS} tokens each: gateway {rates[0]:.0f} tokens/s", end=", ")
         print(f"generate_stream {rates[1]:.0f} tokens/s", end=", ")
+        work = [median(results, lambda result: result["work"]) for results in (through, without)]
         print(f"ratio {rates[0] / rates[1]:.2f}")
+        print(f"processor time per token of all servers: {work[0]:.0f} us with the gateway, {work[1]:.0f} us without", end=", ")
+        print(f"tokens per second of processor time: ratio {work[1] / work[0]:.2f}")
 
 
 if __name__ == "__main__":

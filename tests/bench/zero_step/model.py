@@ -6,13 +6,17 @@ Not the engine: it makes one word per token, and knows of the channel just what 
 
 import itertools
 import json
+import os
 import queue
+import sys
 import threading
 import time
 from typing import Any
 
-import numpy as np
-import triton_python_backend_utils as pb_utils
+sys.path[:0] = [folder for folder in os.environ.get("LOCALMODEL_PYTHONPATH", "").split(os.pathsep) if folder]
+
+import numpy as np  # noqa: E402
+import triton_python_backend_utils as pb_utils  # noqa: E402
 
 WORD = " word"
 GAP_SECONDS = 0.002

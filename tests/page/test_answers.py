@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Page, expect
 
 from gateway.conftest import Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
 from page.chromium import PLAIN_HOST
-from page.conftest import OpenBrowser
+from page.conftest import Browser, OpenBrowser
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>alert(1)</script> **bold** [x](javascript:alert(1)) ![i](http://evil.test/i.png)"
 CODE = "Run this:\n\n```sh\necho '<b>'\n```\n"
@@ -205,3 +206,22 @@ async def test_a_reader_who_scrolled_up_is_left_there(start: Start, triton: Fake
     await scroll.evaluate("(each) => { each.scrollTop = 10; }")
     await answered(page)
     assert await scroll.evaluate("(each) => each.scrollTop") == 10
+
+
+async def test_the_page_can_reach_nobody_but_its_server(start: Start, triton: FakeTriton, browse: OpenBrowser) -> None:
+    gateway = await start()
+    browser = await browse()
+    browser.expected = ("Content Security Policy", "Refused", "ERR_BLOCKED")
+    page = await browser.open(gateway)
+    blocked = """(url) => new Promise((resolve) => {
+        document.addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective), { once: true });
+        fetch(url).then(() => resolve("reached"), () => {});
+    })"""
+    assert await page.evaluate(blocked, gateway.admin + "/livez") == "connect-src"
+    browser.requests.clear()
+
+
+def test_another_host_or_an_error_fails_a_test() -> None:
+    for wrong in ({"requests": ["http://evil.test/x"]}, {"errors": ["boom"]}):
+        with pytest.raises(AssertionError):
+            Browser(None, **wrong).check()  # type: ignore[arg-type]

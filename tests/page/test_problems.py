@@ -54,8 +54,7 @@ async def test_a_key_is_asked_for_kept_for_the_tab_and_forgotten(
     gateway = await start(keys_directory=str(tmp_path / "keys"))
     browser = await browse()
     browser.expected = ("401",)
-    page = await browser.context.new_page()
-    await page.goto(gateway.url)
+    page = await browser.open(gateway, models=False)
     await expect(page.locator("#key-dialog")).to_be_visible()
     for wrong, words in (("with space", "without spaces"), ("lm-wrong", "does not accept")):
         await page.fill("#key", wrong)

@@ -24,6 +24,7 @@ PATIENCE = 250
 
 async def picture(page: Page, name: str) -> None:
     if folder := os.environ.get("PICTURES"):
+        await page.mouse.move(0, 0)
         await page.screenshot(path=Path(folder) / f"{name}.png")
 
 

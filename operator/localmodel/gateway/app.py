@@ -40,6 +40,7 @@ from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.server import Listener
 from localmodel.gateway.serving import ServingSite
 from localmodel.gateway.triton import Triton
+from localmodel.gateway.upstream import Upstreams
 
 log = logging.getLogger("localmodel.gateway")
 
@@ -78,6 +79,7 @@ class Gateway:
             busy=lambda: self._accounting.open_requests > 0,
             dead=lambda: backend_state.ends_nothing(self._backend.state, monotonic(), self._readiness.why_dead()),
         )
+        self._upstreams = Upstreams(session)
         triton = Triton(session, settings.triton_url, settings.triton_model)
         self._backend = Backend(
             settings,
@@ -85,7 +87,7 @@ class Gateway:
             self._channel,
             self._sequences,
             on_new_triton=self._drain.backend_returned,
-            on_new_engine=self._breaker.reset,
+            on_new_engine=self._forget_engine,
             on_status=lambda engine: self._gate.resize(engine.kv_tokens_capacity),
         )
         self._readiness = Readiness(self._backend, self._drain, self._ending, settings.step_timeout_seconds)
@@ -139,8 +141,12 @@ class Gateway:
         long_input = LongInput(settings.long_input, self._prompts, window)
         generator = Generator(self._prompts, lane, window, long_input, lambda: self._backend.state.engine)
         embedder = Embedder(self._prompts, lane, self._channel, window, lambda: self._backend.state.engine)
-        open_inference = OpenInference(self._settings, session, lane, self._prompts)
+        open_inference = OpenInference(self._settings, session, self._upstreams, lane, self._prompts)
         return ServingSite(self._settings, self._pod, self._door, generator, embedder, open_inference, self._accounting)
+
+    def _forget_engine(self) -> None:
+        self._breaker.reset()
+        self._upstreams.forget()
 
     def _check_load(self) -> None:
         if self._lag.guard.overloaded:
@@ -155,8 +161,7 @@ class Gateway:
 
     async def run(self) -> None:
         """Serves until `stop` is called, then drains. Raises if a background task fails: the process must not limp on."""
-        loop = asyncio.get_running_loop()
-        settings = self._settings
+        loop, settings = asyncio.get_running_loop(), self._settings
         admin = await loop.create_server(self._admin, settings.admin_host, settings.admin_port)
         serving = await loop.create_server(self._serving, settings.serving_host, settings.serving_port)
         tasks: list[asyncio.Task[None]] = [

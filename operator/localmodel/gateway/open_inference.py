@@ -26,7 +26,7 @@ from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.relay import Relay
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines
-from localmodel.gateway.upstream import Route, open_upstream
+from localmodel.gateway.upstream import Route, Upstreams
 
 _VERBS = {"": "GET", "/ready": "GET", "/generate": "POST", "/generate_stream": "POST"}
 
@@ -39,9 +39,12 @@ def looks_like_v2(target: str) -> bool:
 
 
 class OpenInference:
-    def __init__(self, settings: GatewaySettings, session: aiohttp.ClientSession, lane: Lane, prompts: Prompts) -> None:
+    def __init__(
+        self, settings: GatewaySettings, session: aiohttp.ClientSession, upstreams: Upstreams, lane: Lane, prompts: Prompts
+    ) -> None:
         self._settings = settings
         self._session = session
+        self._upstreams = upstreams
         self._lane = lane
         self._prompts = prompts
         self._model_url = f"{settings.triton_url}/v2/models/{settings.triton_model}"
@@ -102,7 +105,7 @@ class OpenInference:
             slot, trial = await self._lane.enter(exchange, deadlines.queue(monotonic()), need, again=again)
         ok: bool | None = None
         try:
-            async with open_upstream(self._session, route, slot) as upstream:
+            async with self._upstreams.open(route, slot) as upstream:
                 relay = Relay(request, exchange, deadlines, lambda ok: self._lane.report(trial, ok))
                 return await relay.run(upstream, self._lane.ending, stream=route.stream)
         except errors.ApiError as error:

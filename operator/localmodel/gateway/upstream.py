@@ -5,6 +5,7 @@ a unary one to its end, a stream to its first byte; only then is the slot free.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -15,8 +16,6 @@ from localmodel.gateway import errors
 from localmodel.gateway.gate import Slot
 
 _SIZE_LIMIT = 64 * 1024 * 1024
-_SUSPENDED: set[asyncio.Task[None]] = set()
-"""Requests that nobody waits for; kept here so that they are not collected."""
 
 
 class Upstream:
@@ -61,14 +60,16 @@ class Upstream:
 
     async def see_out(self, *, stream: bool) -> None:
         """Waits until the engine has ended this, or will at once when the connection closes."""
-        try:
+        with contextlib.suppress(errors.ApiError):
             while not self._ended and not (stream and self.answered):
                 await self.read()
-        except errors.ApiError:
-            pass
-        finally:
-            if self._posting.done() and not self._posting.cancelled() and self._posting.exception() is None:
-                self._posting.result().close()
+
+    def close(self) -> None:
+        """Drops the connection, if the answer is not complete."""
+        if not self._posting.done():
+            self._posting.cancel()
+        elif not self._posting.cancelled() and self._posting.exception() is None:
+            self._posting.result().close()
 
 
 class Route(NamedTuple):
@@ -80,19 +81,42 @@ class Route(NamedTuple):
     stream: bool
 
 
-@asynccontextmanager
-async def open_upstream(session: aiohttp.ClientSession, route: Route, slot: Slot) -> AsyncIterator[Upstream]:
-    """Takes over the slot: it is released when the engine has ended the request, which may be after this block."""
-    upstream = Upstream(asyncio.create_task(_post(session, route)))
-    try:
-        yield upstream
-    finally:
-        task = asyncio.create_task(upstream.see_out(stream=route.stream))
-        _SUSPENDED.add(task)
-        task.add_done_callback(_SUSPENDED.discard)
-        task.add_done_callback(lambda _: slot.release())
+class Upstreams:
+    """All of them, for the day when the engine dies: Triton leaves its requests open for ever."""
 
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._engine = 0
+        """Counts the engines that have been served."""
+        self._left: set[asyncio.Task[None]] = set()
+        """Those that nobody waits for any more."""
 
-async def _post(session: aiohttp.ClientSession, route: Route) -> aiohttp.ClientResponse:
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=1)
-    return await session.post(route.url, data=route.body, headers=route.headers, timeout=timeout)
+    @asynccontextmanager
+    async def open(self, route: Route, slot: Slot) -> AsyncIterator[Upstream]:
+        """Takes over the slot: it is released when the engine has ended the request, which may be after this block."""
+        engine = self._engine
+        upstream = Upstream(asyncio.create_task(self._post(route)))
+        try:
+            yield upstream
+        finally:
+            if engine == self._engine:
+                task = asyncio.create_task(upstream.see_out(stream=route.stream))
+                self._left.add(task)
+                task.add_done_callback(self._left.discard)
+                task.add_done_callback(lambda _: self._end(upstream, slot))
+            else:
+                self._end(upstream, slot)
+
+    def forget(self) -> None:
+        """The engine is a new one and runs nothing of what was sent before."""
+        self._engine += 1
+        for task in self._left:
+            task.cancel()
+
+    def _end(self, upstream: Upstream, slot: Slot) -> None:
+        upstream.close()
+        slot.release()
+
+    async def _post(self, route: Route) -> aiohttp.ClientResponse:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=1)
+        return await self._session.post(route.url, data=route.body, headers=route.headers, timeout=timeout)

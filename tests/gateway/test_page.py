@@ -77,7 +77,7 @@ async def test_switched_off(start: Start, path: str) -> None:
 async def test_it_is_there_while_the_model_is_not(start: Start, triton: FakeTriton) -> None:
     triton.load_errors = ["no such file"] * 100
     gateway = await start(wait=False)
-    await eventually(lambda: backend_state(gateway), 20)
+    await eventually(lambda: backend_state(gateway), 90)
     assert (await get(gateway, "/"))[0] == 200
 
 

@@ -62,7 +62,7 @@ async def test_odd_requests(start: Start, triton: FakeTriton) -> None:
         assert (got, body["error"]["code"]) == (status, code), name
         assert set(body["error"]) == {"message", "type", "param", "code"}, name
         assert headers["content-type"] == "application/json" and headers["x-request-id"], name
-        assert headers["x-should-retry"] == "false", name
+        assert headers["x-should-retry"] == "false" and headers["server"] == "localmodel", name
         record = await gateway.record(number + 1)
         assert (record["outcome"], record["status"], record["code"]) == ("rejected", status, code), name
     assert not triton.user_submits

@@ -25,6 +25,7 @@ def common_headers(exchange: Exchange, status: int) -> dict[str, str]:
         "x-request-id": exchange.record.request_id,
         "x-gateway-overhead-ms": f"{overhead:.3f}",
         "cache-control": "no-cache",
+        "server": "localmodel",
         **exchange.headers,
         **({"traceresponse": exchange.trace.parent} if exchange.trace is not None else {}),
     }

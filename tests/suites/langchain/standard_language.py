@@ -22,7 +22,7 @@ class Language(ChatModelIntegrationTests):
             "temperature": 0,
             "max_tokens": 48,
             "stream_usage": True,
-            "max_retries": 0,
+            "max_retries": 3,
             "timeout": 180,
         }
 

@@ -20,6 +20,8 @@ class Language(ChatModelIntegrationTests):
             "base_url": f"{os.environ['SUITES_URL']}/v1",
             "api_key": "none",
             "temperature": 0,
+            # Else so small a model repeats a sentence until the limit.
+            "frequency_penalty": 1,
             "max_tokens": 48,
             "stream_usage": True,
             "max_retries": 3,

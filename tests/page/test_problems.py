@@ -34,6 +34,7 @@ async def test_a_busy_server_gives_a_countdown_and_another_try(start: Start, tri
     again = second.locator(".problem button")
     await expect(again).to_have_text(re.compile(r"Try again in \d+ s"))
     await expect(again).to_have_attribute("aria-disabled", "true")
+    await expect(second.locator(".again")).not_to_be_visible()
     await first.keyboard.press("Escape")
     await gateway.idle()
     triton.plan = Plan()

@@ -85,6 +85,7 @@ export class AnswerView {
     renderMarkdown(this.body, this.message.content);
     this.foot.replaceChildren(...this.#tools());
     if (problem) this.#problem = showProblem(this.root, problem, this.actions.offers);
+    this.root.classList.toggle("retries", this.#problem?.retries ?? false);
   }
 
   dispose() {

@@ -6,7 +6,7 @@ import { element } from "./render.js";
 
 const OFFER_WORDS = { key: "enterKey", new: "newConversation", models: "reloadModels", retry: "tryAgain" };
 
-/** Appends the box to `root`. `offers`: the function behind each offer. Returns {dispose}, which ends the countdown. */
+/** Appends the box to `root`. `offers`: the function behind each offer. Returns {retries: has it its own button for another try, dispose}. */
 export function showProblem(root, problem, offers) {
   const { words, details, offer, wait } = explain(problem);
   const box = element("div", { class: "problem" }, element("p", {}, words));
@@ -22,6 +22,7 @@ export function showProblem(root, problem, offers) {
   if (details) box.append(element("details", {}, element("summary", {}, t("details")), element("p", {}, details)));
   root.append(box);
   return {
+    retries: offer === "retry",
     dispose() {
       clearInterval(timer);
       box.remove();

@@ -158,9 +158,7 @@ def decode_attention(
         PRECISION="ieee", num_warps=4, num_stages=3 if queries.dtype != torch.float32 else 2,
     )  # fmt: skip
     if splits > 1:
-        _combine_kernel[(rows * heads,)](
-            partials, logsums, output, splits, D=size, D_PAD=wide, MOST=MOST_SPLITS, num_warps=2
-        )
+        _combine_kernel[(rows * heads,)](partials, logsums, output, splits, D=size, D_PAD=wide, MOST=MOST_SPLITS, num_warps=2)
 
 
 def tile_rows(dtype: torch.dtype) -> int:

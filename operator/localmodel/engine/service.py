@@ -115,9 +115,7 @@ def build_engine(model: LoadedModel) -> Engine:
     on_card = cache.keys.is_cuda
     return Engine(
         _make_launch(model),
-        Scheduler(
-            cache.slots, model.chunk, BlockPool(cache.blocks, cache.block_size, contiguous=not on_card), burst=model.burst
-        ),
+        Scheduler(cache.slots, model.chunk, BlockPool(cache.blocks, cache.block_size, contiguous=not on_card), burst=model.burst),
         slots=cache.slots,
         context=cache.context,
         vocabulary=model.network_config.vocabulary,

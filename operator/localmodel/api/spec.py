@@ -205,7 +205,7 @@ class LocalModelSpec(SpecModel):
     quantization: Literal["None", "INT8", "INT4"] = Field(
         "None",
         description="Bits of a weight, rounded while loading: None keeps 16; INT8 halves what a token reads; INT4 quarters it "
-        "and costs some quality. For TextGeneration on a GPU.",
+        "and costs quality, small models much of it. For TextGeneration on a GPU.",
     )
     gpu: GPU = GPUSpec()
     resources: Resources = ResourcesSpec()

@@ -26,9 +26,9 @@ def main() -> None:
         gateway, litellm = bench.gateway(upstream.url), bench.litellm(upstream)
         body = bench.body(max_tokens=TOKENS, stream=True)
         peaks = []
-        for name, part in (("gateway", gateway), ("litellm", litellm)):
-            load(part, body, options.seconds, 64)
-            seen = load(part, body, options.seconds, 64)
+        for name, part, clients in (("gateway", gateway, 64), ("litellm", litellm, 8)):
+            load(part, body, options.seconds, clients)
+            seen = load(part, body, options.seconds, clients)
             peaks.append(seen["ok"] / seen["seconds"])
             print(f"{name}: peak {peaks[-1]:.0f} streams/s, {seen['ok'] / seen['cpu']:.0f} per second of its core")
 

@@ -145,7 +145,7 @@ class HostCard(CardRunner):
 def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(engine_config, monkeypatch):
     model = load_model(engine_config("llama", max_batch_size=3))
     beginning = make_prompts(1, 33, 33)[0]
-    greedy = Sampling(temperature=0, max_tokens=20, ignore_eos=True)
+    greedy = Sampling(temperature=0, max_tokens=40, ignore_eos=True)
     requests = {
         "a": ([*beginning, 1, 2, 3], greedy),
         "b": ([*beginning, 4], greedy),

@@ -5,10 +5,7 @@ Nothing is skipped: a missing tool fails with the command that makes it.
 
 import json
 import os
-import selectors
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from apiserver import ROOT, ApiServer, find_tool, start_apiserver
+
 CHART = ROOT / "charts" / "localmodel-operator"
-CACHE = Path(os.environ.get("LOCALMODEL_CACHE", Path.home() / ".cache" / "localmodel"))
 RELEASE, NAMESPACE = "localmodel", "localmodel-system"
-START_SECONDS = 60
 
 Document = dict[str, Any]
-
-
-def find_tool(name: str) -> str:
-    """Ours, built at its pinned version, before one of the machine."""
-    built = CACHE / "bin" / "current" / name
-    found = str(built) if built.exists() else shutil.which(name)
-    return found or pytest.fail(f"{name} is missing: run `python3 hack/cluster/main.py build --only helm kubernetes`")
 
 
 @dataclass(frozen=True)
@@ -60,25 +49,6 @@ class Helm:
         return [document for document in yaml.load_all(result.stdout, Loader=yaml.CSafeLoader) if document]
 
 
-@dataclass(frozen=True)
-class ApiServer:
-    kubeconfig: Path
-
-    def run(self, *arguments: str, stdin: Document | None = None) -> subprocess.CompletedProcess[str]:
-        command = [find_tool("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
-        text = json.dumps(stdin) if stdin is not None else None
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
-
-    def kubectl(self, *arguments: str, stdin: Document | None = None) -> str:
-        result = self.run(*arguments, stdin=stdin)
-        assert result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
-        return result.stdout
-
-    def get(self, *arguments: str) -> Document:
-        document: Document = json.loads(self.kubectl("get", *arguments, "-o", "json"))
-        return document
-
-
 def pick(documents: list[Document], kind: str, name: str = "localmodel-operator") -> Document:
     """The one document of a kind and name."""
     (found,) = (each for each in documents if each["kind"] == kind and each["metadata"]["name"] == name)
@@ -93,17 +63,8 @@ def helm() -> Helm:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server with nothing of ours in it."""
-    for name in ("etcd", "kube-apiserver", "kubectl"):
-        find_tool(name)
-    folder = tmp_path_factory.mktemp("apiserver")
-    command = [sys.executable, str(ROOT / "hack" / "cluster" / "main.py"), "apiserver", "--dir", str(folder)]
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True)
-        try:
-            yield ApiServer(Path(_read_kubeconfig(process, folder)))
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+    with start_apiserver(tmp_path_factory.mktemp("apiserver")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -113,13 +74,3 @@ def namespaces(server: ApiServer) -> None:
         metadata = {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
         server.kubectl("create", "-f", "-", stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         server.kubectl("create", "serviceaccount", "default", "-n", namespace)
-
-
-def _read_kubeconfig(process: subprocess.Popen[str], folder: Path) -> str:
-    assert process.stdout
-    selector = selectors.DefaultSelector()
-    selector.register(process.stdout, selectors.EVENT_READ)
-    while selector.select(START_SECONDS) and (line := process.stdout.readline()):
-        if line.startswith("KUBECONFIG="):
-            return line.strip().removeprefix("KUBECONFIG=")
-    pytest.fail(f"no API server: {(folder / 'output.txt').read_text()} logs are in {folder}")

@@ -44,7 +44,7 @@ def _list(bodies: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_every_rule_has_a_failing_case() -> None:
-    covered = {(f"spec.{path}", message) for path, message, *_ in (*CASES, IMMUTABLE)} | {("", NAMES.message)}
+    covered = {(f"spec.{path}".rstrip("."), message) for path, message, *_ in (*CASES, IMMUTABLE)} | {("", NAMES.message)}
     uncovered = {
         (path, message) for path, message in _rules() if not any(path == p and message.startswith(m) for p, m in covered)
     }
@@ -62,14 +62,14 @@ def test_established_with_its_names(apiserver) -> None:
 
 def test_rules_let_pass_what_is_right(apiserver) -> None:
     bodies = [with_fields(fields, f"good-{n}-{i}") for n, case in enumerate(CASES) for i, fields in enumerate(case.good)]
-    apiserver.kubectl(*DRY_RUN, input=_list(bodies))
+    apiserver.kubectl(*DRY_RUN, stdin=_list(bodies))
 
 
 @pytest.mark.parametrize("case", CASES, ids=_ids)
 def test_rule_refuses_what_is_wrong(apiserver, case: Case) -> None:
     """All bad objects of a case go in one call; kubectl goes on after a refusal and prints one line for each."""
     bodies = [with_fields(fields, f"bad-{index}") for index, fields in enumerate(case.bad)]
-    result = apiserver.run(*DRY_RUN, input=_list(bodies))
+    result = apiserver.run(*DRY_RUN, stdin=_list(bodies))
     assert "serverside-applied" not in result.stdout, f"accepted: {result.stdout}"
     answers = result.stderr.split('The LocalModel "bad-')[1:]
     for index, fields in enumerate(case.bad):
@@ -81,21 +81,21 @@ def test_rule_refuses_what_is_wrong(apiserver, case: Case) -> None:
 
 @pytest.mark.parametrize("name", NAMES.good)
 def test_good_name(apiserver, name: str) -> None:
-    apiserver.kubectl(*DRY_RUN, input=minimal(name))
+    apiserver.kubectl(*DRY_RUN, stdin=minimal(name))
 
 
 @pytest.mark.parametrize("name", NAMES.bad)
 def test_bad_name(apiserver, name: str) -> None:
-    answer = apiserver.run(*DRY_RUN, input=minimal(name)).stderr
+    answer = apiserver.run(*DRY_RUN, stdin=minimal(name)).stderr
     assert "metadata.name: Invalid value" in answer and NAMES.message in answer
 
 
 def test_kind_of_source_is_immutable_but_its_content_is_not(apiserver) -> None:
-    apiserver.kubectl(*APPLY, input=minimal("immutable"))
+    apiserver.kubectl(*APPLY, stdin=minimal("immutable"))
     moved = with_fields({"model.source.pvc.claimName": "other", "model.source.pvc.path": "b"}, "immutable")
-    apiserver.kubectl(*APPLY, input=moved)
+    apiserver.kubectl(*APPLY, stdin=moved)
     other_kind = with_fields({"model.source.pvc": REMOVE, "model.source.hostPath": {"path": "/opt/models"}}, "immutable")
-    answer = apiserver.run(*APPLY, input=other_kind).stderr
+    answer = apiserver.run(*APPLY, stdin=other_kind).stderr
     assert f"spec.{IMMUTABLE[0]}" in answer and IMMUTABLE[1] in answer
 
 
@@ -121,7 +121,7 @@ def test_kind_of_source_is_immutable_but_its_content_is_not(apiserver) -> None:
     ],
 )
 def test_limits_of_the_schema(apiserver, fields: Fields, answer: str) -> None:
-    result = apiserver.run(*DRY_RUN, input=with_fields(fields))
+    result = apiserver.run(*DRY_RUN, stdin=with_fields(fields))
     assert result.returncode != 0 and answer in result.stderr
 
 
@@ -136,7 +136,7 @@ def test_limits_of_the_schema(apiserver, fields: Fields, answer: str) -> None:
 )
 def test_unknown_field_is_refused_by_server_side_apply(apiserver, fields: Fields, answer: str) -> None:
     text = json.dumps(with_fields(fields)).replace("~", ".")
-    result = apiserver.run(*DRY_RUN, input=text)
+    result = apiserver.run(*DRY_RUN, stdin=text)
     assert result.returncode != 0 and answer in result.stderr
 
 
@@ -144,13 +144,13 @@ def test_unknown_field_is_refused_by_plain_apply_and_create(apiserver) -> None:
     """kubectl's default, --validate=strict, is decided by the server (fieldValidation=Strict)."""
     body = with_fields({"contextwindow": 4096})
     for verb in ("apply", "create"):
-        result = apiserver.run(verb, "--dry-run=server", "-f", "-", input=body)
+        result = apiserver.run(verb, "--dry-run=server", "-f", "-", stdin=body)
         assert 'strict decoding error: unknown field "spec.contextwindow"' in result.stderr
 
 
 def test_least_yaml_gets_the_documented_defaults(apiserver) -> None:
     """examples/full.yaml is the document: every default that the server writes stands there, with this value."""
-    apiserver.kubectl(*APPLY, input=(ROOT / "examples" / "minimal.yaml").read_text())
+    apiserver.kubectl(*APPLY, stdin=(ROOT / "examples" / "minimal.yaml").read_text())
     least = yaml.safe_load((ROOT / "examples" / "minimal.yaml").read_text())
     full = yaml.safe_load((ROOT / "examples" / "full.yaml").read_text())["spec"]
     stored = apiserver.get("lm", least["metadata"]["name"], "-n", least["metadata"]["namespace"])["spec"]
@@ -167,7 +167,7 @@ def test_least_yaml_gets_the_documented_defaults(apiserver) -> None:
 
 
 def test_full_example_is_accepted(apiserver) -> None:
-    apiserver.kubectl(*APPLY, input=(ROOT / "examples" / "full.yaml").read_text())
+    apiserver.kubectl(*APPLY, stdin=(ROOT / "examples" / "full.yaml").read_text())
 
 
 def _deployment(name: str, fields: Fields) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def test_what_the_rules_let_pass_kubernetes_lets_pass(apiserver) -> None:
         if any(path.startswith(("placement.", "resources.", "runtime.image", "gpu.resourceName")) for path in fields)
     ]
     assert len(policies) > 10 and len(pods) > 30
-    result = apiserver.run("create", "--dry-run=server", "-f", "-", input=_list([*policies, *pods]))
+    result = apiserver.run("create", "--dry-run=server", "-f", "-", stdin=_list([*policies, *pods]))
     assert (result.returncode, result.stderr) == (0, ""), "neither an error nor a warning"
 
 
@@ -219,7 +219,7 @@ def test_rules_see_half_of_a_pair(apiserver) -> None:
         {"gateway.timeouts.total": "10s"},
         {"resources.limits.cpu": "1m"},
     ]
-    apiserver.kubectl(*DRY_RUN, input=_list([with_fields(fields, f"half-{n}") for n, fields in enumerate(halves)]))
+    apiserver.kubectl(*DRY_RUN, stdin=_list([with_fields(fields, f"half-{n}") for n, fields in enumerate(halves)]))
 
 
 def test_explain_reads_like_a_manual(apiserver) -> None:
@@ -230,28 +230,28 @@ def test_explain_reads_like_a_manual(apiserver) -> None:
 
 
 def test_status_belongs_to_its_subresource(apiserver) -> None:
-    apiserver.kubectl(*APPLY, input=minimal("owned"))
+    apiserver.kubectl(*APPLY, stdin=minimal("owned"))
     forged = {**minimal("owned"), "status": {"version": "forged"}}
-    apiserver.kubectl("replace", "-f", "-", input=forged)
+    apiserver.kubectl("replace", "-f", "-", stdin=forged)
     assert "status" not in apiserver.get("lm", "owned", "-n", "llm")
     status = {**minimal("owned"), "status": {"replicas": 1, "version": "1"}}
     del status["spec"]
-    apiserver.kubectl(*APPLY, "--subresource=status", "--field-manager=localmodel-operator-status", input=status)
+    apiserver.kubectl(*APPLY, "--subresource=status", "--field-manager=localmodel-operator-status", stdin=status)
     assert apiserver.get("lm", "owned", "-n", "llm")["status"] == {"replicas": 1, "version": "1"}
-    apiserver.kubectl(*APPLY, "--force-conflicts", input=with_fields({"replicas": 2}, "owned"))
+    apiserver.kubectl(*APPLY, "--force-conflicts", stdin=with_fields({"replicas": 2}, "owned"))
     stored = apiserver.get("lm", "owned", "-n", "llm")
     assert stored["status"]["version"] == "1" and stored["metadata"]["generation"] == 2
 
 
 def test_conditions_merge_by_type(apiserver) -> None:
     """Two managers may each own a condition: the list is a map."""
-    apiserver.kubectl(*APPLY, input=minimal("conditions"))
+    apiserver.kubectl(*APPLY, stdin=minimal("conditions"))
 
     def apply(manager: str, type_: str) -> None:
         condition = {"type": type_, "status": "True", "reason": "A", "lastTransitionTime": "2026-01-01T00:00:00Z"}
         body = {**minimal("conditions"), "status": {"conditions": [condition]}}
         del body["spec"]
-        apiserver.kubectl(*APPLY, "--subresource=status", f"--field-manager={manager}", input=body)
+        apiserver.kubectl(*APPLY, "--subresource=status", f"--field-manager={manager}", stdin=body)
 
     apply("one", "Ready")
     apply("two", "Accepted")
@@ -260,14 +260,14 @@ def test_conditions_merge_by_type(apiserver) -> None:
 
 
 def test_scale_subresource(apiserver) -> None:
-    apiserver.kubectl(*APPLY, input=minimal("scaled"))
+    apiserver.kubectl(*APPLY, stdin=minimal("scaled"))
     apiserver.kubectl("scale", "lm/scaled", "-n", "llm", "--replicas=3")
     assert apiserver.get("lm", "scaled", "-n", "llm")["spec"]["replicas"] == 3
     refused = apiserver.run("scale", "lm/scaled", "-n", "llm", "--replicas=65")
     assert "should be less than or equal to 64" in refused.stderr
     status = {**minimal("scaled"), "status": {"replicas": 2, "selector": "localmodel.dev/name=scaled"}}
     del status["spec"]
-    apiserver.kubectl(*APPLY, "--subresource=status", "--field-manager=s", input=status)
+    apiserver.kubectl(*APPLY, "--subresource=status", "--field-manager=s", stdin=status)
     scale = json.loads(apiserver.kubectl("get", "--raw", "/apis/localmodel.dev/v1alpha1/namespaces/llm/localmodels/scaled/scale"))
     assert scale["spec"] == {"replicas": 3}
     assert scale["status"] == {"replicas": 2, "selector": "localmodel.dev/name=scaled"}
@@ -275,24 +275,24 @@ def test_scale_subresource(apiserver) -> None:
 
 def test_scaling_survives_the_next_apply(apiserver) -> None:
     """Server-side apply: who does not write replicas does not own them."""
-    apiserver.kubectl(*APPLY, input=minimal("shared"))
+    apiserver.kubectl(*APPLY, stdin=minimal("shared"))
     apiserver.kubectl("scale", "lm/shared", "-n", "llm", "--replicas=3")
-    apiserver.kubectl(*APPLY, input=with_fields({"contextWindow": 8192}, "shared"))
+    apiserver.kubectl(*APPLY, stdin=with_fields({"contextWindow": 8192}, "shared"))
     assert apiserver.get("lm", "shared", "-n", "llm")["spec"]["replicas"] == 3
 
 
 def test_each_field_has_its_owner(apiserver) -> None:
     """Two teams may write one object; a default is nobody's, and taking another's field is a conflict."""
-    apiserver.kubectl(*APPLY, "--field-manager=team", input=with_fields({"replicas": 1}, "two-owners"))
-    apiserver.kubectl(*APPLY, "--field-manager=platform", input=with_fields({"contextWindow": 8192}, "two-owners"))
-    conflict = apiserver.run(*APPLY, "--field-manager=platform", input=with_fields({"replicas": 2}, "two-owners"))
+    apiserver.kubectl(*APPLY, "--field-manager=team", stdin=with_fields({"replicas": 1}, "two-owners"))
+    apiserver.kubectl(*APPLY, "--field-manager=platform", stdin=with_fields({"contextWindow": 8192}, "two-owners"))
+    conflict = apiserver.run(*APPLY, "--field-manager=platform", stdin=with_fields({"replicas": 2}, "two-owners"))
     assert 'conflict with "team": .spec.replicas' in conflict.stderr
     found = apiserver.get("lm", "two-owners", "-n", "llm")["spec"]
     assert (found["replicas"], found["contextWindow"]) == (1, 8192)
 
 
 def test_columns(apiserver) -> None:
-    apiserver.kubectl(*APPLY, input=minimal("shown"))
+    apiserver.kubectl(*APPLY, stdin=minimal("shown"))
     ready = {
         "type": "Ready",
         "status": "False",
@@ -303,7 +303,7 @@ def test_columns(apiserver) -> None:
     status = {"conditions": [ready], "version": "v1", "readyReplicas": 0, "memory": {"planned": "5.2Gi"}, "endpoint": "http://a"}
     body = {**minimal("shown"), "status": status}
     del body["spec"]
-    apiserver.kubectl(*APPLY, "--subresource=status", "--field-manager=s", input=body)
+    apiserver.kubectl(*APPLY, "--subresource=status", "--field-manager=s", stdin=body)
     head, row = (line.split() for line in apiserver.kubectl("get", "lm", "shown", "-n", "llm").splitlines())
     assert head == ["NAME", "READY", "REASON", "VERSION", "SERVING", "REPLICAS", "MEMORY", "GPU", "AGE"]
     assert row[:-1] == ["shown", "False", "Loading", "v1", "0", "1", "5.2Gi", "1"]

@@ -49,7 +49,7 @@ FULL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def operator(apiserver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     folder = tmp_path_factory.mktemp("operator")
-    apiserver.kubectl("apply", "-f", "-", input=build_rbac())
+    apiserver.kubectl("apply", "-f", "-", stdin=build_rbac())
     operator = OperatorProcess(write_operator_kubeconfig(apiserver.kubeconfig, folder), folder, "first").start()
     operator.wait_for_lead()
     yield operator
@@ -63,7 +63,7 @@ def workload(apiserver, request: pytest.FixtureRequest) -> Iterator[Workload]:
     name = f"op-{next(_NUMBERS)}-{request.node.originalname[5:30].replace('_', '-').strip('-')}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    apiserver.kubectl("create", "-f", "-", input=body)
+    apiserver.kubectl("create", "-f", "-", stdin=body)
     workload = Workload(apiserver, name)
     yield workload
     workload.close()
@@ -253,7 +253,7 @@ def test_admission_refuses_hostpath_in_a_restricted_namespace(operator, workload
 def test_foreign_objects_and_served_names(operator, workload: Workload, audit: Audit) -> None:
     ports = [{"port": 1}]
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "taken", "namespace": workload.namespace}}
-    workload.api.kubectl("create", "-f", "-", input={**service, "spec": {"ports": ports}})
+    workload.api.kubectl("create", "-f", "-", stdin={**service, "spec": {"ports": ports}})
     before = workload.get("service", "taken")
     workload.apply("taken", CPU)
     condition = workload.wait("taken", "Accepted", "False", "NameConflict")

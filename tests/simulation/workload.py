@@ -31,12 +31,12 @@ class Workload:
     def apply(self, name: str, spec: dict[str, Any]) -> None:
         body = {"apiVersion": "localmodel.dev/v1alpha1", "kind": "LocalModel"}
         body |= {"metadata": {"name": name, "namespace": self.namespace}, "spec": spec}
-        self.api.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=test-user", "-f", "-", input=body)
+        self.api.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=test-user", "-f", "-", stdin=body)
 
     def claim(self, name: str = "models") -> None:
         spec = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}}
         body = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": self.namespace}}
-        self.api.kubectl("apply", "-f", "-", input={**body, "spec": spec})
+        self.api.kubectl("apply", "-f", "-", stdin={**body, "spec": spec})
 
     def make_pod(self, name: str) -> str:
         """A pod from the Deployment's template. Raises AssertionError if admission refuses it."""
@@ -44,7 +44,7 @@ class Workload:
         pod = f"{name}-{next(_NUMBERS)}"
         metadata = {**template["metadata"], "name": pod, "namespace": self.namespace}
         self.api.kubectl(
-            "create", "-f", "-", input={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+            "create", "-f", "-", stdin={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
         )
         return pod
 
@@ -54,7 +54,7 @@ class Workload:
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod, "namespace": self.namespace}}
         target = {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/binding"
-        self.api.kubectl("create", "--raw", path, "-f", "-", input={**binding, "target": target})
+        self.api.kubectl("create", "--raw", path, "-f", "-", stdin={**binding, "target": target})
         self.gateways[pod] = FakeGateway(build_report(pod, state, message))
         self.set_pod(pod, ready=state == "Ready", podIP=self.gateways[pod].ip, phase="Running")
         return pod

@@ -39,9 +39,16 @@ class Rule:
         return document
 
     def _check(self, value: Any) -> Any:
-        if self.holds and not self.holds(value):
+        if self.holds and not self._judge(value):
             raise ValueError(self.message)
         return value
+
+    def _judge(self, value: Any) -> bool:
+        """A value that `holds` can't read does not hold."""
+        try:
+            return self.holds is not None and self.holds(value)
+        except ValueError:
+            return False
 
 
 def matches(pattern: str, message: str) -> Rule:

@@ -62,7 +62,7 @@ def world() -> Iterator[World]:
     make_models(MODELS)
     namespace = f"e2e-{uuid.uuid4().hex[:6]}"
     world = World(target, namespace)
-    had_resource = bool(target.get("crd", RESOURCE))
+    made = [object for object in (("crd", RESOURCE), ("namespace", deploy.SYSTEM_NAMESPACE)) if not target.get(*object)]
     deploy.install_operator(target, "--set=replicas=2")
     deploy.create_namespace(target, namespace)
     try:
@@ -76,8 +76,8 @@ def world() -> Iterator[World]:
         world.close()
         if not target.local:
             target.run("helm", "uninstall", deploy.RELEASE, "-n", deploy.SYSTEM_NAMESPACE, "--wait", check=False)
-            if not had_resource:
-                target.kubectl("delete", "crd", RESOURCE, check=False)
+            for kind, name in made:
+                target.kubectl("delete", kind, name, "--wait=false", check=False)
 
 
 @pytest.fixture(scope="session")

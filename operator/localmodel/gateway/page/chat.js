@@ -60,9 +60,10 @@ export class Chat {
     await this.#running;
   }
 
-  /** Writes down what came so far: the page is about to go. */
+  /** Writes down what came so far: the page is about to go, and the browser tears the answer off with an error of its own. */
   keep() {
     if (!this.busy) return;
+    this.#abort.abort();
     this.conversation.messages.at(-1).stopped = true;
     this.conversations.save(this.conversation);
   }
@@ -117,7 +118,7 @@ export class Chat {
         if (part.usage) message.usage = part.usage;
       }
     } catch (error) {
-      if (error.name === "AbortError") message.stopped = true;
+      if (signal.aborted) message.stopped = true;
       else problem = this.#noteProblem(message, error);
     }
     clearInterval(clock);

@@ -16,7 +16,7 @@ _PROVIDER = "localmodel"
 class GenAi:
     def __init__(self, of: Callable[[declared.Metric], Any]) -> None:
         self._of = of
-        self._known: dict[tuple[declared.Metric, str, str, str], Any] = {}
+        self._known: dict[tuple[str, ...], Any] = {}
         """Looking a series up by its labels costs more than counting."""
 
     def count(self, record: Record) -> None:
@@ -26,7 +26,7 @@ class GenAi:
         model = record.served_name or ""
 
         def observe(metric: declared.Metric, value: float, *label: str) -> None:
-            key = (metric, operation, model, *label, "")[:4]
+            key = (metric.name, operation, model, *label)
             series = self._known.get(key)
             if series is None:
                 series = self._known[key] = self._of(metric).labels(operation, _PROVIDER, model, *label)

@@ -127,7 +127,8 @@ def _unite(spans: list[Span]) -> list[Span]:
 
 
 def _replace(text: str, spans: list[Span]) -> str:
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     for start, end, kind in spans:
         pieces += text[at:start], f"[{kind}]"
         at = end

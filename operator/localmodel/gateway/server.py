@@ -87,7 +87,8 @@ class Listener(web.Server):
                 raise errors.too_large(431, "request head", HEAD_LIMIT)
             return await self.site.respond(request, exchange)
         except errors.ApiError as error:
-            return await send_error(request, exchange, error, close=error.status in _CLOSING or request.protocol.broken)
+            broken = isinstance(request.protocol, Connection) and request.protocol.broken
+            return await send_error(request, exchange, error, close=error.status in _CLOSING or broken)
         except ReaderTooSlow:
             exchange.close("total_timeout", "total_timeout")
             raise ConnectionResetError("the client does not read") from None

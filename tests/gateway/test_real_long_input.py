@@ -22,7 +22,7 @@ TEXT = (Path(__file__).parents[1] / "data" / "classics.txt").read_text(encoding=
 
 @pytest.fixture
 async def real(tmp_path: Path) -> AsyncIterator[RealTriton]:
-    triton = RealTriton(tmp_path, weights.make(weights.default_destination()), WINDOW)
+    triton = RealTriton(tmp_path, weights.make(weights.default_destination()), WINDOW, threads=2)
     triton.start()
     yield triton
     triton.kill()

@@ -27,7 +27,7 @@ PATIENCE = 120
 class RealTriton:
     """tritonserver as a plain process, started again on the same port at will."""
 
-    def __init__(self, directory: Path, model: Path, window: int = 512) -> None:
+    def __init__(self, directory: Path, model: Path, window: int = 512, threads: int = 1) -> None:
         self.port = free_ports(1)[0]
         self.model = model
         self.token = directory / "token"
@@ -35,7 +35,7 @@ class RealTriton:
         self._process: subprocess.Popen[bytes] | None = None
         config = {
             "model_path": str(model), "channel_token_file": str(self.token), "context_window": window, "max_batch_size": 8,
-            "cpu_threads": 1,
+            "cpu_threads": threads,
         }  # fmt: skip
         llm = directory / "repository" / "llm"
         (llm / "1").mkdir(parents=True)

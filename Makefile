@@ -23,7 +23,7 @@ try: venv weights ## the same model without root and without a cluster, as plain
 test: venv ## every layer of tests, on real parts; builds what is missing (ONLY=layer for one; CONTEXT and REGISTRY as above)
 	@$(RUN)/python hack/test.py $(addprefix --only ,$(ONLY))
 
-test-fast: venv ## what one runs while working: lint, unit and golden tests, under a minute
+test-fast: venv ## what one runs while working: lint, unit and golden tests, a minute or two
 	@$(RUN)/python hack/test.py --fast
 
 cluster: ## the local two-node Kubernetes cluster

@@ -1,12 +1,11 @@
 """Which bytes a token stands for, in every kind of vocabulary, and how the two endpoints show its log-probability."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import weights
 from localmodel.api.channel import TokenLogprob
 from localmodel.gateway.choices import Piece
 from localmodel.gateway.logprobs import ChatLogprobs, CompletionLogprobs
@@ -14,7 +13,6 @@ from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import parse_call
 from localmodel.gateway.token_texts import TokenTexts, shown
 
-REAL = Path(os.environ.get("LOCALMODEL_CACHE", Path.home() / ".cache" / "localmodel")) / "models" / "smollm2-135m-instruct"
 TEXTS = ["Zoë said: 日本 😀!", "  two  spaces\n\ttab", "\u2028 ¡ÿ \x7f", "Ġ and Ċ are letters too", "<0x41> is text"]
 
 
@@ -46,10 +44,10 @@ def test_bytes_of_tokens_are_the_bytes_of_the_text(tokenizer: Tokenizer, text: s
     assert b"".join(tokens.bytes(token) for token in tokenizer.encode(text).ids) == text.encode()
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="run `python hack/weights.py` first")
+@pytest.mark.triton
 @pytest.mark.parametrize("text", TEXTS)
 def test_bytes_of_a_real_vocabulary(text: str) -> None:
-    tokenizer = Tokenizer.from_file(str(REAL / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(weights.make(weights.default_destination()) / "tokenizer.json"))
     tokens = TokenTexts(tokenizer)
     assert b"".join(tokens.bytes(token) for token in tokenizer.encode(text).ids) == text.encode()
 

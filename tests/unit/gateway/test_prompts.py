@@ -2,21 +2,18 @@
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+import weights
 from gateway.tiny_model import write_tiny_model
 from localmodel.api.channel import Sampling
 from localmodel.gateway import errors
 from localmodel.gateway.chat_template import ChatTemplate, find_template
 from localmodel.gateway.openai_request import Call, parse_call
 from localmodel.gateway.prompts import load_prompts
-
-CACHE = Path(os.environ.get("LOCALMODEL_CACHE", Path.home() / ".cache" / "localmodel"))
-REAL = CACHE / "models" / "smollm2-135m-instruct"
 
 CONVERSATIONS = [
     [{"role": "user", "content": "What is the capital of France?"}],
@@ -37,12 +34,13 @@ def text(prompt: str) -> Call:
     return Call("completions", "m", [], prompt, Sampling(), "max_tokens", False, False)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="run `python hack/weights.py` first")
+@pytest.mark.triton
 def test_equal_to_transformers_on_a_real_model() -> None:
     from transformers import AutoTokenizer
 
-    theirs = AutoTokenizer.from_pretrained(REAL)
-    ours = load_prompts(str(REAL))
+    real = weights.make(weights.default_destination())
+    theirs = AutoTokenizer.from_pretrained(real)
+    ours = load_prompts(str(real))
     assert ours.problem is None
     for messages in CONVERSATIONS:
         rendered = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

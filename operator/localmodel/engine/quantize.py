@@ -29,7 +29,7 @@ class QuantizedWeight:
     bits: int
     group: int
     data: Tensor
-    """[N, K] int8, or [N, K / 2] uint8 with a group's first half in the low halves of its bytes."""
+    """[N, K] int8, or what `pack` makes of four bits, [N, K / 2] uint8."""
     scales: Tensor
     """[N], or [N, K / group]"""
     minima: Tensor
@@ -75,19 +75,17 @@ class QuantizedWeight:
             else:
                 numbers, scales, minima = round_groups(part.unflatten(1, (-1, self.group)), self.scales.dtype)
                 self.scales[here], self.minima[here] = scales, minima
-                low, high = numbers.chunk(2, dim=-1)
-                self.data[here] = (low | high << 4).flatten(1)
+                self.data[here] = pack(numbers)
 
     def dense(self) -> Tensor:
         """[N, K] in the dtype it stands for; on a card valid until the next call."""
         if self.data.is_cuda:
-            from localmodel.engine.weight_kernels import expand
+            from localmodel.engine.weight_expand import expand
 
             return expand(self.data, self.scales, self.minima, self.shape[1], self.bits, self.group, self.scales.dtype)
         if self.bits == 8:
             return self.data.to(self.scales.dtype) * self.scales.unsqueeze(1)
-        grouped = self.data.unflatten(1, (-1, self.group // 2))
-        numbers = torch.cat([grouped & 15, grouped >> 4], dim=-1).float()
+        numbers = unpack(self.data, self.group).float()
         return (numbers * self.scales.unsqueeze(-1).float() + self.minima.unsqueeze(-1).float()).flatten(1).to(self.scales.dtype)
 
     def rows(self, ids: Tensor) -> Tensor:
@@ -102,6 +100,19 @@ class QuantizedWeight:
             if not too_many(x.shape[0]):
                 return multiply_few(x, self, bias)
         return F.linear(x, self.dense(), bias)
+
+
+def pack(numbers: Tensor) -> Tensor:
+    """uint8 0 ... 15 [N, C, G] -> uint8 [N, C * G / 2]. A group lies in G / 4 words of 16 bits, little endian, and bits
+    4 j ... 4 j + 3 of word c are number j * G / 4 + c: what a kernel takes apart with the same masks is a run of neighbours."""
+    a, b, c, d = numbers.chunk(4, dim=-1)
+    return torch.stack([a | b << 4, c | d << 4], dim=-1).flatten(1)
+
+
+def unpack(data: Tensor, group: int) -> Tensor:
+    """uint8 [N, K / 2] -> uint8 [N, K / group, group]"""
+    low, high = data.unflatten(-1, (-1, group // 4, 2)).unbind(-1)
+    return torch.cat([low & 15, low >> 4, high & 15, high >> 4], dim=-1)
 
 
 @dataclass(frozen=True)

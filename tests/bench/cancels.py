@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -132,7 +134,17 @@ def resident_mb(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-async def soak(count: int, width: int) -> int:
+class Standing(NamedTuple):
+    """A gateway before the real Triton with the real model."""
+
+    url: str
+    admin: str
+    gateway: int
+    triton: RealTriton
+
+
+@asynccontextmanager
+async def standing() -> AsyncIterator[Standing]:
     with tempfile.TemporaryDirectory() as name:
         triton = RealTriton(Path(name), weights.make(weights.default_destination()))
         triton.start()
@@ -148,14 +160,17 @@ async def soak(count: int, width: int) -> int:
             stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT / "operator")},
         )  # fmt: skip
         try:
-            async with aiohttp.ClientSession() as session:
-                url = f"http://127.0.0.1:{serving}"
-                return await measure(Soak(url, f"http://127.0.0.1:{admin}", session, process.pid, triton.pid), count, width)
+            yield Standing(f"http://127.0.0.1:{serving}", f"http://127.0.0.1:{admin}", process.pid, triton)
         finally:
             if process.returncode is None:
                 process.terminate()
             await process.wait()
             triton.kill()
+
+
+async def main(count: int, width: int) -> int:
+    async with standing() as parts, aiohttp.ClientSession() as session:
+        return await measure(Soak(parts.url, parts.admin, session, parts.gateway, parts.triton.pid), count, width)
 
 
 async def measure(soak: Soak, count: int, width: int) -> int:
@@ -185,4 +200,4 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=16)
     options = parser.parse_args()
-    sys.exit(asyncio.run(soak(options.count, options.width)))
+    sys.exit(asyncio.run(main(options.count, options.width)))

@@ -170,12 +170,18 @@ def answers(url: str) -> bool:
 
 
 def load(
-    part: Part, body: str, seconds: float = 3, clients: int = 16, rate: float = 0, path: str = "/v1/chat/completions"
+    part: Part,
+    body: str,
+    seconds: float = 3,
+    clients: int = 16,
+    rate: float = 0,
+    path: str = "/v1/chat/completions",
+    leave: float = 0,
 ) -> dict[str, Any]:
-    """What the clients saw, and `cpu`: the seconds of processor time that it cost the part."""
+    """What the clients saw, and `cpu`: the seconds of processor time that it cost the part. `leave`: share that does not stay."""
     command = [*OTHERS, tool(), "load", "-url", part.url + path, "-body", body, "-for", f"{seconds}s"]
     before = part.cpu()
-    done = subprocess.run([*command, "-clients", str(clients), "-rate", str(rate)], check=True, capture_output=True)
+    done = subprocess.run([*command, "-clients", str(clients), "-rate", str(rate), "-leave", str(leave)], check=True, capture_output=True)
     seen: dict[str, Any] = json.loads(done.stdout)
     seen["cpu"] = part.cpu() - before
     seen["ok"] = seen["statuses"].get("200", 0)

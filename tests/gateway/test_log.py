@@ -13,6 +13,7 @@ from gateway.conftest import CHAT, ROOT, GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
 from gateway.invariants import check_stream
 from gateway.wire import chat_bytes, connect, exchange
+from localmodel.api.constants import EXIT_BAD_LOG_KEY
 from localmodel.gateway.chain_check import check
 from localmodel.gateway.targets import list_files
 
@@ -226,17 +227,17 @@ async def test_a_directory_that_can_not_be_written_costs_no_request(start: Start
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "code", "said"),
     [
-        ({"redact_patterns": ["(abc"]}, "'(abc': missing"),
-        ({"log_key_file": "/nowhere/key"}, "the key of the log's chain can't be read"),
+        ({"redact_patterns": ["(abc"]}, 2, "'(abc': missing"),
+        ({"log_key_file": "/nowhere/key"}, EXIT_BAD_LOG_KEY, "the key of the log's chain can't be read"),
     ],
 )
 async def test_what_can_not_be_used_is_said_at_the_start(
-    start: Start, capfd: pytest.CaptureFixture[str], settings: dict[str, Any], said: str
+    start: Start, capfd: pytest.CaptureFixture[str], settings: dict[str, Any], code: int, said: str
 ) -> None:
     gateway = await start(wait=False, **settings)
-    assert await asyncio.wait_for(gateway.process.wait(), 60) == 2
+    assert await asyncio.wait_for(gateway.process.wait(), 60) == code
     assert said in capfd.readouterr().err
 
 

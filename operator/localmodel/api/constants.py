@@ -62,6 +62,8 @@ LOG_MOUNT = "/var/log/localmodel"
 LOG_KEY_MOUNT = "/etc/localmodel-log-key"
 LOG_KEY_FILE = f"{LOG_KEY_MOUNT}/key"
 """The key of the log's hash chain, if it has one."""
+EXIT_BAD_LOG_KEY = 3
+"""The gateway's exit code when that key is missing or too short; 2 for other settings that can't be used."""
 
 FILE_MODEL_JSON = "model.json"
 FILE_CONFIG_PBTXT = "config.pbtxt"

@@ -53,7 +53,7 @@ def find_cause(model: LocalModel, plan: Plan, observed: Observed, previous: Loca
     pods = current_pods(plan, observed)
     return (
         _find_scheduling_cause(model, plan, observed, pods)
-        or next((cause for pod in pods if (cause := _find_container_cause(plan, pod))), None)
+        or next((cause for pod in pods if (cause := _find_container_cause(model, plan, pod))), None)
         or next((cause for pod in pods if (cause := _find_backend_cause(model, plan, pod, observed))), None)
         or _find_standing_cause(model, pods, observed, previous)
     )
@@ -92,11 +92,11 @@ def _refusal_reason(message: str) -> Reason:
     return Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.PODS_REFUSED
 
 
-def _find_container_cause(plan: Plan, pod: Pod) -> Cause | None:
-    return next((cause for each in pod.containers if (cause := _container_cause(plan, pod, each))), None)
+def _find_container_cause(model: LocalModel, plan: Plan, pod: Pod) -> Cause | None:
+    return next((cause for each in pod.containers if (cause := _container_cause(model, plan, pod, each))), None)
 
 
-def _container_cause(plan: Plan, pod: Pod, container: Container) -> Cause | None:
+def _container_cause(model: LocalModel, plan: Plan, pod: Pod, container: Container) -> Cause | None:
     stage = ConditionType.GATEWAY_READY if container.name == constants.CONTAINER_GATEWAY else ConditionType.MODEL_LOADED
     waiting, said = container.waiting_reason, container.waiting_message
     if waiting in _PULL_REASONS:
@@ -109,6 +109,10 @@ def _container_cause(plan: Plan, pod: Pod, container: Container) -> Cause | None
         message = f"Container {container.name} was killed because it used more memory than its limit.{allowed}"
         return Cause(stage, Reason.OUT_OF_MEMORY, message)
     if waiting == "CrashLoopBackOff":
+        log_key = model.spec.gateway.logging.chain_key_ref
+        if log_key and stage == ConditionType.GATEWAY_READY and container.exit_code == constants.EXIT_BAD_LOG_KEY:
+            message = f"The gateway can't use the key of the log's chain in Secret {log_key.name}: {container.ended_message.strip()}"
+            return Cause(stage, Reason.LOG_KEY_UNUSABLE, message, container.ended_message.strip())
         ended = f" It said: {container.ended_message.strip()}" if container.ended_message.strip() else ""
         message = f"Container {container.name} ended with exit code {container.exit_code} again and again.{ended}"
         return Cause(stage, Reason.CRASH_LOOP, message, container.ended_message.strip())

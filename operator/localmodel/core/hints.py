@@ -23,6 +23,8 @@ _HINTS: dict[str, str] = {
     Reason.SECRET_NOT_FOUND: "Create it with an entry for each key (`localmodel key create NAME` shows how), or correct "
     "spec.gateway.auth.secretRef.name. The pods see it within two minutes.",
     Reason.KEYS_INVALID: "Correct the Secret of spec.gateway.auth, or spec.gateway.limits, as it says. Good keys go on working.",
+    Reason.LOG_KEY_UNUSABLE: "Create it with 16 bytes or more in its entry `key` (`kubectl create secret generic NAME "
+    '--from-literal=key="$(openssl rand -hex 32)"`), or correct spec.gateway.logging.chainKeyRef.name.',
     Reason.DEADLINE_EXCEEDED: "See what the new pods wait for with `kubectl describe pod`; the old ones serve on.",
     LoadErrorCode.INVALID_ENGINE_CONFIG: "Report it: the operator and the image of Triton do not fit each other.",
     LoadErrorCode.MODEL_FILES_MISSING: "Correct the path in spec.model.source, or put the model's files there.",

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     GATEWAY_UNREACHABLE = "GatewayUnreachable"
     SECRET_NOT_FOUND = "SecretNotFound"
     KEYS_INVALID = "KeysInvalid"
+    LOG_KEY_UNUSABLE = "LogKeyUnusable"
     POD_NOT_READY = "PodNotReady"
     # Ready, Progressing, Paused
     READY = "Ready"

@@ -17,6 +17,10 @@ class BadLogSettings(ValueError):
     """What can't be used, and what to do about it."""
 
 
+class BadLogKey(BadLogSettings):
+    """The key of the log's chain is missing or too short."""
+
+
 def open_log(settings: GatewaySettings, pod: str) -> RecordLog:
     """Raises BadLogSettings, or BadPattern. A directory that can't be written is no error: records are lost, and counted."""
     redactor = Redactor(settings.redact, settings.redact_patterns)
@@ -39,7 +43,7 @@ def read_key(path: str | os.PathLike[str]) -> bytes:
     try:
         key = Path(path).read_bytes().rstrip(b"\r\n")
     except OSError as error:
-        raise BadLogSettings(f"the key of the log's chain can't be read: {error}") from None
+        raise BadLogKey(f"the key of the log's chain can't be read: {error}") from None
     if len(key) < _SHORTEST_KEY_BYTES:
-        raise BadLogSettings(f"{path}: a key of at least {_SHORTEST_KEY_BYTES} bytes is needed; `openssl rand -hex 32` makes one")
+        raise BadLogKey(f"{path}: a key of at least {_SHORTEST_KEY_BYTES} bytes is needed; `openssl rand -hex 32` makes one")
     return key

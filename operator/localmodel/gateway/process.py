@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -14,17 +15,33 @@ import aiohttp
 import uvloop
 from pydantic import ValidationError
 
-from localmodel.api.constants import FILE_GATEWAY_JSON, SETTINGS_MOUNT
+from localmodel.api.constants import EXIT_BAD_LOG_KEY, FILE_GATEWAY_JSON, SETTINGS_MOUNT
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway.app import Gateway
 from localmodel.gateway.log import RecordLog
-from localmodel.gateway.open_log import BadLogSettings, open_log
+from localmodel.gateway.open_log import BadLogKey, BadLogSettings, open_log
 from localmodel.gateway.prompts import load_prompts
 from localmodel.gateway.redact import BadPattern
 from localmodel.gateway.token_file import BadTokenFile, read_or_create
 
 _SWITCH_SECONDS = 0.001
 """The log's thread may hold the requests' for so long, not for Python's five milliseconds."""
+
+
+_FILES = 16_384
+"""A connection is a file, and there may be thousands; the soft limit of many container runtimes is 1,024."""
+
+log = logging.getLogger("localmodel.gateway.process")
+
+
+def raise_file_limit() -> None:
+    """As far as the hard limit lets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < _FILES:
+        log.warning("only %d files may be open, connections included: raise the container runtime's limit (nofile)", allowed)
 
 
 async def serve(settings: GatewaySettings, pod: str, token: str, records: RecordLog) -> None:
@@ -56,7 +73,8 @@ def main() -> int:
         records = open_log(settings, pod)
     except (OSError, ValidationError, BadTokenFile, BadPattern, BadLogSettings) as error:
         print(f"localmodel.gateway: {arguments.settings}: {error}", file=sys.stderr)
-        return 2
+        return EXIT_BAD_LOG_KEY if isinstance(error, BadLogKey) else 2
+    raise_file_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         uvloop.run(serve(settings, pod, token, records))

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"sort"
@@ -13,17 +15,26 @@ import (
 )
 
 // load asks as many clients do and prints one JSON object of what they saw. With a rate, requests begin on time whether or not
-// earlier ones have ended (open loop), and what waits for a free client counts as latency.
+// earlier ones have ended (open loop), and what waits for a free client counts as latency. A share of them may leave before the end.
 
 type sample struct {
 	status       int
 	first, whole time.Duration
 	events       int
 	bytes        int
+	left         bool
 }
 
-func ask(c *http.Client, url string, body []byte, due time.Time) sample {
-	request, err := http.NewRequest("POST", url, bytes.NewReader(body))
+// ask sends one request. It leaves after `patience`, unless that is 0.
+func ask(c *http.Client, url string, body []byte, due time.Time, patience time.Duration) (s sample) {
+	ctx := context.Background()
+	if patience > 0 {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		defer func() { s.left = limited.Err() != nil }()
+		ctx = limited
+	}
+	request, err := http.NewRequestWithContext(ctx, "POST", url, bytes.NewReader(body))
 	check(err)
 	request.Header.Set("content-type", "application/json")
 	reply, err := c.Do(request)
@@ -31,7 +42,7 @@ func ask(c *http.Client, url string, body []byte, due time.Time) sample {
 		return sample{whole: time.Since(due)}
 	}
 	defer reply.Body.Close()
-	s := sample{status: reply.StatusCode}
+	s = sample{status: reply.StatusCode}
 	buffer := make([]byte, 65536)
 	for {
 		n, err := reply.Body.Read(buffer)
@@ -70,6 +81,8 @@ func load(arguments []string) {
 	clients := flags.Int("clients", 16, "at once at most")
 	rate := flags.Float64("rate", 0, "requests per second; 0: each client asks again when it has its answer")
 	seconds := flags.Duration("for", 3*time.Second, "how long")
+	share := flags.Float64("leave", 0, "share of the requests whose client leaves")
+	longest := flags.Duration("leave-within", 500*time.Millisecond, "when it leaves: at a random moment before that")
 	check(flags.Parse(arguments))
 	body, err := os.ReadFile(*file)
 	check(err)
@@ -105,7 +118,11 @@ func load(arguments []string) {
 				} else if !at.Before(end) {
 					return
 				}
-				s := ask(client, *url, body, at)
+				patience := time.Duration(0)
+				if rand.Float64() < *share {
+					patience = 1 + rand.N(*longest)
+				}
+				s := ask(client, *url, body, at, patience)
 				lock.Lock()
 				all = append(all, s)
 				lock.Unlock()
@@ -117,8 +134,12 @@ func load(arguments []string) {
 	statuses := map[int]int{}
 	byStatus := map[int][]time.Duration{}
 	var first, whole []time.Duration
-	events := 0
+	events, left := 0, 0
 	for _, s := range all {
+		if s.left {
+			left++
+			continue
+		}
 		statuses[s.status]++
 		byStatus[s.status] = append(byStatus[s.status], s.whole)
 		if s.status == 200 {
@@ -128,6 +149,6 @@ func load(arguments []string) {
 	}
 	shed := quantiles(byStatus[503])
 	json.NewEncoder(os.Stdout).Encode(map[string]any{
-		"seconds": took, "statuses": statuses, "first_ms": quantiles(first), "whole_ms": quantiles(whole), "shed_ms": shed, "events": events,
+		"seconds": took, "statuses": statuses, "first_ms": quantiles(first), "whole_ms": quantiles(whole), "shed_ms": shed, "events": events, "left": left,
 	})
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from localmodel.api.constants import EXIT_BAD_LOG_KEY
 from localmodel.api.engine import LoadErrorCode
 from localmodel.api.localmodel import Invalid
 from localmodel.api.status import LocalModelStatus
@@ -108,6 +109,18 @@ def test_a_pod_that_cannot_run(pod: dict[str, Any], type_: str, reason: str, tex
     assert text in said
     assert said.endswith(hint(reason)) and hint(reason)
     assert status.last_failure and (status.last_failure.reason, status.last_failure.hint) == (reason, hint(reason))
+
+
+@pytest.mark.parametrize(("named", "code", "reason"), [(True, EXIT_BAD_LOG_KEY, "LogKeyUnusable"), (True, 2, "CrashLoop"), (False, 3, "CrashLoop")])
+def test_a_log_key_that_is_not_there_is_named_with_its_secret(named: bool, code: int, reason: str) -> None:
+    model = build_model(gateway={"logging": {"chainKeyRef": {"name": "audit"}}} if named else {})
+    planned, observed = observe_running(model, OPTIONS, "Loading")
+    ended = build_container("gateway", waiting_reason="CrashLoopBackOff", exit_code=code, ended_message="no such file\n")
+    pod = build_pod("p0", planned.revision, ready=False, containers=(ended,))
+    status = derive(model, replace(observed, pods=(pod,), gateways={}))
+    assert conditions(status)["GatewayReady"] == ("False", reason) == conditions(status)["Ready"]
+    said = message(status, "GatewayReady")
+    assert "no such file" in said and said.endswith(hint(reason)) and ("Secret audit" in said) == (reason == "LogKeyUnusable")
 
 
 @pytest.mark.parametrize("code", list(LoadErrorCode))

@@ -43,7 +43,13 @@ class Watch:
     async def begin(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self._parts.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=2**20)
-        fields = {"messages": QUESTION, "max_tokens": 400, "stream": True, "temperature": 1.5, "logit_bias": {"2": -100, "0": -100}}
+        fields = {
+            "messages": QUESTION,
+            "max_tokens": 400,
+            "stream": True,
+            "temperature": 1.5,
+            "logit_bias": {"2": -100, "0": -100},
+        }
         writer.write(request("/v1/chat/completions", json.dumps(fields).encode()))
         await asyncio.wait_for(reader.readuntil(b'"content": "'), PATIENCE)
         return reader, writer

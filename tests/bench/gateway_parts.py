@@ -181,7 +181,9 @@ def load(
     """What the clients saw, and `cpu`: the seconds of processor time that it cost the part. `leave`: share that does not stay."""
     command = [*OTHERS, tool(), "load", "-url", part.url + path, "-body", body, "-for", f"{seconds}s"]
     before = part.cpu()
-    done = subprocess.run([*command, "-clients", str(clients), "-rate", str(rate), "-leave", str(leave)], check=True, capture_output=True)
+    done = subprocess.run(
+        [*command, "-clients", str(clients), "-rate", str(rate), "-leave", str(leave)], check=True, capture_output=True
+    )
     seen: dict[str, Any] = json.loads(done.stdout)
     seen["cpu"] = part.cpu() - before
     seen["ok"] = seen["statuses"].get("200", 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.gateway_parts import Bench, Part, load, machine
 
-_TOTAL = re.compile(r'^localmodel_gateway_requests_total\{(.*?)\} (\S+)$', re.M)
+_TOTAL = re.compile(r"^localmodel_gateway_requests_total\{(.*?)\} (\S+)$", re.M)
 
 
 def logged(directory: Path) -> Counter[str]:

@@ -111,7 +111,9 @@ def _container_cause(model: LocalModel, plan: Plan, pod: Pod, container: Contain
     if waiting == "CrashLoopBackOff":
         log_key = model.spec.gateway.logging.chain_key_ref
         if log_key and stage == ConditionType.GATEWAY_READY and container.exit_code == constants.EXIT_BAD_LOG_KEY:
-            message = f"The gateway can't use the key of the log's chain in Secret {log_key.name}: {container.ended_message.strip()}"
+            message = (
+                f"The gateway can't use the key of the log's chain in Secret {log_key.name}: {container.ended_message.strip()}"
+            )
             return Cause(stage, Reason.LOG_KEY_UNUSABLE, message, container.ended_message.strip())
         ended = f" It said: {container.ended_message.strip()}" if container.ended_message.strip() else ""
         message = f"Container {container.name} ended with exit code {container.exit_code} again and again.{ended}"

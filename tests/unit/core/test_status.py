@@ -111,7 +111,9 @@ def test_a_pod_that_cannot_run(pod: dict[str, Any], type_: str, reason: str, tex
     assert status.last_failure and (status.last_failure.reason, status.last_failure.hint) == (reason, hint(reason))
 
 
-@pytest.mark.parametrize(("named", "code", "reason"), [(True, EXIT_BAD_LOG_KEY, "LogKeyUnusable"), (True, 2, "CrashLoop"), (False, 3, "CrashLoop")])
+@pytest.mark.parametrize(
+    ("named", "code", "reason"), [(True, EXIT_BAD_LOG_KEY, "LogKeyUnusable"), (True, 2, "CrashLoop"), (False, 3, "CrashLoop")]
+)
 def test_a_log_key_that_is_not_there_is_named_with_its_secret(named: bool, code: int, reason: str) -> None:
     model = build_model(gateway={"logging": {"chainKeyRef": {"name": "audit"}}} if named else {})
     planned, observed = observe_running(model, OPTIONS, "Loading")

@@ -73,7 +73,7 @@ _TROUBLES: dict[str, dict[str, str]] = {
         Reason.BACKEND_HUNG: "The model's process is there but does nothing.",
         Reason.SECRET_NOT_FOUND: "The Secret of the API keys is not there or empty, so nobody could be let in.",
         Reason.KEYS_INVALID: "An API key or a limit can't be used. If some can, the model goes on serving them.",
-        Reason.LOG_KEY_UNUSABLE: "The Secret of `gateway.logging.chainKeyRef` is missing or too short: nobody could trust its log.",
+        Reason.LOG_KEY_UNUSABLE: "The Secret of `logging.chainKeyRef` is missing or too short: nobody could trust the log.",
         Reason.GATEWAY_UNREACHABLE: "The operator can't ask the gateway how the model is.",
     },
     "Progressing": {

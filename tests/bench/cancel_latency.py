@@ -37,7 +37,7 @@ class Watch:
             return int(json.loads((await reply.json(content_type=None))["RESPONSE"])["running"])
 
     async def until(self, count: int) -> None:
-        while await self.running() != count:
+        while await self.running() != count:  # noqa: ASYNC110 - the engine tells nobody
             await asyncio.sleep(0.002)
 
     async def begin(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -47,7 +47,6 @@ class Watch:
             "messages": QUESTION,
             "max_tokens": 400,
             "stream": True,
-            "temperature": 1.5,
             "logit_bias": {"2": -100, "0": -100},
         }
         writer.write(request("/v1/chat/completions", json.dumps(fields).encode()))

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,8 @@ class Target:
         self._listener = self._gateway._serving
         site, begin = self._listener.site, self._listener.site.open
 
-        def remember(message: Any, client: str | None) -> Exchange:
-            self._open.append(begin(message, client))
+        def remember(headers: Mapping[str, str], client: str | None) -> Exchange:
+            self._open.append(begin(headers, client))
             return self._open[-1]
 
         site.open = remember  # type: ignore[method-assign]

@@ -1,10 +1,8 @@
 """The admin port: probes, metrics, status and drain, for the kubelet, the operator and Prometheus. Never for users."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 
-from aiohttp import web
-from aiohttp.http import RawRequestMessage
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from localmodel.api.gateway import GatewayStatus
@@ -12,6 +10,7 @@ from localmodel.gateway import errors
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange, pick_request_id
 from localmodel.gateway.record import Record
+from localmodel.gateway.request import Request
 
 _SECONDS = 10.0
 _TEXT = "text/plain; charset=utf-8"
@@ -31,19 +30,18 @@ class AdminSite:
         self._drain = drain
         self._metrics = metrics
 
-    def open(self, message: RawRequestMessage | None, client: str | None) -> Exchange:
+    def open(self, headers: Mapping[str, str], client: str | None) -> Exchange:
         """Requests here are not users' requests: they leave no record."""
         record = Record(request_id=pick_request_id(None), pod="", namespace="", model="", model_version="")
         return Exchange(record, lambda exchange: None)
 
-    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+    async def respond(self, request: Request, exchange: Exchange) -> None:
         status, body, kind = await self._answer(request)
-        response = await send(request, exchange, status, body, content_type=kind, until=monotonic() + _SECONDS)
+        await send(request, exchange, status, body, content_type=kind, until=monotonic() + _SECONDS)
         exchange.close("ok")
-        return response
 
-    async def _answer(self, request: web.BaseRequest) -> tuple[int, bytes, str]:
-        path = request.raw_path.split("?", 1)[0]
+    async def _answer(self, request: Request) -> tuple[int, bytes, str]:
+        path = request.path
         if path not in ("/livez", "/livez/backend", "/readyz", "/status", "/metrics", "/drain"):
             message = "Unknown URL. This port answers /livez, /livez/backend, /readyz, /status, /metrics and /drain."
             raise errors.ApiError(404, "unknown_url", message, outcome="rejected")

@@ -182,8 +182,7 @@ class Gateway:
             serving.close()
             await self._end_requests()
             admin.close()
-            self._admin.pre_shutdown()
-            await self._admin.shutdown(_STOP_SECONDS)
+            await self._admin.end(_STOP_SECONDS)
             for each in (stopping, *tasks):
                 each.cancel()
             await asyncio.gather(stopping, *tasks, return_exceptions=True)
@@ -195,5 +194,4 @@ class Gateway:
         self._ending.announce(goodbye)
         self._gate.dismiss(goodbye)
         self._sequences.fail_all(goodbye)
-        self._serving.pre_shutdown()
-        await self._serving.shutdown(_STOP_SECONDS)
+        await self._serving.end(_STOP_SECONDS)

@@ -1,27 +1,35 @@
-"""One client connection: aiohttp's protocol with its gaps closed.
+"""One client connection: aiohttp's parser on a protocol of our own, because a request may cost no more than that.
 
-aiohttp alone never times out an incomplete head, loses what follows a refused upgrade, waits for a body whose framing broke,
-and lets a half-closed or never-started request vanish. Here each of these ends in an answer or a record. Nothing in this
-module knows a route.
+Every head that was begun ends in an answer, a record or a closed connection: in time, in order, and whatever the client does.
+It makes requests out of bytes and hands them to its owner one after another. Nothing in this module knows a route.
 """
 
 import asyncio
+from collections import deque
 from typing import Any, Protocol
 
-from aiohttp import http_exceptions, web
-from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
+from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.tcp_helpers import tcp_keepalive
 
 from localmodel.gateway import errors
-from localmodel.gateway.answers import send_error
-from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.malformed import HEAD_LIMIT, URL_LIMIT, malformed
+from localmodel.gateway.outgoing import Outgoing
+from localmodel.gateway.patience import Head, Silence
+from localmodel.gateway.request import Request
 
-HEAD_LIMIT = 32 * 1024
-URL_LIMIT = 8 * 1024
-HEAD_SECONDS = 10.0
+_LINGER_SECONDS = 2.0
+"""How long a body that nobody wants is read, so that the client gets to read its answer."""
 _FAREWELL_SECONDS = 1.0
 """How long a client that is still sending may take to read why it is cut off."""
+_READ_BYTES = 64 * 1024
+_MOST_WAITING = 32
+"""Requests sent ahead; then nothing more is read until half of them are answered."""
+
+
+class BrokenBody(Exception):
+    """The framing of a request's body is not HTTP."""
 
 
 class Owner(Protocol):
@@ -29,131 +37,169 @@ class Owner(Protocol):
 
     stopping: bool
 
-    def unread(self, message: RawRequestMessage | None) -> None: ...
+    def joined(self, connection: "Connection") -> None: ...
 
-    def enter(self, protocol: Any) -> Exchange: ...
+    def left(self, connection: "Connection") -> None: ...
+
+    def unread(self, message: RawRequestMessage | None, client: str | None) -> None:
+        """A request whose client left before anybody could look at it."""
+
+    async def answer(self, request: Request, refusal: errors.ApiError | None) -> None:
+        """Raises ConnectionError if no more can be said on this connection."""
 
 
-class Connection(RequestHandler):
-    def __init__(self, owner: Any, **settings: Any) -> None:
-        super().__init__(owner, **settings)
-        self._owner: Owner = owner
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
-        self._body: Any = EMPTY_PAYLOAD
+class Connection(Outgoing):
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._owner = owner
+        self._parser: Any = HttpRequestParser(
+            self, loop, _READ_BYTES, max_line_size=URL_LIMIT, max_field_size=HEAD_LIMIT, payload_exception=BrokenBody,
+            auto_decompress=False, max_msg_queue_size=_MOST_WAITING,
+        )  # fmt: skip
+        self._waiting: deque[tuple[RawRequestMessage | errors.ApiError, StreamReader]] = deque()
+        self._answering = False
+        self._closing = False
+        """No request is taken any more."""
+        self._deaf = False
+        """What comes now is thrown away."""
+        self._body: StreamReader = EMPTY_PAYLOAD
         """Of the last request whose head is complete."""
         self._last = False
         """No request may follow that one: it asked for another protocol."""
-        self._deaf = False
-        """What comes now is thrown away."""
-        self.exchange: Exchange | None = None
+        self._head = Head(self._refuse)
+        self._silence: Silence | None = None
+        self.task: asyncio.Task[None] | None = None
+        """While there is something to answer."""
+        self.client: str | None = None
+        """The address it came from."""
 
     @property
     def idle(self) -> bool:
         """Between requests, or before the first, or in the midst of a head."""
-        return not self._request_in_progress and not self._messages
+        return not self._answering and not self._waiting
 
     @property
     def broken(self) -> bool:
         """Nothing more can be read from it."""
         return self._deaf
 
-    def data_received(self, data: bytes) -> None:
-        if self._deaf or (self._last and self._body.is_eof()):
-            return
-        in_body, seen = not self._body.is_eof(), self._request_count
-        super().data_received(data)
-        if self._request_count != seen:
-            self._stop_head_timer()
-            self._look_at(*self._messages[-1], in_body)
-            self._message_tail = b""
-        elif not in_body and data:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_LIMIT + URL_LIMIT:
-                self._refuse(errors.too_large(431, "request head", HEAD_LIMIT))
-            elif self._head_timer is None:
-                late = errors.body_timeout("request head", HEAD_SECONDS)
-                self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._refuse, late)
+    def close(self) -> None:
+        """When what is being answered is answered. What the client has not taken of earlier answers is lost."""
+        self._closing = True
+        if self.transport is not None and self.task is None:
+            (self.transport.abort if self.transport.get_write_buffer_size() else self.transport.close)()
 
-    def _look_at(self, message: Any, body: Any, in_body: bool) -> None:
-        """The newest message: it may be the last that can be understood."""
-        if isinstance(message, RawRequestMessage):
-            self._body = body
-            self._last = message.upgrade or message.method == "CONNECT"
-            return
-        self._deaf = True
-        if in_body:  # it is the body that broke: whoever reads it shall hear it, or throws it away after the answer
-            self._messages.pop()
-            self._close = True
-            if self.exchange is None or not self.exchange.closed:
-                self._body.set_exception(RequestPayloadError(str(message.exc)))
-            self._body.feed_eof()
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        tcp_keepalive(transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0] if isinstance(peer, tuple) else peer) if peer else None
+        self._silence = Silence(lambda: not self.idle, self.close)
+        self._owner.joined(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._head.end()
+        if self._silence is not None:
+            self._silence.end()
+        unread = [message for message, _ in self._waiting]
+        self._waiting.clear()
+        if self.task is not None:
+            self.task.cancel()
+        for message in unread:
+            self._owner.unread(None if isinstance(message, errors.ApiError) else message, self.client)
+        self._owner.left(self)
 
     def eof_received(self) -> None:
         """A half close counts as leaving, while a request is open; an idle connection just closes."""
         if self.transport is not None and not self.idle:
             self.transport.abort()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_head_timer()
-        unread = [message for message, _ in self._messages]
-        current = self.exchange
-        super().connection_lost(exc)
-        for message in unread:
-            self._owner.unread(message if isinstance(message, RawRequestMessage) else None)
-        if current is not None and not current.entered:
-            current.close("client_closed")
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self._closing or (self._last and self._body.is_eof()):
+            return
+        in_body = not self._body.is_eof()
+        try:
+            messages = self._parser.feed_data(data)[0]
+        except HttpProcessingError as error:
+            if in_body:  # whoever reads it shall hear it, or throws it away after the answer
+                self._deaf = True
+                self._body.set_exception(BrokenBody(str(error)))
+                self._body.feed_eof()
+            else:
+                self._refuse(malformed(error))
+            return
+        if messages:
+            self._head.end()
+            newest, self._body = messages[-1]
+            self._last = newest.upgrade or newest.method == "CONNECT"
+            self._waiting.extend(messages)
+            if len(self._waiting) >= _MOST_WAITING and not self._buffer_paused:
+                self._pause_reading_for_buffer()
+            self._wake()
+        elif not in_body and data:
+            self._head.grow(len(data))
 
     def _refuse(self, error: errors.ApiError) -> None:
-        """Answers a head that never completed, after the answers that precede it."""
-        self._stop_head_timer()
+        """Answers a head that can't be understood or never completed, after the answers that precede it."""
+        self._head.end()
         self._deaf = True
-        self._request_count += 1
-        self._messages.append((_ErrInfo(error.status, error, error.message), EMPTY_PAYLOAD))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._waiting.append((error, EMPTY_PAYLOAD))
+        self._wake()
 
-    def _stop_head_timer(self) -> None:
-        self._head_bytes = 0
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _wake(self) -> None:
+        if self.task is None:
+            self.task = self._loop.create_task(self._serve())
 
-    def _make_error_handler(self, err_info: Any) -> Any:
-        async def handler(request: web.BaseRequest) -> web.StreamResponse:
-            exchange = self._owner.enter(self)
-            request._version = HttpVersion11
-            error = err_info.exc if isinstance(err_info.exc, errors.ApiError) else malformed(err_info.exc)
-            response = await send_error(request, exchange, error, close=True)
+    async def _serve(self) -> None:
+        """Answers what has come, in order. Ends when nothing is left to answer, or with the connection."""
+        closing = True
+        try:
+            while self._waiting and not self._closing:
+                await self._serve_next()
+            closing = self._closing
+        except ConnectionError:
+            pass
+        finally:
+            self._closing = closing
+            self._answering = False
+            self.task = None
+            if self._silence is not None:
+                self._silence.begin()
+            if self._closing and self.transport is not None:
+                self.transport.close()
+
+    async def _serve_next(self) -> None:
+        message, body = self._waiting.popleft()
+        self._answering = True
+        refusal = message if isinstance(message, errors.ApiError) else None
+        request = Request(None if isinstance(message, errors.ApiError) else message, body, self)
+        self._make_room()
+        await self._owner.answer(request, refusal)
+        if refusal is not None:
             await self._farewell()
-            return response
+        self._answering = False
+        if self.transport is not None and not body.is_eof():
+            await self._skip(body)
+        self._closing = self._closing or not request.keep_alive or (self._deaf and not self._waiting)
 
-        return handler
+    def _make_room(self) -> None:
+        self._parser.message_consumed()
+        if self._buffer_paused and len(self._waiting) <= _MOST_WAITING // 2:
+            self.data_received(b"")
+            if len(self._waiting) < _MOST_WAITING:
+                self._resume_reading_for_buffer()
 
-    def handle_error(self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None) -> Any:
-        """A client that left is no error of ours: nothing to log, and nobody to answer."""
-        if isinstance(exc, ConnectionError):
-            raise exc
-        return super().handle_error(request, status, exc, message)
+    async def _skip(self, body: StreamReader) -> None:
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await body.readany():
+                    pass
+        except (TimeoutError, BrokenBody):
+            self._closing = True
 
     async def _farewell(self) -> None:
         """Closing while the client still sends would be a reset, which takes the unread answer with it."""
         if self.transport is not None and not self._owner.stopping:
             self.transport.write_eof()
             await asyncio.sleep(_FAREWELL_SECONDS)
-
-
-def malformed(error: BaseException) -> errors.ApiError:
-    """What the parser disliked, as a status: too long an URL, too large a head, or no HTTP."""
-    if isinstance(error, http_exceptions.LineTooLong):
-        if error.args[1] == URL_LIMIT:
-            return errors.too_large(414, "URL", URL_LIMIT)
-        return errors.too_large(431, "request head", HEAD_LIMIT)
-    text = str(error)
-    if "too many" in text.lower():
-        return errors.too_large(431, "request head", HEAD_LIMIT)
-    if "Invalid HTTP version" in text or "Pause on PRI" in text:
-        return errors.http_not_implemented(505, "This version of HTTP is not spoken here.")
-    if "Request has invalid `Transfer-Encoding`" in text:
-        return errors.http_not_implemented(501, "This transfer encoding is not understood.")
-    return errors.bad_request("This is not a valid HTTP/1.1 request.")

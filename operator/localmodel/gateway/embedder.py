@@ -9,8 +9,6 @@ import struct
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from aiohttp import web
-
 from localmodel.api import channel
 from localmodel.gateway import errors
 from localmodel.gateway.answers import send
@@ -28,6 +26,7 @@ from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.openai_embeddings import EmbeddingCall, check_dimensions, check_lengths, embeddings_body
 from localmodel.gateway.prompts import Prompts
+from localmodel.gateway.request import Request
 from localmodel.gateway.sequences import first_line, refusal_error
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines
@@ -47,9 +46,7 @@ class Embedder:
         self._window = window
         self._engine = engine
 
-    async def answer(
-        self, request: web.BaseRequest, exchange: Exchange, call: EmbeddingCall, deadlines: Deadlines
-    ) -> web.StreamResponse:
+    async def answer(self, request: Request, exchange: Exchange, call: EmbeddingCall, deadlines: Deadlines) -> None:
         engine = self._engine()
         if engine is not None and engine.task != "Embedding":
             raise errors.wrong_task(engine.task, "/v1/chat/completions or /v1/completions")
@@ -67,9 +64,8 @@ class Embedder:
         until = deadlines.queue(monotonic()).at
         vectors = await self._lane.resender.run(exchange.record, attempt, lambda: until)
         body = await _written(call, vectors, tokens)
-        response = await send(request, exchange, 200, body, until=deadlines.total.at)
+        await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")
-        return response
 
     async def _encode(self, call: EmbeddingCall) -> list[TokenIds]:
         texts = [each for each in call.inputs if isinstance(each, str)]

@@ -4,7 +4,6 @@ It times, counts bytes and closes exactly once. It decides nothing about the req
 """
 
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from time import monotonic
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.auth import Caller
 from localmodel.gateway.kept_answer import KeptAnswer
+from localmodel.gateway.random_ids import random_id
 from localmodel.gateway.record import Record
 from localmodel.gateway.trace_context import TraceContext
 
@@ -28,8 +28,6 @@ class Exchange:
         if trace is not None:
             record.trace_id, record.span_id, record.parent_span_id = trace.trace_id, trace.span_id, trace.parent_span_id
         self.started = monotonic()
-        self.entered = False
-        """The handler runs: closing is its duty from now on."""
         self.closed = False
         self.request_body: bytes | None = None
         self.keep_bodies = False
@@ -112,4 +110,4 @@ def pick_request_id(offered: str | None) -> str:
     """The client's own id if it is a plain one, else a new one."""
     if offered is not None and _REQUEST_ID.fullmatch(offered):
         return offered
-    return f"req_{secrets.token_hex(12)}"
+    return f"req_{random_id(24)}"

@@ -15,31 +15,29 @@ _PROVIDER = "localmodel"
 
 class GenAi:
     def __init__(self, of: Callable[[declared.Metric], Any]) -> None:
-        self._of = of
-        self._known: dict[tuple[str, ...], Any] = {}
-        """Looking a series up by its labels costs more than counting."""
+        self._duration, self._usage, self._first, self._rest = (
+            of(metric).labels
+            for metric in (
+                declared.GEN_AI_REQUEST_DURATION,
+                declared.GEN_AI_TOKEN_USAGE,
+                declared.GEN_AI_TIME_TO_FIRST_TOKEN,
+                declared.GEN_AI_TIME_PER_OUTPUT_TOKEN,
+            )
+        )
 
     def count(self, record: Record) -> None:
         operation = _OPERATIONS.get(record.endpoint)
         if operation is None:
             return
-        model = record.served_name or ""
-
-        def observe(metric: declared.Metric, value: float, *label: str) -> None:
-            key = (metric.name, operation, model, *label)
-            series = self._known.get(key)
-            if series is None:
-                series = self._known[key] = self._of(metric).labels(operation, _PROVIDER, model, *label)
-            series.observe(value)
-
-        observe(declared.GEN_AI_REQUEST_DURATION, record.total_seconds, "" if record.outcome == "ok" else record.outcome)
+        asked = (operation, _PROVIDER, record.served_name or "")
+        self._duration(*asked, "" if record.outcome == "ok" else record.outcome).observe(record.total_seconds)
         if record.prompt_tokens is not None:
-            observe(declared.GEN_AI_TOKEN_USAGE, record.prompt_tokens, "input")
-            observe(declared.GEN_AI_TOKEN_USAGE, record.completion_tokens, "output")
+            self._usage(*asked, "input").observe(record.prompt_tokens)
+            self._usage(*asked, "output").observe(record.completion_tokens)
         if record.outcome != "ok" or record.first_token_seconds is None:
             return
         first = (record.queue_seconds or 0.0) + record.first_token_seconds
-        observe(declared.GEN_AI_TIME_TO_FIRST_TOKEN, first)
+        self._first(*asked).observe(first)
         if record.completion_tokens > 1:
             rest = max(0.0, record.total_seconds - first)
-            observe(declared.GEN_AI_TIME_PER_OUTPUT_TOKEN, rest / (record.completion_tokens - 1))
+            self._rest(*asked).observe(rest / (record.completion_tokens - 1))

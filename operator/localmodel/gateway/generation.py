@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-
-from aiohttp import web
+from functools import lru_cache
 
 from localmodel import __version__
 from localmodel.api.channel import EngineStatus, Sampling
@@ -24,6 +23,7 @@ from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, fit_window, sampling_of_choice
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.reading_plan import most_tokens
+from localmodel.gateway.request import Request
 from localmodel.gateway.run import Run
 from localmodel.gateway.segmented import Segmented
 from localmodel.gateway.streaming import StreamAnswer
@@ -40,7 +40,7 @@ class Generator:
     engine: Callable[[], EngineStatus | None]
     """What the engine last said of itself; None before it has."""
 
-    async def answer(self, request: web.BaseRequest, exchange: Exchange, call: Call, deadlines: Deadlines) -> web.StreamResponse:
+    async def answer(self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines) -> None:
         self._check(call)
         prompt = await self.prompts.encode_async(call)
         exchange.record.prompt_tokens = len(prompt)
@@ -50,19 +50,24 @@ class Generator:
             if not self.long_input.helps(call, refused):
                 raise
             if self.long_input.mode == "Segment":
-                return await self._read_in_parts(request, exchange, call, deadlines, refused)
+                await self._read_in_parts(request, exchange, call, deadlines, refused)
+                return
             call, shorter = await self.long_input.shorten(call, refused)
             exchange.tell_truncated(len(prompt) - len(shorter))
             prompt, sampling = shorter, self._sampling(call, shorter)
         exchange.record.prompt_tokens = len(prompt)
         exchange.reserve(len(prompt) + call.n * (sampling.max_tokens or 0))
+        if call.n == 1:
+            with Run(self.lane, exchange, deadlines, prompt, sampling) as run:
+                await self._compose(request, exchange, call, deadlines, OneChoice(run))
+            return
         async with AsyncExitStack() as stack:
-            source = await self._start(stack, exchange, deadlines, prompt, sampling, call.n)
-            return await self._compose(request, exchange, call, deadlines, source)
+            source = ManyChoices(self._runs(stack, exchange, deadlines, prompt, sampling, call.n))
+            await self._compose(request, exchange, call, deadlines, await stack.enter_async_context(source))
 
     async def _read_in_parts(
-        self, request: web.BaseRequest, exchange: Exchange, call: Call, deadlines: Deadlines, refused: errors.ApiError
-    ) -> web.StreamResponse:
+        self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines, refused: errors.ApiError
+    ) -> None:
         reading = await self.long_input.cut(call, refused)
         exchange.tell_segments(len(reading.segments))
         exchange.reserve(most_tokens(reading.sizes, len(reading.segments), call.n))
@@ -76,7 +81,7 @@ class Generator:
 
             source = Segmented(reading, self.prompts, self.lane, exchange, deadlines, start_last)
             await stack.enter_async_context(source)
-            return await self._compose(request, exchange, call, deadlines, source)
+            await self._compose(request, exchange, call, deadlines, source)
 
     @property
     def _room(self) -> int:
@@ -95,20 +100,6 @@ class Generator:
         if call.n > slots:
             raise errors.bad_request(f"'n' is {call.n}, but this server runs {slots} answers at a time. Ask for fewer.", "n")
 
-    async def _start(
-        self,
-        stack: AsyncExitStack,
-        exchange: Exchange,
-        deadlines: Deadlines,
-        prompt: tuple[int, ...],
-        sampling: Sampling,
-        choices: int,
-    ) -> Source:
-        runs = self._runs(stack, exchange, deadlines, prompt, sampling, choices)
-        if choices == 1:
-            return OneChoice(runs[0])
-        return await stack.enter_async_context(ManyChoices(runs))
-
     def _runs(
         self,
         stack: AsyncExitStack,
@@ -123,9 +114,7 @@ class Generator:
             stack.enter_context(run)
         return runs
 
-    async def _compose(
-        self, request: web.BaseRequest, exchange: Exchange, call: Call, deadlines: Deadlines, source: Source
-    ) -> web.StreamResponse:
+    async def _compose(self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines, source: Source) -> None:
         try:
             pieces = await source.first()
         except errors.ApiError as error:
@@ -137,7 +126,8 @@ class Generator:
         echo = self.prompts.prompt_text(call) if call.echo else ""
         if call.stream:
             chunks = Chunks(call, heading, choices, echo, exchange.more_usage)
-            return await StreamAnswer(request, exchange, chunks, deadlines).run(pieces, source)
+            await StreamAnswer(request, exchange, chunks, deadlines).run(pieces, source)
+            return
         wholes = [Whole(choice) for choice in choices]
         while True:
             for piece in pieces:
@@ -146,16 +136,18 @@ class Generator:
                 break
             pieces = await source.more()
         body = unary(call, heading, wholes, source.usage, echo, exchange.more_usage)
-        response = await send(request, exchange, 200, body, until=deadlines.total.at)
+        await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")
-        return response
 
     def _fingerprint(self, model_version: str) -> str:
         """The same while the same seed gives the same text."""
         engine = self.engine()
-        parts = (engine.architecture, engine.parameters, engine.dtype, engine.device) if engine else ()
-        digest = hashlib.sha256(repr((__version__, model_version, parts)).encode()).hexdigest()
-        return f"fp_{digest[:12]}"
+        return _digest(model_version, *((engine.architecture, engine.parameters, engine.dtype, engine.device) if engine else ()))
+
+
+@lru_cache(4)
+def _digest(*parts: object) -> str:
+    return f"fp_{hashlib.sha256(repr((__version__, *parts)).encode()).hexdigest()[:12]}"
 
 
 def _blamed(error: errors.ApiError, call: Call) -> errors.ApiError:

@@ -30,6 +30,8 @@ NO_HINTS = Hints()
 
 def parse_hints(headers: Mapping[str, str]) -> Hints:
     """Raises 400 for a deadline that is no whole number of milliseconds. Names of headers in any case, or in lower case."""
+    if DEADLINE not in headers and READ_TIMEOUT not in headers and RETRY_COUNT not in headers:
+        return NO_HINTS
     return Hints(
         _deadline(headers.get(DEADLINE)),
         _read_seconds(headers.get(READ_TIMEOUT, "")),

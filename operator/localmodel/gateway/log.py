@@ -4,7 +4,6 @@ A thread of its own redacts, which is the last thing before bytes: nobody else s
 bounded buffer before it is lost for every sink, and counted.
 """
 
-import copy
 import logging
 import threading
 from collections import deque
@@ -14,7 +13,7 @@ from typing import NamedTuple
 
 from localmodel.gateway.bodies import KEPT_BYTES, Withheld, show
 from localmodel.gateway.kept_answer import KeptAnswer
-from localmodel.gateway.record import Bodies, Record, encode
+from localmodel.gateway.record import Bodies, Record, Snapshot, encode, snapshot
 from localmodel.gateway.redact import Redactor
 from localmodel.gateway.sinks import Sink
 
@@ -24,11 +23,16 @@ _BUFFER_BYTES = 4 * KEPT_BYTES
 _RECORD_BYTES = 2048
 _GATHER_SECONDS = 0.02
 """So long records are collected before the thread takes the processor from the requests."""
+_BATCH = 32
+"""Records that go to the sinks together."""
 _TOO_LARGE = f"it is larger than {KEPT_BYTES} bytes"
 
 
 class _Entry(NamedTuple):
-    record: Record
+    record: Snapshot
+    request_id: str
+    outcome: str
+    code: str | None
     request: bytes
     answer: KeptAnswer | None
     size: int
@@ -60,7 +64,9 @@ class RecordLog:
         size = _RECORD_BYTES + len(request) + (answer.size if answer is not None else 0)
         with self._changed:
             if not self._closing and self._size + size <= self._limit:
-                self._entries.append(_Entry(copy.copy(record), request, answer, size))
+                self._entries.append(
+                    _Entry(snapshot(record), record.request_id, record.outcome, record.code, request, answer, size)
+                )
                 self._size += size
                 if len(self._entries) == 1:
                     self._changed.notify()
@@ -100,21 +106,21 @@ class RecordLog:
                 closing = self._closing
             if not closing:
                 sleep(_GATHER_SECONDS)
-            while (entry := self._next()) is not None:
-                content = self._encode(entry)
+            while batch := self._next():
+                lines = [(self._encode(entry), entry.outcome) for entry in batch]
                 for sink in self._sinks:
-                    sink.put(content, entry.record.outcome)
+                    sink.put(lines)
                 sleep(0)  # the requests' thread first
             if closing:
                 return
 
-    def _next(self) -> _Entry | None:
+    def _next(self) -> list[_Entry]:
+        """One entry at a time if it has bodies: searching them takes long enough."""
         with self._changed:
-            if not self._entries:
-                return None
-            entry = self._entries.popleft()
-            self._size -= entry.size
-            return entry
+            size = 1 if self._redactor is not None else min(_BATCH, len(self._entries))
+            batch = [self._entries.popleft() for _ in range(size) if self._entries]
+            self._size -= sum(entry.size for entry in batch)
+            return batch
 
     def _encode(self, entry: _Entry) -> bytes:
         if self._redactor is None:
@@ -125,12 +131,12 @@ class RecordLog:
         except Withheld as reason:
             bodies.withheld = str(reason)
         except Exception:  # whatever it was: the request is recorded, and nothing is shown that was not searched
-            log.exception("the bodies of request %s can't be logged", entry.record.request_id)
+            log.exception("the bodies of request %s can't be logged", entry.request_id)
             bodies.withheld = "redaction failed"
         return encode(entry.record, bodies)
 
     def _show(self, entry: _Entry, redactor: Redactor, bodies: Bodies) -> None:
-        request = show(entry.request, redactor, as_text=entry.record.code == "invalid_json")
+        request = show(entry.request, redactor, as_text=entry.code == "invalid_json")
         bodies.request_body, bodies.request_body_cut = request
         if entry.answer is None:
             return

@@ -10,7 +10,6 @@ from time import monotonic
 from urllib.parse import unquote
 
 import aiohttp
-from aiohttp import web
 from pydantic import ValidationError
 
 from localmodel.api import channel
@@ -24,6 +23,7 @@ from localmodel.gateway.intake import read_body
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.relay import Relay
+from localmodel.gateway.request import Request
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.upstream import Route, Upstreams
@@ -49,14 +49,15 @@ class OpenInference:
         self._prompts = prompts
         self._model_url = f"{settings.triton_url}/v2/models/{settings.triton_model}"
 
-    async def respond(self, request: web.BaseRequest, exchange: Exchange, path: str) -> web.StreamResponse:
+    async def respond(self, request: Request, exchange: Exchange) -> None:
         exchange.record.endpoint = "v2"
-        method, url = self._resolve(path, exchange.caller)
+        method, url = self._resolve(request.path, exchange.caller)
         if request.method != method:
             raise errors.method_not_allowed(method)
         if method == "GET":
-            return await self._get(request, exchange, url)
-        return await self._generate(request, exchange, url)
+            await self._get(request, exchange, url)
+        else:
+            await self._generate(request, exchange, url)
 
     def _resolve(self, path: str, caller: Caller) -> tuple[str, str]:
         if path in ("/v2", "/v2/health/live", "/v2/health/ready"):
@@ -71,17 +72,16 @@ class OpenInference:
                 return method, self._model_url + rest.removeprefix(name)
         raise errors.ApiError(404, "unknown_url", "Not Found", outcome="rejected")
 
-    async def _get(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
+    async def _get(self, request: Request, exchange: Exchange, url: str) -> None:
         try:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as reply:
                 body = await read_whole(reply)
         except (aiohttp.ClientError, TimeoutError, OSError, BackendGarbage):
             raise errors.not_ready("Triton does not answer.") from None
-        response = await send(request, exchange, reply.status, body, until=monotonic() + 10)
+        await send(request, exchange, reply.status, body, until=monotonic() + 10)
         exchange.close("ok" if reply.status < 400 else "upstream_error")
-        return response
 
-    async def _generate(self, request: web.BaseRequest, exchange: Exchange, url: str) -> web.StreamResponse:
+    async def _generate(self, request: Request, exchange: Exchange, url: str) -> None:
         self._lane.check_load()
         stream = url.endswith("_stream")
         generate = parse_generate(await read_body(request, exchange), stream=stream)
@@ -91,23 +91,23 @@ class OpenInference:
         route = Route(url, {"content-type": "application/json", **exchange.trace_headers()}, rebuild(generate), stream)
         need = Need(tokens, exchange.hold_body())
 
-        async def attempt(again: bool) -> web.StreamResponse:
+        async def attempt(again: bool) -> None:
             if not again:
                 self._lane.check_serving()
-            return await self._send(request, exchange, deadlines, route, need, again=again)
+            await self._send(request, exchange, deadlines, route, need, again=again)
 
-        return await self._lane.resender.run(exchange.record, attempt, lambda: deadlines.queue(monotonic()).at)
+        await self._lane.resender.run(exchange.record, attempt, lambda: deadlines.queue(monotonic()).at)
 
     async def _send(
-        self, request: web.BaseRequest, exchange: Exchange, deadlines: Deadlines, route: Route, need: Need, *, again: bool
-    ) -> web.StreamResponse:
+        self, request: Request, exchange: Exchange, deadlines: Deadlines, route: Route, need: Need, *, again: bool
+    ) -> None:
         with exchange.waiting():
             slot, trial = await self._lane.enter(exchange, deadlines.queue(monotonic()), need, again=again)
         ok: bool | None = None
         try:
             async with self._upstreams.open(route, slot) as upstream:
                 relay = Relay(request, exchange, deadlines, lambda ok: self._lane.report(trial, ok))
-                return await relay.run(upstream, self._lane.ending, stream=route.stream)
+                await relay.run(upstream, self._lane.ending, stream=route.stream)
         except errors.ApiError as error:
             ok = judge(error)
             raise

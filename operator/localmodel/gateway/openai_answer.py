@@ -15,7 +15,9 @@ from localmodel.gateway.choices import Piece
 from localmodel.gateway.openai_choice import Choice, Delta, Whole
 from localmodel.gateway.openai_request import Call
 
-_MARK = "\x00"
+_ROLE = '"delta": {"role": "assistant", "content": "", "refusal": null}'
+_NO_DELTA, _NO_TEXT = '"delta": {}', '"text": ""'
+_GOES_ON = ', "logprobs": null, "finish_reason": null'
 _NOTHING: Mapping[str, int] = {}
 
 
@@ -59,27 +61,31 @@ class Chunks:
         self._chat = call.endpoint == "chat"
         self._echo = echo
         self._choices = choices
-        self._envelope = _envelope(call, heading, "chat.completion.chunk")
-        self._usage_key = {"usage": None} if call.include_usage else {}
+        self._envelope = json.dumps(_envelope(call, heading, "chat.completion.chunk"))[:-1]
         self._include_usage = call.include_usage
-        mark = json.dumps(_MARK).encode()
-        self._frames = [tuple(self._text_chunk(index, _MARK).split(mark)) for index in range(len(choices))]
-        """Head and tail of a chunk of plain text, for each choice."""
+        self._end = '}], "usage": null}' if call.include_usage else "}]}"
+        opening, closing = ('"delta": {"content": ', "}") if self._chat else ('"text": ', "")
+        self._frames = [
+            (f'data: {self._envelope}, "choices": [{{"index": {index}, {opening}', f"{closing}{_GOES_ON}{self._end}\n\n")
+            for index in range(len(choices))
+        ]
+        """What precedes and follows the text in a chunk of plain text, for each choice."""
         self._calls = [0] * len(choices)
 
-    def _chunk(self, index: int, body: dict[str, Any], finish: str | None, logprobs: dict[str, Any] | None = None) -> bytes:
-        choice = {"index": index, **body, "logprobs": logprobs, "finish_reason": finish}
-        return sse.frame(json.dumps({**self._envelope, "choices": [choice], **self._usage_key}).encode())
+    def _chunk(self, index: int, body: str, finish: str | None, logprobs: dict[str, Any] | None = None) -> bytes:
+        """`body`: the members of the choice that say something, as JSON."""
+        rest = f', "logprobs": {json.dumps(logprobs)}, "finish_reason": {json.dumps(finish)}'
+        return sse.frame(f'{self._envelope}, "choices": [{{"index": {index}, {body}{rest}{self._end}'.encode())
 
     def _text_chunk(self, index: int, text: str) -> bytes:
-        return self._chunk(index, {"delta": {"content": text}} if self._chat else {"text": text}, None)
+        head, tail = self._frames[index]
+        return f"{head}{quote(text)}{tail}".encode()
 
     def opening(self) -> bytes:
         """What precedes the first text: a chat names its role, a completion may repeat its prompt."""
         indices = range(len(self._choices))
         if self._chat:
-            delta = {"delta": {"role": "assistant", "content": "", "refusal": None}}
-            return b"".join([self._chunk(index, delta, None) for index in indices])
+            return b"".join([self._chunk(index, _ROLE, None) for index in indices])
         return b"".join([self._text_chunk(index, self._echo) for index in indices]) if self._echo else b""
 
     def piece(self, piece: Piece) -> bytes:
@@ -87,19 +93,19 @@ class Chunks:
         index, text, _, finish = piece
         choice = self._choices[index]
         if choice.plain:
-            head, tail = self._frames[index]
-            data = head + quote(text).encode() + tail if text else b""
+            data = self._text_chunk(index, text) if text else b""
         else:
             delta = choice.read(piece)
             data, finish = self._delta(index, delta), delta.finish_reason
-        return data + self._chunk(index, {"delta": {}} if self._chat else {"text": ""}, finish) if finish else data
+        return data + self._chunk(index, _NO_DELTA if self._chat else _NO_TEXT, finish) if finish else data
 
     def _delta(self, index: int, delta: Delta) -> bytes:
-        body: dict[str, Any] = {"delta": {"content": delta.content}} if self._chat else {"text": delta.content}
+        text = quote(delta.content)
+        body = f'"delta": {{"content": {text}}}' if self._chat else f'"text": {text}'
         data = self._chunk(index, body, None, delta.logprobs) if delta.content or delta.logprobs else b""
         for call in delta.calls:
             numbered = {"index": self._calls[index], **call.document()}
-            data += self._chunk(index, {"delta": {"tool_calls": [numbered]}}, None)
+            data += self._chunk(index, f'"delta": {{"tool_calls": [{json.dumps(numbered)}]}}', None)
             self._calls[index] += 1
         return data
 
@@ -107,8 +113,8 @@ class Chunks:
         """Usage if asked for, and [DONE]."""
         if not self._include_usage:
             return sse.DONE
-        document = {**self._envelope, "choices": [], "usage": usage_document(usage, self._more_usage)}
-        return sse.frame(json.dumps(document).encode()) + sse.DONE
+        shown = json.dumps(usage_document(usage, self._more_usage))
+        return sse.frame(f'{self._envelope}, "choices": [], "usage": {shown}}}'.encode()) + sse.DONE
 
 
 def unary(

@@ -9,11 +9,10 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from time import monotonic
 
-from aiohttp import web
-
 from localmodel.gateway import errors
-from localmodel.gateway.answers import common_headers, finish
+from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.request import Request
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -55,22 +54,16 @@ class Page:
     def paths(self) -> frozenset[str]:
         return frozenset(self._assets)
 
-    async def respond(self, request: web.BaseRequest, exchange: Exchange, path: str) -> web.StreamResponse:
+    async def respond(self, request: Request, exchange: Exchange) -> None:
         if request.method not in ("GET", "HEAD"):
             raise errors.method_not_allowed("GET, HEAD")
-        asset = self._assets[path]
+        asset = self._assets[request.path]
         known = asset.etag in (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(","))
         headers = {"etag": asset.etag, **_HEADERS}
-        if known:
-            response = web.Response(status=304, headers={**common_headers(exchange, 304), **headers})
-        else:
-            headers["content-type"] = asset.content_type
-            response = web.Response(body=asset.body, headers={**common_headers(exchange, 200), **headers})
-        await finish(request, response, monotonic() + _SECONDS)
-        if not known and request.method == "GET":
-            exchange.sent(asset.body)
+        status, body = (304, b"") if known else (200, asset.body)
+        until = monotonic() + _SECONDS
+        await send(request, exchange, status, body, content_type=asset.content_type, headers=headers, until=until)
         exchange.close("ok")
-        return response
 
 
 def _kind(name: str) -> str:

@@ -4,7 +4,10 @@ Pure. Metadata never holds a text of the client's or the model's; Full adds both
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from json.encoder import encode_basestring
+from operator import attrgetter
 from typing import Any, Literal
 
 from localmodel.api.gateway import Outcome
@@ -71,18 +74,37 @@ class Bodies:
 
 _FIELDS = tuple(field.name for field in fields(Record))
 _BODY_FIELDS = tuple(field.name for field in fields(Bodies))
-_SECONDS = frozenset(name for name in _FIELDS if name.endswith("_seconds"))
+_take = attrgetter(*_FIELDS)
+_take_bodies = attrgetter(*_BODY_FIELDS)
 
 
-def encode(record: Record, bodies: Bodies | None = None) -> bytes:
+def _form(names: Sequence[str]) -> str:
+    return "{" + ",".join(['"kind":"request"', *(f'"{name}":%s' for name in names)]) + "}"
+
+
+_METADATA, _FULL = _form(_FIELDS), _form(_FIELDS + _BODY_FIELDS)
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring,
+    int: int.__repr__,
+    float: lambda value: repr(round(value, 6)),
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda value: "null",
+}
+"""Field by field, this takes half the time of a JSON encoder. Every float of a record is a number of seconds."""
+
+Snapshot = tuple[Any, ...]
+
+
+def snapshot(record: Record) -> Snapshot:
+    """The record as it is now, whatever becomes of it, for `encode`."""
+    return _take(record)
+
+
+def encode(record: Snapshot, bodies: Bodies | None = None) -> bytes:
     """A JSON object, to be made a line by `chain`."""
-    document: dict[str, Any] = {"kind": "request"}
-    for name in _FIELDS:
-        value = getattr(record, name)
-        document[name] = round(value, 6) if name in _SECONDS and value is not None else value
-    if bodies is not None:
-        document.update((name, getattr(bodies, name)) for name in _BODY_FIELDS)
-    return encode_document(document)
+    values = record if bodies is None else record + _take_bodies(bodies)
+    form = _METADATA if bodies is None else _FULL
+    return (form % tuple([_TEXTS[type(value)](value) for value in values])).encode("utf-8", "backslashreplace")
 
 
 def encode_document(document: dict[str, Any]) -> bytes:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from time import monotonic
 
 import aiohttp
-from aiohttp import web
-from aiohttp.http import HttpVersion11
 
 from localmodel.api.gateway import Outcome
 from localmodel.gateway import errors, sse
 from localmodel.gateway.answers import common_headers
 from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.reply import Pieces
+from localmodel.gateway.request import Request
 from localmodel.gateway.timers import Deadlines, Limit
 from localmodel.gateway.upstream import Upstream
 
@@ -24,57 +24,55 @@ _REFUSED = b'"RESPONSE":"{\\"code\\":'
 
 class Relay:
     def __init__(
-        self, request: web.BaseRequest, exchange: Exchange, deadlines: Deadlines, on_answer: Callable[[bool | None], None]
+        self, request: Request, exchange: Exchange, deadlines: Deadlines, on_answer: Callable[[bool | None], None]
     ) -> None:
         """`on_answer` is told, before a byte goes to the client, whether Triton did its part; None: it is the client's fault."""
         self._request = request
         self._exchange = exchange
         self._deadlines = deadlines
         self._on_answer = on_answer
-        self._response: web.StreamResponse | None = None
+        self._pieces: Pieces | None = None
         self._events = False
         self._outcome: Outcome = "ok"
         self._limit = deadlines.total
         self._clock = asyncio.timeout(None)
 
-    async def run(self, upstream: Upstream, ending: Ending, *, stream: bool) -> web.StreamResponse:
+    async def run(self, upstream: Upstream, ending: Ending, *, stream: bool) -> None:
         """Of a unary answer, only the total time is limited: it comes in one piece. Raises ApiError while no byte is sent."""
         try:
-            response = await self._copy(upstream, ending, stream=stream)
+            await self._copy(upstream, ending, stream=stream)
         except errors.ApiError as error:
-            if self._response is None:
+            if self._pieces is None:
                 raise
-            await self._break_off(error)
-        else:
-            self._exchange.close(self._outcome)
-            return response
-        raise ConnectionResetError("the answer was broken off")
+            self._break_off(error)
+            raise ConnectionResetError("the answer was broken off") from None
+        self._exchange.close(self._outcome)
 
-    async def _copy(self, upstream: Upstream, ending: Ending, *, stream: bool) -> web.StreamResponse:
+    async def _copy(self, upstream: Upstream, ending: Ending, *, stream: bool) -> None:
         self._limit = self._deadlines.first_token(monotonic()) if stream else self._deadlines.total
         try:
             async with asyncio.timeout(None) as self._clock:
                 with ending.heard_by(lambda _: self._move(monotonic())):
-                    return await self._pump(upstream, ending)
+                    await self._pump(upstream, ending)
         except TimeoutError:
             raise (ending.error or self._limit.error()) from None
 
-    async def _pump(self, upstream: Upstream, ending: Ending) -> web.StreamResponse:
+    async def _pump(self, upstream: Upstream, ending: Ending) -> None:
         self._wait_until(self._limit, ending)
         with self._exchange.waiting():
             chunk = await upstream.read()
             reply = await upstream.head()
         if not chunk:
             raise errors.protocol("an empty answer")
-        self._response = await self._open(reply, chunk)
+        self._pieces = pieces = self._open(reply, chunk)
         while chunk:
             self._wait_until(self._deadlines.total, ending)
-            await self._response.write(chunk)
+            self._request.connection.write(pieces.frame(chunk))
+            await self._request.connection.drained(self._deadlines.total.at + _GRACE_SECONDS)
             self._exchange.sent(chunk)
             self._wait_until(self._deadlines.idle(monotonic()), ending)
             chunk = await upstream.read()
-        await self._response.write_eof()
-        return self._response
+        self._request.connection.write(pieces.frame(b"", last=True))
 
     def _wait_until(self, limit: Limit, ending: Ending) -> None:
         self._limit = limit
@@ -85,7 +83,7 @@ class Relay:
         if not self._clock.expired():
             self._clock.reschedule(asyncio.get_running_loop().time() + at - monotonic())
 
-    async def _open(self, reply: aiohttp.ClientResponse, chunk: bytes) -> web.StreamResponse:
+    def _open(self, reply: aiohttp.ClientResponse, chunk: bytes) -> Pieces:
         """Triton's status and type with our headers; a 200 may still hold an error."""
         self._events = reply.content_type == "text/event-stream"
         if reply.status >= 400 or chunk.startswith((b'{"error"', b'data: {"error"')):
@@ -93,25 +91,18 @@ class Relay:
         elif _REFUSED in chunk[:64]:
             self._outcome = "rejected"
         self._on_answer(self._verdict(reply.status))
-        headers = common_headers(self._exchange, reply.status)
-        headers["content-type"] = "text/event-stream; charset=utf-8" if self._events else "application/json"
-        response = web.StreamResponse(status=reply.status, headers=headers)
-        if self._request.version < HttpVersion11:
-            response.force_close()
-        await response.prepare(self._request)
-        return response
+        kind = "text/event-stream; charset=utf-8" if self._events else "application/json"
+        return Pieces(self._request, reply.status, common_headers(self._exchange, reply.status, kind))
 
     def _verdict(self, status: int) -> bool | None:
         if self._outcome == "ok":
             return True
         return None if self._outcome == "rejected" or 400 <= status < 500 else False
 
-    async def _break_off(self, error: errors.ApiError) -> None:
+    def _break_off(self, error: errors.ApiError) -> None:
+        """Without an end: the client must not take what it has for all."""
         self._exchange.close(error.outcome, error.code)
-        transport = self._request.transport
-        if transport is None:
-            return
-        asyncio.get_running_loop().call_later(_GRACE_SECONDS, transport.abort)
-        if self._response is not None and self._events:
-            await self._response.write(sse.frame(errors.triton_body(error.message)))
-        transport.close()
+        connection = self._request.connection
+        if self._pieces is not None and self._events:
+            connection.write(self._pieces.frame(sse.frame(errors.triton_body(error.message))))
+        connection.leave(_GRACE_SECONDS)

@@ -1,27 +1,27 @@
 """The HTTP entry of one port: it makes connections, and sees to it that every request ends in an answer or a record.
 
-What aiohttp does with broken HTTP is mended in `connection`. Nothing in this module knows a route.
+What comes over a connection is `connection`'s to understand. Nothing in this module knows a route.
 """
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
-from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
 
 from localmodel.gateway import errors, intake
-from localmodel.gateway.answers import ReaderTooSlow, send_error
-from localmodel.gateway.connection import HEAD_LIMIT, URL_LIMIT, Connection
+from localmodel.gateway.answers import send_error
+from localmodel.gateway.connection import Connection
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.malformed import HEAD_LIMIT
+from localmodel.gateway.outgoing import ReaderTooSlow
+from localmodel.gateway.request import NO_HEADERS, Request
 
 log = logging.getLogger("localmodel.gateway.server")
 
-IDLE_SECONDS = 75.0
 MAX_CONNECTIONS = 4096
 """At more, whoever has been connected longest without a running request has to go; if all run, the newcomer."""
-_LINGER_SECONDS = 2.0
 _CLOSING = (408, 413, 431, 501, 505)
 """Where the next request starts is uncertain, or too much would have to be read."""
 
@@ -29,66 +29,59 @@ _CLOSING = (408, 413, 431, 501, 505)
 class Site(Protocol):
     """What answers on one port."""
 
-    def open(self, message: RawRequestMessage | None, client: str | None) -> Exchange: ...
+    def open(self, headers: Mapping[str, str], client: str | None) -> Exchange: ...
 
-    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse: ...
+    async def respond(self, request: Request, exchange: Exchange) -> None: ...
 
 
-class Listener(web.Server):
+class Listener:
+    """Called, it makes the protocol of a new connection."""
+
     def __init__(self, site: Site) -> None:
-        super().__init__(
-            self._handle,
-            request_factory=self._new_request,
-            handler_cancellation=True,
-            auto_decompress=False,
-            access_log=None,
-            keepalive_timeout=IDLE_SECONDS,
-            lingering_time=_LINGER_SECONDS,
-            max_line_size=URL_LIMIT,
-            max_field_size=HEAD_LIMIT,
-        )
         self.site = site
         self.stopping = False
+        self._connections: dict[Connection, None] = {}
+        """In the order in which they came."""
 
-    def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> Connection:
+        return Connection(self, asyncio.get_running_loop())
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
+    def joined(self, connection: Connection) -> None:
+        self._connections[connection] = None
         if len(self._connections) > MAX_CONNECTIONS:
-            idle = (each for each in self._connections if isinstance(each, Connection) and each.idle)
-            next(idle, handler).force_close()
+            next((each for each in self._connections if each.idle), connection).close()
 
-    def unread(self, message: RawRequestMessage | None) -> None:
-        """A request whose client left before anybody could look at it."""
-        self.site.open(message, None).close("client_closed")
+    def left(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
 
-    def _new_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-        if message.upgrade or message.method == "CONNECT":
-            message = message._replace(should_close=True)
-        request = web.BaseRequest(message, payload, protocol, writer, task, self._loop)
-        protocol.exchange = self.site.open(message if message.method != "UNKNOWN" else None, request.remote)
-        return request
+    async def end(self, seconds: float) -> None:
+        """Closes all connections; whoever is being answered has so long, and as long again to hear that it is over."""
+        self.stopping = True
+        for connection in list(self._connections):
+            connection.close()
+        tasks = {connection.task for connection in self._connections if connection.task is not None}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=seconds)
+        for connection in list(self._connections):
+            connection.leave(0)
 
-    def enter(self, protocol: Any) -> Exchange:
-        exchange: Exchange = protocol.exchange
-        exchange.entered = True
-        return exchange
+    def unread(self, message: RawRequestMessage | None, client: str | None) -> None:
+        self.site.open(message.headers if message is not None else NO_HEADERS, client).close("client_closed")
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        exchange = self.enter(request.protocol)
+    async def answer(self, request: Request, refusal: errors.ApiError | None) -> None:
+        exchange = self.site.open(request.headers, request.connection.client)
         try:
-            if request._version not in (HttpVersion10, HttpVersion11):
-                request._version = HttpVersion11  # aiohttp would repeat the client's in the status line
-                raise errors.http_not_implemented(505, "This version of HTTP is not spoken here.")
-            if request._version == HttpVersion10 and "transfer-encoding" in request.headers:
-                raise errors.http_not_implemented(501, "HTTP/1.0 has no transfer encodings.")
-            if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > HEAD_LIMIT:
-                raise errors.too_large(431, "request head", HEAD_LIMIT)
-            return await self.site.respond(request, exchange)
+            if refusal is not None:
+                raise refusal
+            _check_head(request)
+            await self.site.respond(request, exchange)
         except errors.ApiError as error:
-            broken = isinstance(request.protocol, Connection) and request.protocol.broken
-            return await send_error(request, exchange, error, close=error.status in _CLOSING or broken)
+            close = error.status in _CLOSING or request.connection.broken
+            await send_error(request, exchange, error, close=close)
         except ReaderTooSlow:
             exchange.close("total_timeout", "total_timeout")
             raise ConnectionResetError("the client does not read") from None
@@ -100,7 +93,16 @@ class Listener(web.Server):
             if exchange.record.status is not None:
                 exchange.close("internal_error", "internal_error")
                 raise ConnectionResetError("the answer can't be completed") from None
-            return await send_error(request, exchange, errors.internal(), close=True)
+            await send_error(request, exchange, errors.internal(), close=True)
         finally:
-            intake.room.give_back(request.protocol)
+            intake.room.give_back(request.connection)
             exchange.close("client_closed" if exchange.record.status is None else "internal_error")
+
+
+def _check_head(request: Request) -> None:
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise errors.http_not_implemented(505, "This version of HTTP is not spoken here.")
+    if request.version == HttpVersion10 and "transfer-encoding" in request.headers:
+        raise errors.http_not_implemented(501, "HTTP/1.0 has no transfer encodings.")
+    if request.head_bytes > HEAD_LIMIT:
+        raise errors.too_large(431, "request head", HEAD_LIMIT)

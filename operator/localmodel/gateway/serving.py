@@ -1,11 +1,9 @@
 """The serving port: which path is answered by whom, in the order of checks that the design fixes."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
-
-from aiohttp import web
-from aiohttp.http import RawRequestMessage
 
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
@@ -22,6 +20,7 @@ from localmodel.gateway.openai_embeddings import parse_embedding_call
 from localmodel.gateway.openai_request import Endpoint, parse_call
 from localmodel.gateway.page import Page
 from localmodel.gateway.record import Record
+from localmodel.gateway.request import Request
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.trace_context import join_trace
 
@@ -52,8 +51,7 @@ class ServingSite:
         self._page = Page() if settings.page else None
         self._created = int(time.time())
 
-    def open(self, message: RawRequestMessage | None, client: str | None) -> Exchange:
-        headers = message.headers if message is not None else {}
+    def open(self, headers: Mapping[str, str], client: str | None) -> Exchange:
         record = Record(
             request_id=pick_request_id(headers.get("x-request-id")),
             pod=self._pod,
@@ -66,58 +64,61 @@ class ServingSite:
         self._accounting.begin(exchange)
         return exchange
 
-    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
-        path = request.raw_path.split("?", 1)[0]
+    async def respond(self, request: Request, exchange: Exchange) -> None:
+        path = request.path
         if self._page is not None and path in self._page.paths:
             exchange.record.endpoint = "page"
-            return await self._page.respond(request, exchange, path)
+            await self._page.respond(request, exchange)
+            return
         if looks_like_v2(path):
             exchange.record.endpoint = "v2"
         exchange.caller = caller = self._door.admit(request.headers)
         exchange.record.key = caller.key
         try:
-            return await self._dispatch(request, exchange, path)
+            await self._dispatch(request, exchange)
         except errors.ApiError as error:
             raise caller.judge(error) from None
 
-    async def _dispatch(self, request: web.BaseRequest, exchange: Exchange, path: str) -> web.StreamResponse:
+    async def _dispatch(self, request: Request, exchange: Exchange) -> None:
+        path = request.path
         endpoint = _GENERATE.get(path)
         if endpoint is not None:
             exchange.record.endpoint = endpoint
-            return await self._generate(request, exchange, endpoint)
-        if path == _EMBEDDINGS:
+            await self._generate(request, exchange, endpoint)
+        elif path == _EMBEDDINGS:
             exchange.record.endpoint = "embeddings"
-            return await self._embed(request, exchange)
-        if path == _MODELS or path.startswith(_MODELS + "/"):
+            await self._embed(request, exchange)
+        elif path == _MODELS or path.startswith(_MODELS + "/"):
             exchange.record.endpoint = "models"
-            return await self._models(request, exchange, path.removeprefix(_MODELS))
-        if exchange.record.endpoint == "v2":
-            return await self._triton.respond(request, exchange, path)
-        raise errors.unknown_url()
+            await self._models(request, exchange, path.removeprefix(_MODELS))
+        elif exchange.record.endpoint == "v2":
+            await self._triton.respond(request, exchange)
+        else:
+            raise errors.unknown_url()
 
-    async def _generate(self, request: web.BaseRequest, exchange: Exchange, endpoint: Endpoint) -> web.StreamResponse:
+    async def _generate(self, request: Request, exchange: Exchange, endpoint: Endpoint) -> None:
         body, deadlines = await self._receive(request, exchange)
         served = exchange.caller.visible(self._settings.served_names)
         call = parse_call(endpoint, body, served, self._generator.prompts.vocabulary)
         exchange.record.served_name = call.model
         exchange.record.stream = call.stream
-        return await self._generator.answer(request, exchange, call, deadlines)
+        await self._generator.answer(request, exchange, call, deadlines)
 
-    async def _embed(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+    async def _embed(self, request: Request, exchange: Exchange) -> None:
         body, deadlines = await self._receive(request, exchange)
         served = exchange.caller.visible(self._settings.served_names)
         call = parse_embedding_call(body, served, self._generator.prompts.vocabulary)
         exchange.record.served_name = call.model
-        return await self._embedder.answer(request, exchange, call, deadlines)
+        await self._embedder.answer(request, exchange, call, deadlines)
 
-    async def _receive(self, request: web.BaseRequest, exchange: Exchange) -> tuple[dict[str, Any], Deadlines]:
+    async def _receive(self, request: Request, exchange: Exchange) -> tuple[dict[str, Any], Deadlines]:
         _allow(request, "POST")
         self._generator.lane.check_load()
         received = await read_body(request, exchange)
         deadlines = self._generator.lane.accept(request.headers, exchange.started)
         return strict_json.parse_object(received), deadlines
 
-    async def _models(self, request: web.BaseRequest, exchange: Exchange, rest: str) -> web.StreamResponse:
+    async def _models(self, request: Request, exchange: Exchange, rest: str) -> None:
         _allow(request, "GET")
         served = exchange.caller.visible(self._settings.served_names)
         if rest:
@@ -128,11 +129,10 @@ class ServingSite:
         else:
             document = models_document(served, self._created)
         until = exchange.started + _MODELS_SECONDS
-        response = await send(request, exchange, 200, document, until=until)
+        await send(request, exchange, 200, document, until=until)
         exchange.close("ok")
-        return response
 
 
-def _allow(request: web.BaseRequest, method: str) -> None:
+def _allow(request: Request, method: str) -> None:
     if request.method != method:
         raise errors.method_not_allowed(method)

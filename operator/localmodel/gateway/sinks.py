@@ -8,6 +8,7 @@ import logging
 import secrets
 import threading
 from collections import Counter, deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Literal, NamedTuple, Protocol
@@ -81,16 +82,18 @@ class Sink:
         self._thread = threading.Thread(target=self._run, name=f"log-{name}", daemon=True)
         self._thread.start()
 
-    def put(self, content: bytes, outcome: str) -> None:
+    def put(self, records: Iterable[tuple[bytes, str]]) -> None:
+        """Contents with their outcomes."""
         with self._changed:
-            if self._closing or self._target.gone or self._size + len(content) > self._limit:
-                self._miss()
-                return
-            if self._missed:
-                self._items.append(_Item(b"", "", self._missed))
-                self._missed = 0
-            self._items.append(_Item(content, outcome))
-            self._size += len(content)
+            for content, outcome in records:
+                if self._closing or self._target.gone or self._size + len(content) > self._limit:
+                    self._miss()
+                    continue
+                if self._missed:
+                    self._items.append(_Item(b"", "", self._missed))
+                    self._missed = 0
+                self._items.append(_Item(content, outcome))
+                self._size += len(content)
             self._changed.notify()
 
     def miss(self) -> None:

@@ -28,7 +28,7 @@ def parse(body: bytes) -> Any:
         raise errors.invalid_json("The body is empty; send a JSON object.")
     _check_count(body)
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = _decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise errors.invalid_json(f"The body is not UTF-8 (byte {error.start}).") from None
     except json.JSONDecodeError as error:
@@ -71,6 +71,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise errors.invalid_json(f"The body holds {name}, which is not JSON.")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant).decode
 
 
 def _too_deep() -> errors.ApiError:

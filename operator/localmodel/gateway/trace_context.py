@@ -5,9 +5,10 @@ request. Nothing is exported: the log record names trace and span, and whoever c
 """
 
 import re
-import secrets
 from dataclasses import dataclass
 from typing import Any
+
+from localmodel.gateway.random_ids import random_id
 
 _PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _MEMBER = re.compile(r"[a-z0-9][a-z0-9_\-*/@]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~]", re.ASCII)
@@ -47,9 +48,9 @@ def join_trace(headers: Any) -> TraceContext:
     parents = _all(headers, "traceparent")
     found = _parse_parent(parents[0]) if len(parents) == 1 else None
     if found is None:
-        return TraceContext(_random_id(16), _random_id(8), None, _RANDOM, "")
+        return TraceContext(random_id(32), random_id(16), None, _RANDOM, "")
     trace_id, parent_span_id, flags = found
-    return TraceContext(trace_id, _random_id(8), parent_span_id, flags, _parse_state(_all(headers, "tracestate")))
+    return TraceContext(trace_id, random_id(16), parent_span_id, flags, _parse_state(_all(headers, "tracestate")))
 
 
 def _all(headers: Any, name: str) -> list[str]:
@@ -77,9 +78,3 @@ def _parse_state(values: list[str]) -> str:
     if len(members) > _MOST_MEMBERS or len(keys) < len(members) or not all(map(_MEMBER.fullmatch, members)):
         return ""
     return ",".join(members)
-
-
-def _random_id(size: int) -> str:
-    while not int(text := secrets.token_hex(size), 16):
-        pass
-    return text

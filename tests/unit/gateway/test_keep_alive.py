@@ -5,7 +5,6 @@ from time import monotonic
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway.invariants import check_stream
 from localmodel.api.channel import Sampling, Usage
@@ -17,6 +16,7 @@ from localmodel.gateway.openai_answer import Chunks, Heading
 from localmodel.gateway.openai_choice import Choice
 from localmodel.gateway.openai_request import Call
 from localmodel.gateway.record import Record
+from localmodel.gateway.request import Request
 from localmodel.gateway.server import Listener
 from localmodel.gateway.timers import Deadlines
 
@@ -41,15 +41,15 @@ class SlowSource:
 
 
 class StreamSite:
-    def open(self, message: object, client: str | None) -> Exchange:
+    def open(self, headers: object, client: str | None) -> Exchange:
         return Exchange(Record("r", "", "", "", ""), lambda exchange: None)
 
-    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+    async def respond(self, request: Request, exchange: Exchange) -> None:
         call = Call("chat", "m", [], (), Sampling(), "max_tokens", True, False)
         deadlines = Deadlines(Timeouts(), exchange.started)
         chunks = Chunks(call, Heading("id", 1, "fp"), [Choice(call, None, None)])
         source = SlowSource()
-        return await streaming.StreamAnswer(request, exchange, chunks, deadlines).run(await source.first(), source)
+        await streaming.StreamAnswer(request, exchange, chunks, deadlines).run(await source.first(), source)
 
 
 async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from localmodel.gateway import targets
 from localmodel.gateway.chain_check import Report, check
 from localmodel.gateway.kept_answer import KeptAnswer
 from localmodel.gateway.log import RecordLog
-from localmodel.gateway.record import Record
+from localmodel.gateway.record import Bodies, Record, encode, encode_document, snapshot
 from localmodel.gateway.redact import Redactor, TooCostly
 from localmodel.gateway.sinks import Sink
 from localmodel.gateway.targets import DescriptorTarget, FilesTarget, list_files
@@ -97,11 +98,11 @@ def test_a_stalled_reader_costs_nobody_and_what_is_lost_is_said_at_its_place(pip
     content = b'{"kind":"request","text":"' + b"x" * 200 + b'"}'
     began = time.monotonic()
     for _ in range(2000):
-        sink.put(content, "ok")
+        sink.put([(content, "ok")])
     assert time.monotonic() - began < 5 and sink.lost > 0
     pipe.read()
     until(lambda: not sink._items)
-    sink.put(content, "ok")
+    sink.put([(content, "ok")])
     sink.close(5)
     report = verified(pipe.finish())
     assert report.chains[0].requests + sink.lost == 2001 and report.chains[0].lost == sink.lost
@@ -150,10 +151,10 @@ def test_a_checkpoint_seals_every_so_many_records_and_after_a_while(pipe: Pipe, 
     pipe.read()
     sink = Sink("stdout", DescriptorTarget(pipe.writer), {})
     for _ in range(3):
-        sink.put(b'{"kind":"request"}', "ok")
+        sink.put([(b'{"kind":"request"}', "ok")])
     until(lambda: b'"checkpoint"' in pipe.received)
     monkeypatch.setattr(sinks_module, "CHECKPOINT_SECONDS", 0.05)
-    sink.put(b'{"kind":"request"}', "shed")
+    sink.put([(b'{"kind":"request"}', "shed")])
     until(lambda: pipe.received.count(b'"checkpoint"') == 2)
     sink.close(5)
     last = lines_of(pipe.finish())[-2]
@@ -227,14 +228,14 @@ def test_a_full_disk_loses_records_says_so_and_recovers(tmp_path: Path, monkeypa
     with (tmp_path / "requests-000001.log").open("wb") if kind == "stdout" else (tmp_path / "unused").open("wb") as file:
         target = DescriptorTarget(file.fileno()) if kind == "stdout" else FilesTarget(tmp_path, 1 << 20, 3)
         sink = Sink(kind, target, {})
-        sink.put(b'{"kind":"request","n":1}', "ok")
+        sink.put([(b'{"kind":"request","n":1}', "ok")])
         until(lambda: sink._written.total() == 1)
         disk.full = True
         for lost in range(1, 6):
-            sink.put(b'{"kind":"request","n":2}', "ok")
+            sink.put([(b'{"kind":"request","n":2}', "ok")])
             until(lambda lost=lost: sink.lost == lost)
         disk.full = False
-        sink.put(b'{"kind":"request","n":3}', "ok")
+        sink.put([(b'{"kind":"request","n":3}', "ok")])
         sink.close(5)
     data = (tmp_path / "requests-000001.log").read_bytes()
     report = verified(data) if kind == "file" else check([("f0", data)])
@@ -328,3 +329,16 @@ def test_without_sinks_nothing_happens() -> None:
     records.put(record())
     records.close()
     assert records.lost == {}
+
+
+def test_a_record_is_written_as_a_json_encoder_would() -> None:
+    each = record(stream=True, status=200, served_name='a "b"\n\u4f60\ud800', queue_seconds=0.12345678, bytes_in=5)
+    bodies = Bodies(request_body="x", withheld="y")
+    for written, names in (
+        (encode(snapshot(each)), fields(Record)),
+        (encode(snapshot(each), bodies), (*fields(Record), *fields(Bodies))),
+    ):
+        document = {"kind": "request"} | {
+            field.name: getattr(each, field.name, getattr(bodies, field.name, None)) for field in names
+        }
+        assert written == encode_document(document | {"queue_seconds": 0.123457})

@@ -3,45 +3,45 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
-from aiohttp import web
+from aiohttp.streams import EMPTY_PAYLOAD
 
-from localmodel.gateway import connection, intake, server
+from localmodel.gateway import connection, intake, patience, reply, server
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.record import Record
+from localmodel.gateway.request import Request
 
 
 class EchoSite:
     def __init__(self) -> None:
         self.ended: list[Record] = []
 
-    def open(self, message: object, client: str | None) -> Exchange:
+    def open(self, headers: object, client: str | None) -> Exchange:
         return Exchange(Record("r", "", "", "", ""), lambda exchange: self.ended.append(exchange.record))
 
-    async def respond(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
-        if request.raw_path == "/fail":
+    async def respond(self, request: Request, exchange: Exchange) -> None:
+        if request.path == "/fail":
             raise KeyError("a bug")
-        if request.raw_path == "/wait":
+        if request.path == "/wait":
             await asyncio.sleep(0.6)
         body = await intake.read_body(request, exchange)
-        response = await send(request, exchange, 200, body, until=exchange.started + 5)
+        await send(request, exchange, 200, body, until=exchange.started + 5)
         exchange.close("ok")
-        return response
 
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[EchoSite, int]]:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
     site = EchoSite()
     listener = server.Listener(site)
     opened = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
     yield site, opened.sockets[0].getsockname()[1]
     opened.close()
-    listener.pre_shutdown()
-    await listener.shutdown(1)
+    await listener.end(1)
 
 
 async def talk(port: int, data: bytes) -> tuple[bytes, dict[str, object]]:
@@ -123,7 +123,7 @@ async def test_a_body_that_drips_is_a_408(port: tuple[EchoSite, int]) -> None:
 
 
 async def test_a_head_that_grows_behind_a_running_request(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 20)
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 20)
     _, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -175,3 +175,45 @@ async def test_at_too_many_connections_the_oldest_idle_one_goes(
     assert (await asyncio.wait_for(running_reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
     for writer in (running, first, *others):
         writer.close()
+
+
+async def test_an_idle_connection_is_closed(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "IDLE_SECONDS", 0.3)
+    _, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    for _ in range(3):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+        assert (await asyncio.wait_for(reader.readuntil(b"{}"), 5)).startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(0.15)
+    writer.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 "), "it is not idle while it waits"
+    writer.close()
+
+
+async def test_a_body_that_nobody_wants_is_read_after_its_answer(port: tuple[EchoSite, int]) -> None:
+    site, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 300000\r\n\r\n"
+    writer.write(head + b"a" * 100_000)
+    assert (await asyncio.wait_for(reader.readuntil(b'"code": "unsupported_media_type"}}'), 5)).startswith(b"HTTP/1.1 415 ")
+    writer.write(b"a" * 200_000 + b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+    assert (await asyncio.wait_for(reader.readuntil(b"{}"), 5)).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    assert [record.outcome for record in site.ended] == ["rejected", "ok"]
+
+
+async def test_more_requests_ahead_than_are_kept(port: tuple[EchoSite, int]) -> None:
+    _, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+    writer.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n" + one * 500)
+    await asyncio.sleep(0.2)
+    writer.write(one * 499 + one.replace(b"host: x", b"host: x\r\nconnection: close"))
+    assert (await asyncio.wait_for(reader.read(), 10)).count(b"HTTP/1.1 200 ") == 1001
+    writer.close()
+
+
+async def test_a_header_can_hold_no_line_break(port: tuple[EchoSite, int]) -> None:
+    request = Request(None, EMPTY_PAYLOAD, cast(connection.Connection, None))
+    with pytest.raises(ValueError, match="line break"):
+        reply.whole(request, 200, {"x": "a\r\nset-cookie: b"}, b"")

@@ -1,0 +1,40 @@
+"""One request as handlers see it: the head, the body to be read, and the connection that the answer goes to.
+
+What may be in a head is the parser's to say. Nothing in this module knows a route.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from aiohttp.http import HttpVersion, HttpVersion11, RawRequestMessage
+from aiohttp.streams import StreamReader
+
+if TYPE_CHECKING:
+    from localmodel.gateway.connection import Connection
+
+NO_HEADERS: Mapping[str, str] = {}
+
+
+class Request:
+    __slots__ = ("connection", "content", "head_bytes", "headers", "keep_alive", "method", "path", "version")
+
+    def __init__(self, message: RawRequestMessage | None, content: StreamReader, connection: "Connection") -> None:
+        """Without a message: what came could not be read, and the answer is the connection's last."""
+        self.connection = connection
+        self.content = content
+        self.method = ""
+        self.path = ""
+        """Up to the question mark, as it came."""
+        self.version: HttpVersion = HttpVersion11
+        self.headers = NO_HEADERS
+        """By names in any case."""
+        self.head_bytes = 0
+        self.keep_alive = False
+        """Another request may follow on this connection."""
+        if message is not None:
+            self.method = message.method
+            self.path = message.path.partition("?")[0]
+            self.version = message.version
+            self.headers = message.headers
+            self.head_bytes = sum([len(name) + len(value) + 4 for name, value in message.raw_headers])
+            self.keep_alive = not (message.should_close or message.upgrade or message.method == "CONNECT")

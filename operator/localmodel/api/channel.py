@@ -181,6 +181,10 @@ class EngineStatus(_Message):
     load_seconds: float
     tokens_total: int
     steps_total: int
+    drafted_tokens_total: int = 0
+    """Tokens guessed from the text so far and verified in steps that computed other tokens anyway."""
+    accepted_tokens_total: int = 0
+    """Those of them that were right: so many steps were saved."""
     step_age_seconds: float
     """Seconds since the running step began; 0 when idle. A large value means a hung step."""
 

@@ -44,6 +44,8 @@ class Segment:
     start: int
     past: slice | Tensor
     """Of the cache's token axis: positions 0 ... start + count - 1, a view where they are neighbours."""
+    apart: bool = False
+    """Each row by itself, rounded as if it had come alone."""
 
 
 def locate(blocks: list[int], size: int, length: int) -> slice | Tensor:
@@ -63,8 +65,12 @@ class SegmentedAttention:
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
         mixed = torch.zeros_like(queries)
         for segment in self._segments:
-            here = slice(segment.row, segment.row + segment.count)
-            mixed[here] = attend_one(queries[here], keys[segment.past], values[segment.past], segment.start, scale, window)
+            past_keys, past_values = keys[segment.past], values[segment.past]
+            size = 1 if segment.apart else segment.count
+            for at in range(0, segment.count, size):
+                here, start = slice(segment.row + at, segment.row + at + size), segment.start + at
+                end = start + size
+                mixed[here] = attend_one(queries[here], past_keys[:end], past_values[:end], start, scale, window)
         return mixed
 
 

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 WORD_BITS = 32
+ALL_ALLOWED = -1
+"""A word of a mask."""
 
 Mask = NDArray[np.int32]
+Masks = NDArray[np.int32]
 
 
 class ConstraintError(Exception):
@@ -25,6 +28,12 @@ class Constraint(Protocol):
 
         Bit i % 32 of word i // 32 is token i. At least one bit is set. `answer` only ever grows between two calls.
         Raises ConstraintError.
+        """
+
+    def look_ahead(self, draft: Ids[int], masks: Masks) -> None:
+        """The same after each token of `draft`, which may follow the last `answer`, [len(draft), mask_words(vocabulary)].
+
+        From the first token on that is not allowed, every bit is set. The constraint stays where it was.
         """
 
 

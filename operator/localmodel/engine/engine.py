@@ -29,7 +29,7 @@ class Launched(NamedTuple):
     """A step that the device computes."""
 
     wait: Callable[[], list[int]]
-    """Returns, when it is done, the token of each work that samples, in order."""
+    """Returns, when it is done, the tokens that each work chooses, in order."""
     may_be_followed: bool
     """The next step may be launched before this one is waited for."""
 
@@ -99,19 +99,22 @@ class Engine:
             if works and not self._launched:
                 self._step_began = time.monotonic()
         before, self._launched = self._launched, None
+        began = time.monotonic()
         if works:
             self._launched = (works, self._launch(works))
         if before:
             outputs += self._take_in(*before)
         if self._launched and not self._launched[1].may_be_followed:
             now, self._launched = self._launched, None
-            outputs += self._take_in(*now)
+            outputs += self._take_in(*now, began=None if before else began)
         return outputs
 
-    def _take_in(self, works: list[Work], launched: Launched) -> list[Output]:
+    def _take_in(self, works: list[Work], launched: Launched, began: float | None = None) -> list[Output]:
+        """`began`: when the step was launched, if none ran beside it."""
         tokens = launched.wait()
+        seconds = None if began is None else time.monotonic() - began
         with self._changed:
-            outputs = self._scheduler.commit(works, tokens)
+            outputs = self._scheduler.commit(works, tokens, seconds)
             self._step_began = time.monotonic() if self._launched else None
             self.steps_total += 1
             self.tokens_total += sum(output.token is not None for output in outputs)
@@ -128,6 +131,11 @@ class Engine:
         """Seconds since the running step began; 0 between steps. Takes no lock: it must answer while a step hangs."""
         began = self._step_began
         return time.monotonic() - began if began is not None else 0.0
+
+    def drafts(self) -> tuple[int, int]:
+        """(guessed tokens that were verified, those of them that were right), since the start."""
+        speculation = self._scheduler.speculation
+        return (speculation.drafted_tokens_total, speculation.accepted_tokens_total) if speculation else (0, 0)
 
     def load(self) -> tuple[int, int, int]:
         """(running, waiting, tokens in the KV cache)."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llguidance import LLMatcher, LLTokenizer
 
-from localmodel.engine.constraint import Constraint, ConstraintError, Mask
+from localmodel.engine.constraint import ALL_ALLOWED, Constraint, ConstraintError, Mask, Masks
 from localmodel.engine.errors import Refused
 
 KEPT_SCHEMAS = 32
@@ -82,6 +82,18 @@ class _Follower:
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         if self._matcher.is_error():
             raise ConstraintError(f"the JSON schema is too complex to follow: {_first_line(self._matcher.get_error())}")
+
+    def look_ahead(self, draft: Ids[int], masks: Masks) -> None:
+        masks[:] = ALL_ALLOWED
+        ahead = self._matcher.deep_copy()
+        for token, mask in zip(draft, masks, strict=True):
+            if not ahead.try_consume_tokens([token]) or ahead.is_stopped():
+                return
+            assert mask.flags.c_contiguous
+            ahead.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+            if ahead.is_error():
+                mask[:] = ALL_ALLOWED
+                return
 
 
 def _refuse(reason: str) -> Refused:

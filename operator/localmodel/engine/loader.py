@@ -32,6 +32,7 @@ from localmodel.engine.memory import SERVER_BYTES, MemoryPlan, fixed_bytes, plan
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.resident import resident_bytes
+from localmodel.engine.speculation import MOST_ROWS
 
 WEIGHT_BITS = {"None": 16, "INT8": 8, "INT4": 4}
 CPU_CHUNK = 64
@@ -87,7 +88,7 @@ def load_model(config: EngineConfig) -> LoadedModel:
         weights_bytes=weights_bytes,
         base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else CONTEXT_BYTES + WORKSPACE_BYTES,
         context=config.context_window,
-        batch=config.max_batch_size,
+        batch=config.max_batch_size + (MOST_ROWS if on_cpu else 0),
         chunk=burst,
         element_bytes=dtype.itemsize,
     )

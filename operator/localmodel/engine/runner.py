@@ -18,7 +18,7 @@ from localmodel.engine.attention import Batch, Segment, SegmentedAttention, loca
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Places
 from localmodel.engine.sampler import Sampler
-from localmodel.engine.sequence import Work
+from localmodel.engine.sequence import Sequence, Work
 
 ROW_MULTIPLE = {torch.bfloat16: 2, torch.float32: 4}
 
@@ -37,22 +37,25 @@ class Runner:
 
     @torch.inference_mode()
     def run(self, works: list[Work]) -> list[int]:
-        """Computes all of `works`; returns the token of each that samples, in order."""
+        """Computes all of `works`; returns the tokens that each chooses, in order."""
         seeded = any(work.sequence.sampling.seed is not None for work in works)
         multiple = ROW_MULTIPLE[self._cache.keys.dtype] if seeded else 1
-        rows, sequences, row = [], [], 0
+        rows: list[int] = []
+        sequences: list[Sequence] = []
+        assumed: list[tuple[int, ...]] = []
+        row = 0
         for work in works:
             row += work.count
-            if work.samples:
-                rows.append(row - 1)
-                sequences.append(work.sequence)
+            rows += range(row - work.choices, row)
+            sequences += [work.sequence] * work.choices
+            assumed += [work.draft[:ahead] for ahead in range(work.choices)]
         if not rows:
             self._network(self._build(works, multiple), self._cache, torch.zeros(0, dtype=torch.int64))
             return []
         padded = rows + rows[-1:] * (-len(rows) % multiple)
         wanted = None if not seeded and len(rows) == row else torch.tensor(padded)
         logits = self._network(self._build(works, multiple), self._cache, wanted)
-        return self._sampler.sample(logits[: len(rows)], self._sampler.prepare(sequences)).report()
+        return self._sampler.sample(logits[: len(rows)], self._sampler.prepare(sequences, assumed)).report()
 
     def _build(self, works: list[Work], multiple: int) -> Batch:
         tokens: list[int] = []
@@ -62,8 +65,8 @@ class Runner:
         for work in works:
             end = work.start + work.count
             past = locate(work.blocks, self._cache.block_size, end)
-            segments.append(Segment(row=len(tokens), count=work.count, start=work.start, past=past))
-            tokens += work.sequence.tokens(work.start, work.count)
+            segments.append(Segment(len(tokens), work.count, work.start, past, apart=bool(work.draft)))
+            tokens += [*work.sequence.tokens(work.start, work.count - len(work.draft)), *work.draft]
             positions += range(work.start, end)
             here = torch.arange(past.start + work.start, past.stop) if isinstance(past, slice) else past[work.start :]
             cache_rows.append(here)

@@ -6,6 +6,7 @@ host's half and needs no logits; `sample` is the device's and waits for nothing,
 for without top_k. Order: logit_bias, penalties, mask, temperature, top_k, top_p, min_p.
 """
 
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 import torch
@@ -45,12 +46,12 @@ class Sampler:
         self._vocabulary = vocabulary
         self._device = device
 
-    def prepare(self, sequences: list[Sequence]) -> SamplingPlan:
-        """For one token of each sequence, in the order of the logits' rows; call it while the network computes.
+    def prepare(self, sequences: list[Sequence], assumed: Rows[Rows[int]] | None = None) -> SamplingPlan:
+        """For one token of each row of the logits, in their order; call it while the network computes. See `make_plan`.
 
         Needs the whole answer so far of those for which `sampling_plan.depends_on_answer` is true.
         """
-        return make_plan(sequences, self._vocabulary, self._device)
+        return make_plan(sequences, self._vocabulary, self._device, assumed)
 
     def sample(self, logits: Tensor, plan: SamplingPlan) -> Sampled:
         """logits [S, V], a row per sequence of `plan`; they are not changed."""

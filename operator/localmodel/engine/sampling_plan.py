@@ -5,7 +5,9 @@ no loop over rows. Rows that ask for nothing cost nothing: a step of greedy rows
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
+from itertools import takewhile
 from math import inf, log
 
 import numpy as np
@@ -14,13 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from localmodel.api.channel import Sampling
-from localmodel.engine.constraint import ConstraintError, mask_words
+from localmodel.engine.constraint import ALL_ALLOWED, ConstraintError, Masks, mask_words
 from localmodel.engine.sequence import Sequence
 
 LEAST_TEMPERATURE = 1e-5
 """Below it only ties are left to chance, and logits divided by less leave the range of float32."""
-
-ALL_ALLOWED = -1
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,15 @@ class SamplingPlan:
     most_logprobs: int
 
 
-def make_plan(sequences: list[Sequence], vocabulary: int, device: torch.device) -> SamplingPlan:
-    """One row per sequence. Draws one number from each sequence that is not greedy; asks each constraint for its mask."""
+def make_plan(
+    sequences: list[Sequence], vocabulary: int, device: torch.device, assumed: Rows[Rows[int]] | None = None
+) -> SamplingPlan:
+    """One row for each of `sequences`. Draws one number for each row that is not greedy; asks each constraint for its masks.
+
+    `assumed[i]`: tokens of a draft that row i comes after, besides the answer. A sequence with a draft has several rows in
+    a row, each with one token more.
+    """
+    assumed = assumed or [()] * len(sequences)
     greedy, plain, filtered, adjusted, logprob_rows = [], [], [], [], []
     for row, sequence in enumerate(sequences):
         sampling = sequence.sampling
@@ -92,7 +99,7 @@ def make_plan(sequences: list[Sequence], vocabulary: int, device: torch.device) 
         greedy_rows=_to_device(greedy, np.int64, device) if greedy and len(greedy) < len(sequences) else None,
         plain=_random(sequences, plain, vocabulary, device) if plain else None,
         filtered=_random(sequences, filtered, vocabulary, device) if filtered else None,
-        adjustment=_adjustment(sequences, adjusted, vocabulary, device) if adjusted else None,
+        adjustment=_adjustment(sequences, assumed, adjusted, vocabulary, device) if adjusted else None,
         logprob_rows=logprob_rows,
         most_logprobs=max((sequences[row].sampling.logprobs or 0 for row in logprob_rows), default=0),
     )
@@ -112,7 +119,7 @@ def _random(sequences: list[Sequence], rows: list[int], vocabulary: int, device:
     chosen = [sequences[row] for row in rows]
     table = [
         (
-            sequence.uniform(),
+            sequence.draw(),
             max((sampling := sequence.sampling).temperature, LEAST_TEMPERATURE),
             min(sampling.top_k or vocabulary, vocabulary),
             sampling.top_p,
@@ -134,9 +141,11 @@ def _random(sequences: list[Sequence], rows: list[int], vocabulary: int, device:
     )
 
 
-def _adjustment(sequences: list[Sequence], rows: list[int], vocabulary: int, device: torch.device) -> Adjustment:
+def _adjustment(
+    sequences: list[Sequence], assumed: Rows[Rows[int]], rows: list[int], vocabulary: int, device: torch.device
+) -> Adjustment:
     biased = [row for row in rows if sequences[row].sampling.logit_bias]
-    penalized = [row for row in rows if sequences[row].answer and _penalizes(sequences[row].sampling)]
+    penalized = [row for row in rows if (sequences[row].answer or assumed[row]) and _penalizes(sequences[row].sampling)]
     masked = [row for row in rows if sequences[row].constraint]
     parts: dict[str, Tensor] = {}
     if biased:
@@ -144,7 +153,7 @@ def _adjustment(sequences: list[Sequence], rows: list[int], vocabulary: int, dev
         parts["bias_places"] = _to_device([place for place, _ in items], np.int64, device)
         parts["bias"] = _to_device([bias for _, bias in items], np.float32, device)
     if penalized:
-        answers = [np.array(sequences[row].answer, dtype=np.int64) + row * vocabulary for row in penalized]
+        answers = [np.array([*sequences[row].answer, *assumed[row]], dtype=np.int64) + row * vocabulary for row in penalized]
         lengths = [len(answer) for answer in answers]
 
         def per_token(value: Callable[[Sampling], float]) -> NDArray[np.float32]:
@@ -155,17 +164,27 @@ def _adjustment(sequences: list[Sequence], rows: list[int], vocabulary: int, dev
         parts["frequency"] = _to_device(per_token(lambda sampling: sampling.frequency_penalty), np.float32, device)
     if masked:
         masks = np.empty((len(masked), mask_words(vocabulary)), dtype=np.int32)
-        for mask, row in zip(masks, masked, strict=True):
-            constraint = sequences[row].constraint
-            assert constraint is not None
-            try:
-                constraint.fill_mask(sequences[row].answer, mask)
-            except ConstraintError as error:
-                sequences[row].failure = str(error)
-                mask[:] = ALL_ALLOWED
+        for place, row in enumerate(masked):
+            if not assumed[row]:
+                ahead = sum(1 for _ in takewhile(lambda row: assumed[row], masked[place + 1 :]))
+                _fill_masks(sequences[row], assumed[row + ahead], masks[place : place + 1 + ahead])
         parts["mask_rows"] = _to_device(masked, np.int64, device)
         parts["masks"] = _to_device(masks.view(np.uint8), np.uint8, device)
     return Adjustment(**parts)
+
+
+def _fill_masks(sequence: Sequence, draft: Rows[int], masks: Masks) -> None:
+    """masks [1 + len(draft), words]: for the token after the answer, and after each of `draft`."""
+    constraint = sequence.constraint
+    assert constraint is not None
+    try:
+        constraint.fill_mask(sequence.answer, masks[0])
+    except ConstraintError as error:
+        sequence.failure = str(error)
+        masks[:] = ALL_ALLOWED
+    else:
+        if draft:
+            constraint.look_ahead(draft, masks[1:])
 
 
 def _penalizes(sampling: Sampling) -> bool:

@@ -11,16 +11,24 @@ histories. Rules:
   computed anew. The oldest never does, and all blocks suffice for any one, so everybody comes to an end.
 * A sequence with a seed is computed in the same pieces whatever the company, so its roundings are the same: its chunks
   begin at multiples of `chunk`, it shares no prefix, and after a preemption its answer is computed token by token.
-* `plan` may be called while one step runs. A sequence that ends for any reason (finish, cancel, deadline) gives all back
+* Where guesses pay (`speculation`), a sequence decodes its last token and guessed ones behind it; those that turn out to
+  be what would have been chosen are kept. Guesses take no block that somebody may need. Such a step is committed before
+  the next is planned.
+* Else `plan` may be called while one step runs. A sequence that ends for any reason (finish, cancel, deadline) gives all back
   at once, also then: whoever gets its blocks writes after that step, and commit ignores what the step made.
 """
 
 import heapq
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
 
 from localmodel.api.channel import FinishReason
 from localmodel.engine.blocks import BlockPool
+from localmodel.engine.holding import let_go, make_room, remember, try_hold
 from localmodel.engine.sequence import GREEDY, Key, Output, Sequence, Work
+from localmodel.engine.speculation import Speculation
+from localmodel.engine.verification import keep_tokens
 
 __all__ = ["GREEDY", "Key", "Output", "Scheduler", "Sequence", "Work"]
 
@@ -28,9 +36,12 @@ __all__ = ["GREEDY", "Key", "Output", "Scheduler", "Sequence", "Work"]
 class Scheduler:
     """Sequences waiting and running, both in order of arrival. Not thread-safe: the engine holds its lock around every call."""
 
-    def __init__(self, slots: int, chunk: int, pool: BlockPool, *, burst: int = 0) -> None:
+    def __init__(
+        self, slots: int, chunk: int, pool: BlockPool, *, burst: int = 0, speculation: Speculation | None = None
+    ) -> None:
         """`pool` holds at least one sequence of the whole context window."""
         self.pool = pool
+        self.speculation = speculation
         self._chunk = chunk
         self._burst = max(burst, chunk)
         self._free_slots = list(range(slots))
@@ -64,12 +75,8 @@ class Scheduler:
 
     def end(self, key: Key, reason: FinishReason) -> Output | None:
         """Ends a sequence wherever it is; None if it is unknown or ended."""
-        sequence = self._waiting.pop(key, None) or self._running.pop(key, None)
-        if sequence is None:
-            return None
-        sequence.finish = reason
-        self._give_up(sequence)
-        return Output(key, finish=reason)
+        sequence = self._waiting.get(key) or self._running.get(key)
+        return self._end(sequence, reason) if sequence else None
 
     def end_all(self, reason: FinishReason) -> list[Output]:
         return [output for key in [*self._running, *self._waiting] if (output := self.end(key, reason))]
@@ -84,15 +91,18 @@ class Scheduler:
         """The next step, decoding first; empty when there is nothing to do."""
         while self._waiting and self._free_slots and self._admit(next(iter(self._waiting.values()))):
             pass
-        decode = []
-        for sequence in list(self._running.values()):
-            if sequence.slot is not None and self._may_decode(sequence) and self._grow(sequence):
-                decode.append(self._work(sequence, 1))
+        decoding = [
+            sequence
+            for sequence in list(self._running.values())
+            if sequence.slot is not None and self._may_decode(sequence) and self._grow(sequence)
+        ]
+        drafts = self._draft(decoding)
+        decode = [self._work(sequence, 1, drafts.get(sequence, ())) for sequence in decoding]
         prefill = []
         budget = self._chunk if decode else self._burst
         for sequence in self._running.values():
             left = sequence.length - sequence.computed
-            if left == 0 or self._decodes(sequence):
+            if left <= 0 or self._decodes(sequence):
                 continue
             count = min(left, budget)
             if sequence.sampling.seed is not None:
@@ -104,67 +114,53 @@ class Scheduler:
             prefill.append(self._work(sequence, count))
         return decode + prefill
 
-    def commit(self, works: Iterable[Work], tokens: Iterable[int]) -> list[Output]:
-        """Takes in a step that was computed: `tokens`, one for each work that samples, in order."""
+    def commit(self, works: Iterable[Work], tokens: Iterable[int], seconds: float | None = None) -> list[Output]:
+        """Takes in a step that was computed: `tokens` in order, `Work.choices` of each work; `seconds` it took, if nothing
+        ran beside it."""
+        works = list(works)
+        if self.speculation and seconds is not None and all(work.decodes for work in works):
+            self.speculation.cost.note(sum(work.count for work in works), seconds)
         chosen = iter(tokens)
         outputs = []
         for work in works:
-            token = next(chosen) if work.samples else None
-            sequence = work.sequence
+            sequence, made = work.sequence, list(islice(chosen, work.choices))
             if sequence.finish is not None:
                 continue
-            if work.life == sequence.life:
-                self._remember(sequence, work.start + work.count)
-            if token is None:
-                continue
-            sequence.pending -= 1
-            if sequence.failure:
-                self.end(sequence.key, "error")
-                outputs.append(Output(sequence.key, finish="error", error=sequence.failure))
-                continue
-            sequence.answer.append(token)
-            reason: FinishReason | None = None
-            if token in sequence.stop_tokens:
-                reason = "stop"
-            elif len(sequence.answer) >= sequence.max_tokens:
-                reason = "length"
-            if reason:
-                self.end(sequence.key, reason)
-            logprob = sequence.logprobs.popleft() if sequence.logprobs else None
-            outputs.append(Output(sequence.key, token, reason, logprob))
+            if sequence.failure and made:
+                outputs.append(replace(self._end(sequence, "error"), error=sequence.failure))
+            else:
+                outputs += self._take_in(work, made)
         return outputs
+
+    def _take_in(self, work: Work, made: list[int]) -> list[Output]:
+        sequence = work.sequence
+        sequence.pending -= bool(made)
+        outputs = keep_tokens(work, made) if made else []
+        dropped = len(made) - len(outputs)
+        if self.speculation and work.draft:
+            self.speculation.note(drafted=len(work.draft), accepted=len(outputs) - 1)
+        if work.life == sequence.life:
+            sequence.computed -= dropped
+            remember(self.pool, sequence, work.start + work.count - dropped)
+        if outputs and (reason := outputs[-1].finish):
+            self._end(sequence, reason)
+        return outputs
+
+    def _end(self, sequence: Sequence, reason: FinishReason) -> Output:
+        self._waiting.pop(sequence.key, None)
+        self._running.pop(sequence.key, None)
+        sequence.finish = reason
+        self._give_up(sequence)
+        return Output(sequence.key, finish=reason)
 
     def _admit(self, sequence: Sequence) -> bool:
         """Moves the first that waits to the running ones, if its blocks are free and one more for each that runs."""
-        shared = self._find_prefix(sequence)
-        needed = self.pool.blocks_for(sequence.length) - len(shared)
-        kept = sum(self.pool.is_kept(block) for block in shared)
-        if self.pool.free - kept - needed < len(self._running):
+        if not try_hold(self.pool, sequence, reserve=len(self._running)):
             return False
-        for block in shared:
-            self.pool.hold(block)
-        sequence.blocks = list(shared)
-        own: int | None = None
-        for _ in range(needed):
-            own = self.pool.allocate(own)
-            sequence.blocks.append(own)
-        sequence.computed = len(shared) * self.pool.size
-        sequence.remembered = len(shared)
         self.prefix_tokens_total += sequence.computed
         sequence.slot = heapq.heappop(self._free_slots)
         self._running[sequence.key] = self._waiting.pop(sequence.key)
         return True
-
-    def _find_prefix(self, sequence: Sequence) -> list[int]:
-        """Blocks with the beginning of its tokens, at least one of which is left to compute."""
-        found: list[int] = []
-        if sequence.sampling.seed is None:
-            for number in range((sequence.length - 1) // self.pool.size):
-                block = self.pool.find(sequence.digest(number, self.pool.size))
-                if block is None:
-                    break
-                found.append(block)
-        return found
 
     def _decodes(self, sequence: Sequence) -> bool:
         """Its next token comes alone: only the last one is left, or it has a seed and its answer is computed anew."""
@@ -175,6 +171,16 @@ class Scheduler:
     def _may_decode(self, sequence: Sequence) -> bool:
         """Not if the running step chooses the last token that was asked for."""
         return self._decodes(sequence) and len(sequence.answer) + sequence.pending < sequence.max_tokens
+
+    def _draft(self, decoding: list[Sequence]) -> dict[Sequence, list[int]]:
+        """Guesses worth verifying, as far as there are blocks to spare."""
+        if self.speculation is None:
+            return {}
+        known = [sequence for sequence in decoding if sequence.computed + 1 == sequence.length]
+        assert not any(sequence.pending for sequence in known), "a step that may hold drafts was not committed"
+        drafts = zip(known, self.speculation.draft(known, len(decoding)), strict=True)
+        spare = len(self._running)
+        return {s: draft[: make_room(self.pool, s, 1 + len(draft), spare) - 1] for s, draft in drafts if draft}
 
     def _grow(self, sequence: Sequence) -> bool:
         """Sees to a block for the next token; False if the sequence itself had to give way."""
@@ -195,23 +201,15 @@ class Scheduler:
         self.preemptions_total += 1
 
     def _give_up(self, sequence: Sequence) -> None:
-        self.pool.release(sequence.blocks)
-        sequence.blocks = []
-        sequence.computed = sequence.remembered = 0
-        sequence.life += 1
+        let_go(self.pool, sequence)
         if sequence.slot is not None:
             heapq.heappush(self._free_slots, sequence.slot)
             sequence.slot = None
 
-    def _work(self, sequence: Sequence, count: int) -> Work:
+    def _work(self, sequence: Sequence, count: int, draft: Iterable[int] = ()) -> Work:
         assert sequence.slot is not None
-        start = sequence.computed
-        sequence.computed += count
-        samples = sequence.computed == sequence.length
+        start, draft = sequence.computed, tuple(draft)
+        samples = start + count == sequence.length
+        sequence.computed += count + len(draft)
         sequence.pending += samples
-        return Work(sequence, sequence.slot, start, count, samples, sequence.life, sequence.blocks)
-
-    def _remember(self, sequence: Sequence, computed: int) -> None:
-        for number in range(sequence.remembered, computed // self.pool.size):
-            self.pool.remember(sequence.blocks[number], sequence.digest(number, self.pool.size))
-            sequence.remembered = number + 1
+        return Work(sequence, sequence.slot, start, count + len(draft), samples, sequence.life, sequence.blocks, draft)

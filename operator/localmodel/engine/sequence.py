@@ -11,6 +11,7 @@ from typing import NamedTuple
 from localmodel.api.channel import FinishReason, Sampling, TokenLogprob
 from localmodel.engine.blocks import ROOT, digest_block
 from localmodel.engine.constraint import Constraint
+from localmodel.engine.drafting import MOST_DRAFTED, Drafter
 
 Key = Hashable
 GREEDY = Sampling(temperature=0)
@@ -50,7 +51,11 @@ class Sequence:
     life: int = 0
     """Grows when the sequence loses its blocks, so that a step planned before touches nothing after."""
     finish: FinishReason | None = None
+    drafter: Drafter | None = None
+    """What guesses its next tokens, once somebody asked."""
     _digests: list[bytes] = field(default_factory=list)
+    _drawn: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DRAFTED + 1))
+    _drawn_again: deque[float] = field(default_factory=deque)
 
     @property
     def length(self) -> int:
@@ -64,6 +69,17 @@ class Sequence:
             return self.answer[start - prompt : start - prompt + count]
         return [*self.prompt[start : start + count], *self.answer[: max(0, start + count - prompt)]]
 
+    def draw(self) -> float:
+        """The number in [0, 1) of its next token."""
+        number = self._drawn_again.popleft() if self._drawn_again else self.uniform()
+        self._drawn.append(number)
+        return number
+
+    def undraw(self, count: int) -> None:
+        """The last `count` numbers were of tokens that are not kept: they come again. At most MOST_DRAFTED."""
+        for _ in range(count):
+            self._drawn_again.appendleft(self._drawn.pop())
+
     def digest(self, number: int, size: int) -> bytes:
         """What names the block `number` of `size` known tokens and all before it."""
         while len(self._digests) <= number:
@@ -73,7 +89,10 @@ class Sequence:
 
 
 class Work(NamedTuple):
-    """Compute `count` tokens of `sequence` from position `start`; `samples`: then choose its next token."""
+    """Compute `count` tokens of `sequence` from position `start`; `samples`: then choose its next token.
+
+    With a `draft`, its tokens are the last of the `count`, and a token is chosen after the one before them and after each.
+    """
 
     sequence: Sequence
     slot: int
@@ -83,11 +102,18 @@ class Work(NamedTuple):
     life: int
     blocks: list[int]
     """Of its cache, as they were planned: a cancel may take them from the sequence before the step is launched."""
+    draft: tuple[int, ...] = ()
+    """Guessed tokens after its last one."""
 
     @property
     def decodes(self) -> bool:
-        """One token after the prompt."""
-        return self.count == 1 and self.start >= len(self.sequence.prompt)
+        """One token after the prompt, and a draft."""
+        return self.count == 1 + len(self.draft) and self.start >= len(self.sequence.prompt)
+
+    @property
+    def choices(self) -> int:
+        """Tokens that are chosen."""
+        return 1 + len(self.draft) if self.samples else 0
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from localmodel.engine.resident import resident_bytes
 from localmodel.engine.runner import Runner
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.sequence import Work
+from localmodel.engine.speculation import Speculation
 from localmodel.engine.tokenizer import load_tokenizer
 
 
@@ -72,6 +73,7 @@ class EngineService:
     def status(self) -> EngineStatus:
         model, cache, engine = self._model, self._model.cache, self.engine
         running, waiting, cached = engine.load()
+        drafted, accepted = engine.drafts()
         cuda = cache.keys.is_cuda
         return EngineStatus(
             model_version=self._config.model_version,
@@ -91,6 +93,8 @@ class EngineService:
             load_seconds=model.load_seconds,
             tokens_total=engine.tokens_total,
             steps_total=engine.steps_total,
+            drafted_tokens_total=drafted,
+            accepted_tokens_total=accepted,
             step_age_seconds=engine.step_age_seconds(),
         )
 
@@ -115,7 +119,13 @@ def build_engine(model: LoadedModel) -> Engine:
     on_card = cache.keys.is_cuda
     return Engine(
         _make_launch(model),
-        Scheduler(cache.slots, model.chunk, BlockPool(cache.blocks, cache.block_size, contiguous=not on_card), burst=model.burst),
+        Scheduler(
+            cache.slots,
+            model.chunk,
+            BlockPool(cache.blocks, cache.block_size, contiguous=not on_card),
+            burst=model.burst,
+            speculation=None if on_card else Speculation(),
+        ),
         slots=cache.slots,
         context=cache.context,
         vocabulary=model.network_config.vocabulary,

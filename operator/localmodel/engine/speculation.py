@@ -1,0 +1,125 @@
+"""Which guessed tokens are worth a row of the next step. Pure: no torch, no clock; times are told.
+
+Why it exists: a guess that is verified costs a row of every matrix product and brings as many tokens as were right. So a
+step takes guesses while they raise the tokens per second that may be expected of it: with many sequences, or a machine on
+which rows cost much, that is none. What is answered never depends on guesses, only how soon.
+
+It is for devices whose steps are taken in before the next one is planned: a guess needs to know the last token.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+
+from localmodel.engine.drafting import Drafter
+from localmodel.engine.sequence import Sequence
+
+MOST_ROWS = 16
+"""Guessed tokens of one step, of all sequences together: memory is planned for so many."""
+LEAST_GAIN = 1.03
+"""Guesses that promise less are not worth the doubt."""
+SECOND_ROW_SHARE = 0.5
+"""Of the time of a step of one row, what the second costs where nothing was measured: one row is a matrix times a vector,
+more are a matrix times a matrix."""
+ROW_SHARE = 0.05
+"""The same for each row after the second."""
+KEPT_SHARE = 0.99
+"""Of what was measured, after each further step: some hundred steps after the last guess its price is forgotten, and tried
+again."""
+LEVEL_DOUBT, SLOPE_DOUBT = 0.2, 4.0
+"""Weight of the shares above against what was measured: in steps, and in rows squared."""
+
+
+class StepCost:
+    """Learns how long steps take that only decode: those of one row, and a line through all others."""
+
+    def __init__(self) -> None:
+        self._one = 0.0
+        self._weight = self._rows = self._seconds = self._squares = self._products = 0.0
+
+    def note(self, rows: int, seconds: float) -> None:
+        known = self.seconds(rows)
+        seconds = min(seconds, 4 * known) if known else seconds  # somebody else had the processor
+        if rows == 1:
+            self._one = 0.9 * self._one + 0.1 * seconds if self._one else seconds
+        weight = float(rows > 1)
+        self._weight = self._weight * KEPT_SHARE + weight
+        self._rows = self._rows * KEPT_SHARE + weight * rows
+        self._seconds = self._seconds * KEPT_SHARE + weight * seconds
+        self._squares = self._squares * KEPT_SHARE + weight * rows * rows
+        self._products = self._products * KEPT_SHARE + weight * rows * seconds
+
+    def seconds(self, rows: int) -> float:
+        """Predicted; 0 if nothing was measured."""
+        if rows == 1 and self._one:
+            return self._one
+        doubt = LEVEL_DOUBT if self._one else 0.0
+        second = self._one * (1 + SECOND_ROW_SHARE)
+        weight = self._weight + doubt
+        if not weight:
+            return 0.0
+        mean_rows = (self._rows + doubt * 2) / weight
+        mean_seconds = (self._seconds + doubt * second) / weight
+        squares = self._squares + doubt * 4 - weight * mean_rows**2
+        products = self._products + doubt * 2 * second - weight * mean_rows * mean_seconds
+        usual = ROW_SHARE * mean_seconds / (1 + SECOND_ROW_SHARE + ROW_SHARE * (mean_rows - 2))
+        slope = max(0.0, (products + SLOPE_DOUBT * usual) / (squares + SLOPE_DOUBT))
+        return max(mean_seconds + slope * (rows - mean_rows), mean_seconds * rows / mean_rows if rows < mean_rows else 0.0)
+
+
+def choose_lengths(chances: Items[Items[float]], rows: int, seconds: Callable[[int], float]) -> list[int]:
+    """How many tokens of each guess to verify, for the most tokens per second.
+
+    `chances[i][n]`: how likely the first n + 1 tokens of guess i are right, never rising. `rows`: those of the step without
+    guesses, each of which brings a token. `seconds`: of a step of so many rows.
+    """
+    lengths = [0] * len(chances)
+    alone = seconds(rows)
+    if not alone:
+        return lengths
+    likeliest = sorted(((chance, number) for number, each in enumerate(chances) for chance in each), key=lambda pair: -pair[0])
+    best, taken, tokens = LEAST_GAIN * rows / alone, 0, float(rows)
+    for count, (chance, _) in enumerate(likeliest[:MOST_ROWS], 1):
+        tokens += chance
+        if tokens / seconds(rows + count) > best:
+            best, taken = tokens / seconds(rows + count), count
+    for _, number in likeliest[:taken]:
+        lengths[number] += 1
+    return lengths
+
+
+class Speculation:
+    """Of one engine; the guesses of a sequence are the sequence's own."""
+
+    def __init__(self) -> None:
+        self.cost = StepCost()
+        self.drafted_tokens_total = 0
+        """Guessed tokens that were verified."""
+        self.accepted_tokens_total = 0
+        """Those of them that were right."""
+
+    def draft(self, sequences: Items[Sequence], rows: int) -> list[list[int]]:
+        """The tokens to verify after the last of each of `sequences`, all of whose tokens are known; [] for none.
+
+        `rows`: of the step without them.
+        """
+        guesses = [self._guess(sequence) for sequence in sequences]
+        chances = [
+            sequence.drafter.chances(len(guess)) if sequence.drafter else []
+            for sequence, guess in zip(sequences, guesses, strict=True)
+        ]
+        lengths = choose_lengths(chances, rows, self.cost.seconds)
+        return [guess[:length] for guess, length in zip(guesses, lengths, strict=True)]
+
+    def note(self, drafted: int, accepted: int) -> None:
+        self.drafted_tokens_total += drafted
+        self.accepted_tokens_total += accepted
+
+    @staticmethod
+    def _guess(sequence: Sequence) -> list[int]:
+        """Not beyond the end of the answer."""
+        if sequence.drafter is None:
+            sequence.drafter = Drafter(sequence.prompt)
+        sequence.drafter.follow(sequence.answer)
+        guess = sequence.drafter.guess()[: max(0, sequence.max_tokens - len(sequence.answer) - 1)]
+        ends = (number for number, token in enumerate(guess) if token in sequence.stop_tokens)
+        return guess[: next(ends, len(guess))]

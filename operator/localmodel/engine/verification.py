@@ -1,0 +1,31 @@
+"""Which of the tokens that a step chose for one sequence are kept: those that a draft guessed right, and the one after. Pure.
+
+Why it exists: a token that was chosen behind a wrong guess answers a text that nobody wrote. What was drawn and noted for
+it must be as if it had never been, so that the next step chooses what it would have chosen without guesses.
+"""
+
+from localmodel.api.channel import FinishReason
+from localmodel.engine.sequence import Output, Sequence, Work
+
+
+def keep_tokens(work: Work, made: list[int]) -> list[Output]:
+    """Appends to the answer what counts of `made`, [Work.choices]; returns the news, of which the last may be an end."""
+    sequence, outputs = work.sequence, []
+    right = next((number for number, token in enumerate(work.draft) if token != made[number]), len(work.draft))
+    for token in made[: 1 + right]:
+        sequence.answer.append(token)
+        logprob = sequence.logprobs.popleft() if sequence.logprobs else None
+        outputs.append(Output(sequence.key, token, _finish(sequence), logprob))
+        if outputs[-1].finish:
+            break
+    if work.draft:
+        sequence.logprobs.clear()
+        if sequence.sampling.temperature:
+            sequence.undraw(len(made) - len(outputs))
+    return outputs
+
+
+def _finish(sequence: Sequence) -> FinishReason | None:
+    if sequence.answer[-1] in sequence.stop_tokens:
+        return "stop"
+    return "length" if len(sequence.answer) >= sequence.max_tokens else None

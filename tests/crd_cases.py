@@ -67,6 +67,10 @@ def _pair(name: str, request: Any, limit: Any) -> Fields:
     return {f"resources.requests.{name}": request, f"resources.limits.{name}": limit}
 
 
+def _predict(**more: Any) -> Fields:
+    return {"model.task": "Predict", "model.format": "TorchScript", **more}
+
+
 _GOOD_DURATIONS = ["1ms", "30s", "1m30s", "24h", "86400s", "86400000ms"]
 _BAD_DURATIONS = ["0s", "-5s", "1d", "24h1ms", "1.5s", "30", "", "99999h", "9999999999s"]
 _GOOD_CPUS: list[Any] = [1, "2", "500m", "0.5", "1k"]
@@ -79,6 +83,7 @@ _BAD_KEYS = ["a b", "/zone", "-a", "a/b/c"]
 _GOOD_VALUES = ["", "a", "nvme-1_b.C", "9"]
 _BAD_VALUES = ["a b", "-a", "a.", "ä", "a/b"]
 _KEYS: Fields = {"gateway.auth": {"mode": "APIKey", "secretRef": {"name": "keys"}}}
+_TENSOR: Fields = {"name": "x", "datatype": "FP32", "shape": [-1, 4]}
 _TOLERATION = {"operator": "Exists", "effect": "NoExecute"}
 
 CASES: list[Case] = [
@@ -91,6 +96,51 @@ CASES: list[Case] = [
             {"quantization": "INT4", "gpu.count": 0},
             {"quantization": "INT8", "model.task": "Embedding"},
         ],
+    ),
+    Case(
+        "",
+        "write gpu.count 0 or 1 with task Predict",
+        [_predict(), _predict(**{"gpu.count": 0}), {"gpu.count": 8}],
+        [_predict(**{"gpu.count": 2})],
+    ),
+    Case(
+        "model",
+        "write format TorchScript or TorchExport with task Predict",
+        [_predict(), _predict(**{"model.format": "TorchExport"}), {"model.task": "Embedding"}],
+        [{"model.format": "TorchScript"}, {"model.task": "Predict"}, {"model.task": "Embedding", "model.format": "TorchExport"}],
+    ),
+    Case(
+        "model",
+        "leave out config unless the task is Predict",
+        [
+            _predict(**{"model.config": {"inputs": [_TENSOR], "outputs": [{**_TENSOR, "name": "y"}], "batchDelay": "2ms"}}),
+            _predict(),
+        ],
+        [{"model.config": {}}, {"model.task": "Embedding", "model.config": {"inputs": [_TENSOR]}}],
+    ),
+    *(
+        case
+        for side in ("inputs", "outputs")
+        for case in (
+            Case(
+                f"model.config.{side}[].name",
+                "write a name of 1 to 64 letters",
+                [_predict(**{"model.config": {side: [{**_TENSOR, "name": name}]}}) for name in ("x", "INPUT__0", "a/b:c.d-1")],
+                [_predict(**{"model.config": {side: [{**_TENSOR, "name": name}]}}) for name in ("", "a b", "ä", "x\n")],
+            ),
+            Case(
+                f"model.config.{side}[].shape[]",
+                "write a size of at least 1, or -1",
+                [_predict(**{"model.config": {side: [{**_TENSOR, "shape": shape}]}}) for shape in ([1], [-1, 3, 224, 224])],
+                [_predict(**{"model.config": {side: [{**_TENSOR, "shape": shape}]}}) for shape in ([0], [-1, 0])],
+            ),
+        )
+    ),
+    Case(
+        "model.config.batchDelay",
+        "write a duration of more than zero",
+        [_predict(**{"model.config": {"batchDelay": text}}) for text in _GOOD_DURATIONS],
+        [_predict(**{"model.config": {"batchDelay": text}}) for text in _BAD_DURATIONS],
     ),
     Case(
         "model.source.pvc.claimName",

@@ -29,7 +29,7 @@ IMAGES = (
         "triton",
         "model_repo/Dockerfile",
         (
-            *("model_repo/Dockerfile", "model_repo/llm", "hack/locks/all.txt", *CODE),
+            *("model_repo/Dockerfile", "model_repo/llm", "model_repo/predict", "hack/locks/all.txt", *CODE),
             *(f"{TOOLS}/{name}.py" for name in ("cpu_torch", "elf", "tritonserver")),
         ),
         (("TORCH_EDITION", "cpu"), ("TRITON_BASE", "triton-from-pypi")),

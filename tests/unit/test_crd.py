@@ -162,7 +162,7 @@ def test_full_example_has_every_field_with_its_default() -> None:
     written = _example("full.yaml")["spec"]
     without_default = {
         "spec.model.source.hostPath", "spec.resources.requests", "spec.resources.limits", "spec.gateway.auth.secretRef",
-        "spec.gateway.logging.file", "spec.gateway.logging.chainKeyRef",
+        "spec.gateway.logging.file", "spec.gateway.logging.chainKeyRef", "spec.model.config",
     }  # fmt: skip
 
     def check(schema: Schema, value: Any, path: str) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from localmodel.api.predict import Signature, Task
+
 REQUEST = "REQUEST"
 RESPONSE = "RESPONSE"
 HEARTBEAT_SECONDS = 0.1
@@ -162,9 +164,9 @@ class EngineStatus(_Message):
     """What `status` answers, and what the gateway shows under /status."""
 
     model_version: str
-    task: Literal["TextGeneration", "Embedding"] = "TextGeneration"
+    task: Task = "TextGeneration"
     architecture: str
-    """From config.json, such as LlamaForCausalLM."""
+    """From config.json, such as LlamaForCausalLM; of a Predict model the file's format."""
     parameters: int
     dtype: str
     device: str
@@ -187,6 +189,12 @@ class EngineStatus(_Message):
     """Those of them that were right: so many steps were saved."""
     step_age_seconds: float
     """Seconds since the running step began; 0 when idle. A large value means a hung step."""
+    signature: Signature | None = None
+    """Of a Predict model."""
+    example: tuple[tuple[int, ...], ...] = ()
+    """Of a Predict model: for each input a shape that it has computed."""
+    rows_total: int = 0
+    """Of a Predict model: rows computed in all steps."""
 
 
 class Usage(NamedTuple):
@@ -232,6 +240,7 @@ def encode_batch(batch: EventBatch) -> list[Any]:
 
     A row has a seventh member, [[token, logprob, [[token, logprob], ...]], ...], only where log-probabilities were asked for.
     """
+    A fifth member says why the engine ends, if it does.
     return [batch.number, round(batch.step_age_seconds, 3), batch.lost, [_encode_event(event) for event in batch.events]]
 
 

@@ -45,6 +45,9 @@ OPERATOR_PROBE_PORT = 8081
 TRITON_MODEL_NAME = "llm"
 """The one model in Triton's repository. What users ask for are served names; the gateway maps them."""
 
+TRITON_PREDICT_NAME = "predict"
+"""Of a Predict model, the second one: it has the tensors, while `llm` keeps the channel to the gateway."""
+
 MODEL_MOUNT = "/models/current"
 """Where the model's directory is mounted, read-only, in both containers."""
 REPOSITORY_MOUNT = "/repository"

@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from localmodel.api.predict import Format, PredictConfig, Task
+
 
 class EngineConfig(BaseModel):
     """What the engine is told. Unknown keys are refused: a typo must not become a default."""
@@ -16,10 +18,14 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_path: str
-    """Directory with config.json, *.safetensors, tokenizer.json; read-only."""
+    """Directory with config.json, *.safetensors, tokenizer.json, or with model.pt or model.pt2; read-only."""
     model_version: str = ""
     """Free text from `spec.model.version`; reported back, never interpreted."""
-    task: Literal["TextGeneration", "Embedding"] = "TextGeneration"
+    task: Task = "TextGeneration"
+    format: Format | None = None
+    """Of a Predict model; of others it goes without saying."""
+    tensors: PredictConfig | None = None
+    """Of a Predict model: what the user wrote about its tensors."""
     context_window: int = Field(4096, ge=1, le=1_048_576)
     """Tokens of one sequence, prompt and answer together."""
     max_batch_size: int = Field(16, ge=1, le=1024)
@@ -57,6 +63,12 @@ class LoadErrorCode(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     """Weights and the smallest useful KV cache are predicted not to fit; predicted and allowed bytes are in the message."""
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
+    SIGNATURE_MISSING = "SignatureMissing"
+    """The file does not tell its tensors, and neither does `spec.model.config`."""
+    SIGNATURE_MISMATCH = "SignatureMismatch"
+    """The network's tensors are not those that `spec.model.config` or the file names."""
+    UNSAFE_MODEL_FILE = "UnsafeModelFile"
+    """Reading the file would run Python code or native code that it carries."""
 
 
 class LoadFailure(BaseModel):

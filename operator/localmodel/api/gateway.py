@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from localmodel.api import constants
+from localmodel.api.predict import Task
 
 Outcome = Literal[
     "ok",
@@ -101,6 +102,9 @@ class GatewaySettings(_Settings):
     served_names: tuple[str, ...]
     """OpenAI `model` names that are answered; the first is the one shown in answers to an absent name."""
     model_version: str = ""
+    task: Task = "TextGeneration"
+    batch_delay_seconds: float = Field(0, ge=0)
+    """Of a Predict model: how long Triton lets a request wait for others."""
     model_path: str = constants.MODEL_MOUNT
     """For the tokenizer and the chat template."""
     context_window: int

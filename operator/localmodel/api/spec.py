@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from localmodel.api.access import Auth, AuthSpec, Limits
 from localmodel.api.peers import AllowedPeer, Peer
+from localmodel.api.predict import Format, PredictConfig, Task
 from localmodel.api.request_log import GatewayLogging, LogFileSpec, Logging
 from localmodel.api.rules import KEYWORD, Rule, matches
 from localmodel.api.scheduling import GPU, GPUSpec, PlacementSpec, ResourceList, Resources, ResourcesSpec, Toleration
@@ -62,14 +63,17 @@ class ModelSpec(SpecModel):
     """What is served."""
 
     source: OneSource
-    format: Literal["Transformers"] = Field(
-        "Transformers", description="Transformers: a directory with config.json, *.safetensors and tokenizer.json."
+    format: Format = Field(
+        "Transformers",
+        description="Transformers: a directory with config.json, *.safetensors and tokenizer.json. For task Predict: "
+        "TorchScript (model.pt) or TorchExport (model.pt2).",
     )
-    task: Literal["TextGeneration", "Embedding"] = Field(
+    task: Task = Field(
         "TextGeneration",
         description="TextGeneration: chat and completions. Embedding: vectors of texts from an encoder such as BERT; "
-        "contextWindow is then the longest text.",
+        "contextWindow is then the longest text. Predict: tensors in, tensors out, at /v2/models/NAME/infer.",
     )
+    config: PredictConfig | None = None
     served_names: tuple[ServedName, ...] = Field(
         (),
         max_length=16,
@@ -77,6 +81,23 @@ class ModelSpec(SpecModel):
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     version: VersionText = Field("", description="Free text shown everywhere the model is; a change makes a new revision.")
+
+
+Model = Annotated[
+    ModelSpec,
+    Rule(
+        "(self.task == 'Predict') == (self.format != 'Transformers')",
+        "write format TorchScript or TorchExport with task Predict, and only there",
+        lambda model: (model.task == "Predict") == (model.format != "Transformers"),
+        ".format",
+    ),
+    Rule(
+        "!has(self.config) || self.task == 'Predict'",
+        "leave out config unless the task is Predict",
+        lambda model: model.config is None or model.task == "Predict",
+        ".config",
+    ),
+]
 
 
 class RuntimeSpec(SpecModel):
@@ -144,7 +165,7 @@ class GatewaySpec(SpecModel):
     retries: GatewayRetries = GatewayRetries()
     breaker: GatewayBreaker = GatewayBreaker()
     logging: Logging = GatewayLogging()
-    page: bool = Field(True, description="The chat page for people, at / of the serving port; not for models that make vectors.")
+    page: bool = Field(True, description="The chat page for people, at / of the serving port; for text generation only.")
     long_input: Literal["Reject", "Truncate", "Segment"] = Field(
         "Reject",
         description="A chat longer than contextWindow. Reject: 400. Truncate: leave out its oldest turns, then the middle of its "
@@ -178,13 +199,21 @@ class SecuritySpec(SpecModel):
 
 QUANTIZATION_RULE = Rule(
     "self.quantization == 'None' || (self.gpu.count > 0 && self.model.task == 'TextGeneration')",
-    "leave out quantization with gpu.count 0 or task Embedding: it is for text generation on a GPU",
+    "leave out quantization with gpu.count 0 or another task: it is for text generation on a GPU",
     lambda spec: spec.quantization == "None" or (spec.gpu.count > 0 and spec.model.task == "TextGeneration"),
     ".quantization",
 )
 
 
-_RULES: list[Any] = [QUANTIZATION_RULE.to_schema()]
+PREDICT_RULE = Rule(
+    "self.model.task != 'Predict' || self.gpu.count <= 1",
+    "write gpu.count 0 or 1 with task Predict: such a network is not divided",
+    lambda spec: spec.model.task != "Predict" or spec.gpu.count <= 1,
+    ".gpu.count",
+)
+
+
+_RULES: list[Any] = [QUANTIZATION_RULE.to_schema(), PREDICT_RULE.to_schema()]
 
 
 class LocalModelSpec(SpecModel):
@@ -193,7 +222,7 @@ class LocalModelSpec(SpecModel):
     model_config = ConfigDict(json_schema_extra={KEYWORD: _RULES})
 
     paused: bool = Field(False, description="Freeze all changes and keep serving as it is.")
-    model: ModelSpec
+    model: Model
     runtime: RuntimeSpec = RuntimeSpec()
     context_window: int = Field(
         4096,
@@ -201,7 +230,7 @@ class LocalModelSpec(SpecModel):
         le=1_048_576,
         description="Tokens of prompt and answer together; at most what the model was trained for.",
     )
-    max_batch_size: int = Field(16, ge=1, le=1024, description="Sequences decoded together.")
+    max_batch_size: int = Field(16, ge=1, le=1024, description="Sequences decoded, or rows predicted, together.")
     quantization: Literal["None", "INT8", "INT4"] = Field(
         "None",
         description="Bits of a weight, rounded while loading: None keeps 16; INT8 halves what a token reads; INT4 quarters it "
@@ -216,6 +245,7 @@ class LocalModelSpec(SpecModel):
 
     @model_validator(mode="after")
     def _check_rules(self) -> "LocalModelSpec":
-        if QUANTIZATION_RULE.holds and not QUANTIZATION_RULE.holds(self):
-            raise ValueError(QUANTIZATION_RULE.message)
+        for rule in (QUANTIZATION_RULE, PREDICT_RULE):
+            if rule.holds and not rule.holds(self):
+                raise ValueError(rule.message)
         return self

@@ -88,6 +88,7 @@ class LocalModelStatus(SpecModel):
     selector: str | None = Field(None, max_length=1024, description="Label selector of the pods, for the scale subresource.")
     endpoint: str | None = Field(None, max_length=1024, description="Base URL for OpenAI clients inside the cluster.")
     version: str | None = Field(None, max_length=128, description="spec.model.version that serves now.")
+    signature: str | None = Field(None, max_length=2048, description="Of a Predict model: the tensors that it takes and gives.")
     memory: MemoryStatus | None = None
     load: LoadStatus | None = None
     last_failure: Failure | None = None

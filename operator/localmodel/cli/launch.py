@@ -14,6 +14,7 @@ from pathlib import Path
 import localmodel
 from localmodel.api import constants
 from localmodel.api.localmodel import LocalModel
+from localmodel.api.predict import Task
 from localmodel.api.values import parse_duration
 from localmodel.cli.ask import KEY_VARIABLE
 from localmodel.cli.document import read_localmodel
@@ -28,7 +29,7 @@ from localmodel.core.render import Layout, render_files, serves_page, triton_com
 from localmodel.core.sizing import derive_sizing
 
 SOURCE_ROOT = Path(localmodel.__file__).parents[1]
-SHIM = SOURCE_ROOT.parent / "model_repo" / constants.TRITON_MODEL_NAME / "1" / "model.py"
+SHIMS = SOURCE_ROOT.parent / "model_repo"
 DRAIN_MARGIN_SECONDS = 10.0
 
 
@@ -63,7 +64,7 @@ class Launch:
     notes: tuple[str, ...] = ()
     page_url: str = ""
     """Empty without a chat page."""
-    makes_embeddings: bool = False
+    task: Task = "TextGeneration"
 
 
 def prepare(options: RunOptions, directory: Path) -> Launch:
@@ -76,8 +77,8 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
         raise Problem(f"--port and --admin-port are both {options.port}; choose two ports.")
     check_port(options.port, "--port")
     check_port(options.admin_port, "--admin-port")
-    if options.question is not None and model.spec.model.task == "Embedding":
-        raise Problem("--ask asks a question, and this model makes embeddings; run it without --ask.")
+    if options.question is not None and model.spec.model.task != "TextGeneration":
+        raise Problem(f"--ask asks a question, and the task of this model is {model.spec.model.task}; run it without --ask.")
     _check_keys(model, options)
     if model.spec.gateway.logging.chain_key_ref:
         notes = (*notes, "spec.gateway.logging.chainKeyRef: there is no Secret here; the log is chained without a key.")
@@ -93,7 +94,7 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
     return Launch(
         model_name=model.name,
         served_name=served_names(model)[0],
-        makes_embeddings=model.spec.model.task == "Embedding",
+        task=model.spec.model.task,
         base_url=f"http://{HOST}:{options.port}/v1",
         admin_url=f"http://{HOST}:{options.admin_port}",
         triton_argv=[*triton_command(layout), f"--backend-config=python,shm-region-prefix-name={directory.name}"],
@@ -150,8 +151,8 @@ def _build_layout(
 
 def _write_files(model: LocalModel, layout: Layout, directory: Path) -> Path:
     """Triton's repository and the gateway's settings, whose path is returned."""
-    if not SHIM.is_file():
-        raise Problem(f"{SHIM} is missing; run `localmodel` from a checkout of the project (pip install -e .).")
+    if not SHIMS.is_dir():
+        raise Problem(f"{SHIMS} is missing; run `localmodel` from a checkout of the project (pip install -e .).")
     version = Path(layout.repository) / constants.TRITON_MODEL_NAME / "1"
     version.mkdir(parents=True)
     places = {
@@ -161,5 +162,8 @@ def _write_files(model: LocalModel, layout: Layout, directory: Path) -> Path:
     }
     for name, text in render_files(model, layout).as_dict().items():
         (places[name] / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(SHIM, version / SHIM.name)
+    for name in (constants.TRITON_MODEL_NAME, constants.TRITON_PREDICT_NAME):
+        place = Path(layout.repository) / name / "1"
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(SHIMS / name / "1" / "model.py", place / "model.py")
     return directory / constants.FILE_GATEWAY_JSON

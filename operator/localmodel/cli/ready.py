@@ -1,11 +1,15 @@
 """What the user reads when the model is ready, and when it could not be loaded. Text only."""
 
 import json
+import math
+import re
 
 from localmodel.api.engine import parse_load_failure
 from localmodel.core.hints import hint
 
 QUESTION = "What is the capital of France?"
+_TENSOR = re.compile(r"(\S+) (\w+) \[([-0-9, ]+)\]")
+_LONGEST_BODY = 400
 
 
 def describe_ready(base_url: str, admin_url: str, served_name: str, page_url: str = "") -> str:
@@ -38,6 +42,29 @@ def describe_embedding_ready(base_url: str, admin_url: str, served_name: str) ->
 
 {admin_url}/status and {admin_url}/metrics tell more. Ctrl-C ends it.
 """
+
+
+def describe_predict_ready(base_url: str, admin_url: str, served_name: str, signature: str) -> str:
+    """The same for a network of tensors, whose signature the gateway tells."""
+    model_url = f"{base_url.removesuffix('/v1')}/v2/models/{served_name}"
+    body = json.dumps({"inputs": [_example_tensor(*found) for found in _TENSOR.findall(signature.partition(" -> ")[0])]})
+    ask = f"curl {model_url}/infer -H 'content-type: application/json' -d '{body}'"
+    client = f"tritonclient.http.InferenceServerClient({model_url.partition('/v2')[0].removeprefix('http://')!r})"
+    return f"""
+  {signature}
+
+  curl {model_url}
+  {ask if len(body) < _LONGEST_BODY else client}
+
+{admin_url}/status and {admin_url}/metrics tell more. Ctrl-C ends it.
+"""
+
+
+def _example_tensor(name: str, datatype: str, shape: str) -> dict[str, object]:
+    """Of ones."""
+    sizes = [max(1, int(size)) for size in shape.split(",")]
+    one = True if datatype == "BOOL" else 1
+    return {"name": name, "datatype": datatype, "shape": sizes, "data": [one] * min(math.prod(sizes), _LONGEST_BODY)}
 
 
 def explain_failure(message: str) -> str:

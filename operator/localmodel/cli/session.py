@@ -11,7 +11,7 @@ from localmodel.cli.ask import ask
 from localmodel.cli.launch import Launch
 from localmodel.cli.problems import RunFailed
 from localmodel.cli.progress import Progress, fetch_status
-from localmodel.cli.ready import describe_embedding_ready, describe_ready, explain_failure
+from localmodel.cli.ready import describe_embedding_ready, describe_predict_ready, describe_ready, explain_failure
 from localmodel.cli.supervisor import Supervised
 
 POLL_SECONDS = 0.25
@@ -67,16 +67,19 @@ class Session:
                 if self._question:
                     asking = asyncio.create_task(self._ask(self._question))
                 else:
-                    tell(self._describe_ready())
+                    tell(self._describe_ready(status))
             if asking and asking.done():
                 await asking
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), POLL_SECONDS)
 
-    def _describe_ready(self) -> str:
+    def _describe_ready(self, status: GatewayStatus | None) -> str:
         launch = self._launch
-        if launch.makes_embeddings:
+        if launch.task == "Predict":
+            signature = (status.backend.engine or {}).get("signature", "") if status else ""
+            return describe_predict_ready(launch.base_url, launch.admin_url, launch.served_name, str(signature))
+        if launch.task == "Embedding":
             return describe_embedding_ready(launch.base_url, launch.admin_url, launch.served_name)
         return describe_ready(launch.base_url, launch.admin_url, launch.served_name, launch.page_url)
 

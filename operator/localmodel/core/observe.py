@@ -172,7 +172,7 @@ def report_signature(report: GatewayStatus | None) -> tuple[Any, ...]:
     if report is None:
         return ()
     engine = report.backend.engine or {}
-    numbers = tuple(engine.get(name) for name in ("kv_tokens_capacity", "weights_bytes"))
+    numbers = tuple(engine.get(name) for name in ("kv_tokens_capacity", "weights_bytes", "signature"))
     backend = (report.backend.state, report.backend.message, report.backend.load_seconds)
     words = (report.reason, report.message, report.chat_problem, report.keys_problem)
     return (report.ready, *words, report.version, report.draining, *backend, *numbers)

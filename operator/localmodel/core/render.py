@@ -18,6 +18,9 @@ from localmodel.api.values import parse_bytes, parse_duration, parse_memory_cap
 from localmodel.core.names import served_names
 from localmodel.core.triton import render_config_pbtxt, tritonserver_command
 
+_BATCHES_AT_ONCE = 2
+"""Of a Predict model: while one batch is computed, Triton collects the next."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -82,10 +85,13 @@ def triton_command(layout: Layout) -> list[str]:
 def build_engine_config(model: LocalModel, layout: Layout) -> EngineConfig:
     spec, gpu = model.spec, model.spec.gpu
     cap = parse_memory_cap(gpu.memory) if gpu.count else None
+    predicts = spec.model.task == "Predict"
     return EngineConfig(
         model_path=layout.model_path,
         model_version=spec.model.version,
         task=spec.model.task,
+        format=spec.model.format if predicts else None,
+        tensors=spec.model.config if predicts else None,
         context_window=spec.context_window,
         max_batch_size=spec.max_batch_size,
         device=layout.device,
@@ -100,7 +106,7 @@ def build_engine_config(model: LocalModel, layout: Layout) -> EngineConfig:
 
 
 def serves_page(model: LocalModel) -> bool:
-    """A model that makes vectors can't chat."""
+    """Others can't chat."""
     return model.spec.gateway.page and model.spec.model.task == "TextGeneration"
 
 
@@ -111,6 +117,8 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
         namespace=model.namespace,
         served_names=served_names(model),
         model_version=spec.model.version,
+        task=spec.model.task,
+        batch_delay_seconds=_batch_delay_seconds(model),
         model_path=layout.model_path,
         context_window=spec.context_window,
         max_batch_size=spec.max_batch_size,
@@ -127,7 +135,7 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
             total_seconds=parse_duration(gateway.timeouts.total),
         ),
         concurrency=Concurrency(
-            max=gateway.concurrency.max,
+            max=gateway.concurrency.max or (_BATCHES_AT_ONCE * spec.max_batch_size if spec.model.task == "Predict" else 0),
             queue=gateway.concurrency.queue,
             queue_bytes=parse_bytes(gateway.concurrency.queue_bytes),
         ),
@@ -145,6 +153,11 @@ def build_gateway_settings(model: LocalModel, layout: Layout) -> GatewaySettings
         endpoint_removal_seconds=layout.endpoint_removal_seconds,
         step_timeout_seconds=layout.step_timeout_seconds,
     )
+
+
+def _batch_delay_seconds(model: LocalModel) -> float:
+    config = model.spec.model.config
+    return parse_duration(config.batch_delay) if config and config.batch_delay else 0
 
 
 def _build_log_file(logging: GatewayLogging, layout: Layout) -> LogFile | None:

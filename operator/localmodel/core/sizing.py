@@ -88,6 +88,8 @@ def planned_memory_bytes(model: LocalModel, options: Options) -> int:
     shared = amount_bytes(engine.shared_memory)
     if spec.gpu.count:
         return amount_bytes(engine.memory_base_gpu) + shared
+    if spec.model.task == "Predict":
+        return amount_bytes(engine.memory_base) + shared
     tokens = spec.context_window * spec.max_batch_size
     return amount_bytes(engine.memory_base) + shared + amount_bytes(engine.memory_per_thousand_tokens) * tokens // 1000
 

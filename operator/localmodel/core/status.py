@@ -17,6 +17,7 @@ from localmodel.core.quantities import format_for_people
 from localmodel.core.reasons import Reason
 
 _LONGEST_SAID = 8192
+_LONGEST_SIGNATURE = 2048
 _TOLERANCE = 0.1
 
 
@@ -36,6 +37,7 @@ def derive_status(model: LocalModel, plan: Plan, observed: Observed, previous: L
         selector=format_selector(model),
         endpoint=endpoint_url(model),
         version=(report.version or None) if report else None,
+        signature=_signature(report) or previous.signature if model.spec.model.task == "Predict" else None,
         memory=_derive_memory(plan, report, previous.memory or MemoryStatus()),
         load=_derive_load(report, previous.load),
         last_failure=_derive_failure(cause, None if ready else previous.last_failure),
@@ -76,6 +78,11 @@ def _derive_failure(cause: Cause | None, previous: Failure | None) -> Failure | 
         return previous
     said = (cause.said or cause.message)[:_LONGEST_SAID]
     return Failure(reason=cause.reason, message=said, hint=hint(cause.reason))
+
+
+def _signature(report: GatewayStatus | None) -> str | None:
+    value = (report.backend.engine or {}).get("signature") if report else None
+    return str(value)[:_LONGEST_SIGNATURE] if value else None
 
 
 def _number(report: GatewayStatus | None, name: str) -> int | None:

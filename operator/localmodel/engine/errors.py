@@ -52,6 +52,18 @@ class DeviceUnavailable(LoadError):
     code = LoadErrorCode.DEVICE_UNAVAILABLE
 
 
+class SignatureMissing(LoadError):
+    code = LoadErrorCode.SIGNATURE_MISSING
+
+
+class SignatureMismatch(LoadError):
+    code = LoadErrorCode.SIGNATURE_MISMATCH
+
+
+class UnsafeModelFile(LoadError):
+    code = LoadErrorCode.UNSAFE_MODEL_FILE
+
+
 class Refused(Exception):
     """One request can't be served; the engine and all other requests are well."""
 

@@ -31,6 +31,8 @@ from localmodel.gateway.long_input import LongInput
 from localmodel.gateway.loop_lag import LoopLag
 from localmodel.gateway.metrics import GatewayMetrics
 from localmodel.gateway.open_inference import OpenInference
+from localmodel.gateway.predict_triton import load_through
+from localmodel.gateway.predictor import Predictor
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.readiness import Readiness
 from localmodel.gateway.report import Report
@@ -39,7 +41,6 @@ from localmodel.gateway.retries import RetryBudget
 from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.server import Listener
 from localmodel.gateway.serving import ServingSite
-from localmodel.gateway.triton import Triton
 from localmodel.gateway.upstream import Upstreams
 
 log = logging.getLogger("localmodel.gateway")
@@ -60,7 +61,7 @@ class Gateway:
         instance: str,
     ) -> None:
         self._settings = settings
-        self._prompts = prompts
+        self._prompts = Prompts(None, None) if settings.task == "Predict" else prompts
         self._pod = pod
         self._records = records
         self._metrics = GatewayMetrics(settings.model_name)
@@ -80,10 +81,9 @@ class Gateway:
             dead=lambda: backend_state.ends_nothing(self._backend.state, monotonic(), self._readiness.why_dead()),
         )
         self._upstreams = Upstreams(session)
-        triton = Triton(session, settings.triton_url, settings.triton_model)
         self._backend = Backend(
             settings,
-            triton,
+            load_through(session, settings, self._channel),
             self._channel,
             self._sequences,
             on_new_triton=self._drain.backend_returned,
@@ -141,7 +141,8 @@ class Gateway:
         long_input = LongInput(settings.long_input, self._prompts, window)
         generator = Generator(self._prompts, lane, window, long_input, lambda: self._backend.state.engine)
         embedder = Embedder(self._prompts, lane, self._channel, window, lambda: self._backend.state.engine)
-        open_inference = OpenInference(self._settings, session, self._upstreams, lane, self._prompts)
+        predictor = Predictor(settings.triton_url, self._upstreams, lane, lambda: self._backend.state.engine)
+        open_inference = OpenInference(self._settings, session, self._upstreams, lane, self._prompts, predictor)
         return ServingSite(self._settings, self._pod, self._door, generator, embedder, open_inference, self._accounting)
 
     def _forget_engine(self) -> None:

@@ -12,13 +12,12 @@ from localmodel.api.channel import EngineStatus
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors
 from localmodel.gateway.backend_state import DEAD_SECONDS, SILENCE_SECONDS, BackendState
-from localmodel.gateway.canary import canary_answers, canary_embeds
+from localmodel.gateway.canary import canary_answers, canary_embeds, canary_predicts
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.events import EventStream
-from localmodel.gateway.loading import Loading
+from localmodel.gateway.loading import Loadable, Loading
 from localmodel.gateway.pulse import Pulse
 from localmodel.gateway.sequences import Sequences
-from localmodel.gateway.triton import Triton
 
 _TICK_SECONDS = 0.05
 _STATUS_SECONDS = 2.0
@@ -30,7 +29,7 @@ class Backend:
     def __init__(
         self,
         settings: GatewaySettings,
-        triton: Triton,
+        triton: Loadable,
         link: Channel,
         sequences: Sequences,
         *,
@@ -125,7 +124,9 @@ class Backend:
 
     async def _run_canary(self) -> None:
         seconds = self._settings.timeouts.first_token_seconds
-        if self.state.engine is not None and self.state.engine.task == "Embedding":
+        if self._settings.task == "Predict":
+            answered = await canary_predicts(self._channel, self.state.engine, seconds)
+        elif self.state.engine is not None and self.state.engine.task == "Embedding":
             answered = await canary_embeds(self._channel, seconds)
         else:
             answered = await canary_answers(self._sequences, seconds)

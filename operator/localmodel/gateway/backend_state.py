@@ -47,7 +47,7 @@ class BackendState:
         self.evidence_at = now
 
     def report(self, now: float) -> BackendStatus:
-        engine: dict[str, Any] | None = self.engine.model_dump() if self.engine and self.state == "Ready" else None
+        engine = _describe(self.engine) if self.engine and self.state == "Ready" else None
         return BackendStatus.model_validate(
             {
                 "state": self.state,
@@ -62,6 +62,12 @@ class BackendState:
 def why_dead(state: BackendState, now: float, heard_at: float, step_age: float, step_timeout: float) -> str:
     """Empty if Triton and the engine deserve to live, else why the container should be restarted."""
     if state.state == "Unreachable":
+def _describe(engine: EngineStatus) -> dict[str, Any]:
+    """Plain values only; the tensors of a Predict model as one text."""
+    plain: dict[str, Any] = engine.model_dump(exclude={"signature", "example"})
+    return plain if engine.signature is None else {**plain, "signature": engine.signature.wire().describe()}
+
+
         return "Triton can't be reached."
     if state.state in ("Ready", "Hung"):
         if now - heard_at >= DEAD_SECONDS:

@@ -2,10 +2,11 @@
 
 from time import monotonic
 
-from localmodel.api.channel import Embed, Sampling
+from localmodel.api.channel import Embed, EngineStatus, Sampling
 from localmodel.gateway import errors
 from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
 from localmodel.gateway.sequences import Sequences
+from localmodel.gateway.tensors import ones
 
 _PROMPT = (1,)
 _SAMPLING = Sampling(max_tokens=1, temperature=0, ignore_eos=True)
@@ -31,5 +32,17 @@ async def canary_embeds(link: Channel, seconds: float) -> bool:
     try:
         await link.embed(Embed(token=link.token, inputs=(_PROMPT,)), seconds)
     except (BackendError, BackendGarbage, BackendUnreachable, Refused):
+        return False
+    return True
+
+
+async def canary_predicts(link: Channel, engine: EngineStatus | None, seconds: float) -> bool:
+    """The same for a model of tensors: ones, in a shape that it has computed before."""
+    if engine is None or engine.signature is None or not engine.example:
+        return False
+    body, header_length = ones(engine.signature.wire(), engine.example)
+    try:
+        await link.infer(body, header_length, seconds)
+    except (BackendError, BackendGarbage, BackendUnreachable):
         return False
     return True

@@ -14,6 +14,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from localmodel.api import channel
+from localmodel.api.constants import TRITON_PREDICT_NAME
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -58,6 +59,7 @@ class Channel:
         self._session = session
         self._generate = f"{triton_url}/v2/models/{model}/generate"
         self._stream = f"{triton_url}/v2/models/{model}/generate_stream"
+        self._infer = f"{triton_url}/v2/models/{TRITON_PREDICT_NAME}/infer"
         self.token = token
         self.instance = instance
 
@@ -73,6 +75,11 @@ class Channel:
     async def embed(self, request: channel.Embed, seconds: float, trace: Mapping[str, str] = NO_HEADERS) -> channel.Embedded:
         return _parse(channel.Embedded, await self._ask(request, seconds, trace))
 
+    async def infer(self, body: bytes, header_length: int, seconds: float) -> None:
+        """One request of tensors to a Predict model; whatever it answers is good."""
+        headers = {"inference-header-content-length": str(header_length), "content-type": "application/octet-stream"}
+        await self._post(self._infer, body, headers, seconds)
+
     async def status(self, seconds: float) -> channel.EngineStatus:
         return _parse(channel.EngineStatus, await self._ask(channel.StatusRequest(token=self.token), seconds))
 
@@ -85,7 +92,7 @@ class Channel:
             async with asyncio.timeout(_HEAD_SECONDS) as clock:
                 async with self._session.post(self._stream, data=_envelope(request), headers=_JSON, timeout=timeout) as reply:
                     if reply.status != 200:
-                        raise _backend_error(error_message(await reply.content.read(65536), reply.status), reply.status)
+                        raise backend_error(error_message(await reply.content.read(65536), reply.status), reply.status)
                     clock.reschedule(None)
                     yield reply.content
         except TimeoutError as error:
@@ -94,21 +101,23 @@ class Channel:
             raise BackendUnreachable(str(error) or type(error).__name__) from error
 
     async def _ask(self, request: BaseModel, seconds: float, trace: Mapping[str, str] = NO_HEADERS) -> dict[str, Any]:
+        document = open_envelope(await self._post(self._generate, _envelope(request), {**_JSON, **trace}, seconds))
+        if not isinstance(document, dict):
+            raise BackendGarbage("an answer that is no object")
+        return document
+
+    async def _post(self, url: str, data: bytes, headers: Mapping[str, str], seconds: float) -> bytes:
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            headers = {**_JSON, **trace}
-            async with self._session.post(self._generate, data=_envelope(request), headers=headers, timeout=timeout) as reply:
+            async with self._session.post(url, data=data, headers=headers, timeout=timeout) as reply:
                 body = await read_whole(reply)
                 if reply.status != 200:
-                    raise _backend_error(error_message(body, reply.status), reply.status)
+                    raise backend_error(error_message(body, reply.status), reply.status)
         except TimeoutError as error:
             raise BackendSilent("no answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise BackendUnreachable(str(error) or type(error).__name__) from error
-        document = open_envelope(body)
-        if not isinstance(document, dict):
-            raise BackendGarbage("an answer that is no object")
-        return document
+        return body
 
 
 _JSON = {"content-type": "application/json"}
@@ -123,7 +132,7 @@ def open_envelope(body: bytes) -> Any:
     try:
         outer = json.loads(body)
         if isinstance(outer, dict) and "error" in outer:
-            raise _backend_error(str(outer["error"])[:2000], 200)
+            raise backend_error(str(outer["error"])[:2000], 200)
         inner = json.loads(outer[channel.RESPONSE])
     except (ValueError, TypeError, LookupError, RecursionError):
         raise BackendGarbage("an answer that is no JSON of the channel") from None
@@ -149,7 +158,8 @@ async def read_whole(reply: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _backend_error(message: str, status: int) -> BackendError:
+def backend_error(message: str, status: int) -> BackendError:
+    """Triton's no, told apart by its words."""
     kind = BackendGone if status == 503 or any(words in message for words in _GONE) else BackendError
     return kind(message)
 

@@ -15,6 +15,8 @@ from localmodel.gateway.request import Request
 
 _JSON = "application/json"
 _CONTINUE = "100-continue"
+OCTETS = "application/octet-stream"
+"""Binary tensors behind a JSON head."""
 BODY_LIMIT = 8 * 1024 * 1024
 BODY_SECONDS = 30.0
 SMALL_BODY = 64 * 1024
@@ -45,8 +47,8 @@ room = BodyRoom(64 * 1024 * 1024)
 """Of this process: memory knows no ports."""
 
 
-async def read_body(request: Request, exchange: Exchange) -> bytes:
-    _check_head(request)
+async def read_body(request: Request, exchange: Exchange, kinds: tuple[str, ...] = (_JSON,)) -> bytes:
+    _check_head(request, kinds)
     try:
         if request.content.is_eof():
             received = request.content.read_nowait()
@@ -84,15 +86,15 @@ def _count(body: bytes | bytearray, request: Request, exchange: Exchange) -> Non
         room.hold(request.connection, len(body))
 
 
-def _check_head(request: Request) -> None:
+def _check_head(request: Request, kinds: tuple[str, ...]) -> None:
     if request.headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
         raise errors.http_not_implemented(501, "This transfer encoding is not understood.")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise errors.unsupported_media_type("Compressed bodies are not accepted. Send the JSON as it is.")
     kind = request.headers.get("content-type", _JSON)  # aiohttp's own reading takes seconds for a thousand semicolons
-    if kind != _JSON and kind.split(";", 1)[0].strip().lower() != _JSON:
-        raise errors.unsupported_media_type("Send the body with 'content-type: application/json'.")
+    if kind not in kinds and kind.split(";", 1)[0].strip().lower() not in kinds:
+        raise errors.unsupported_media_type(f"Send the body with 'content-type: {' or '.join(kinds)}'.")
     if int(request.headers.get("content-length", 0)) > BODY_LIMIT:
         raise errors.too_large(413, "body", BODY_LIMIT)
     if request.headers.get("expect", _CONTINUE).strip().lower() != _CONTINUE:

@@ -8,10 +8,10 @@ import asyncio
 import contextlib
 import logging
 from time import monotonic
+from typing import Protocol
 
 from localmodel.gateway.backend_state import BackendState
 from localmodel.gateway.channel import BackendError, BackendUnreachable
-from localmodel.gateway.triton import Triton
 
 log = logging.getLogger("localmodel.gateway.backend")
 
@@ -20,8 +20,20 @@ _LIVE_POLL_SECONDS = 1.0
 _BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
 
 
+class Loadable(Protocol):
+    """Triton and what it is to serve."""
+
+    async def live(self) -> bool: ...
+
+    async def loaded(self) -> bool: ...
+
+    async def load(self) -> None: ...
+
+    async def unload(self) -> None: ...
+
+
 class Loading:
-    def __init__(self, triton: Triton, state: BackendState, back_off: tuple[float, ...] = _BACK_OFF_SECONDS) -> None:
+    def __init__(self, triton: Loadable, state: BackendState, back_off: tuple[float, ...] = _BACK_OFF_SECONDS) -> None:
         self._triton = triton
         self._state = state
         self._back_off = back_off

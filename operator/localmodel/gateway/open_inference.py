@@ -1,7 +1,8 @@
 """`/v2`: the little of Triton's protocol that is let through, rebuilt request by request.
 
-Only ready, metadata, generate and generate_stream of the language model. The operation is set here, so that nobody outside can
-submit, cancel or listen. A path is compared byte for byte and never decoded: another spelling is another path, and unknown.
+Only ready, metadata, generate and generate_stream of a language model, or infer of a Predict model. The operation is set here, so
+that nobody outside can submit, cancel or listen. A path is compared byte for byte and never decoded: another spelling is another
+path, and unknown.
 """
 
 import json
@@ -13,6 +14,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from localmodel.api import channel
+from localmodel.api.constants import TRITON_PREDICT_NAME
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
 from localmodel.gateway.answers import send
@@ -21,6 +23,7 @@ from localmodel.gateway.channel import BackendGarbage, read_whole
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.lane import Lane, judge
+from localmodel.gateway.predictor import Predictor
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.relay import Relay
 from localmodel.gateway.request import Request
@@ -29,6 +32,7 @@ from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.upstream import Route, Upstreams
 
 _VERBS = {"": "GET", "/ready": "GET", "/generate": "POST", "/generate_stream": "POST"}
+_PREDICT_VERBS = {"": "GET", "/ready": "GET", "/infer": "POST"}
 
 
 def looks_like_v2(target: str) -> bool:
@@ -40,44 +44,54 @@ def looks_like_v2(target: str) -> bool:
 
 class OpenInference:
     def __init__(
-        self, settings: GatewaySettings, session: aiohttp.ClientSession, upstreams: Upstreams, lane: Lane, prompts: Prompts
-    ) -> None:
+        self, settings: GatewaySettings, session: aiohttp.ClientSession, upstreams: Upstreams, lane: Lane, prompts: Prompts,
+        predictor: Predictor,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._session = session
         self._upstreams = upstreams
         self._lane = lane
         self._prompts = prompts
-        self._model_url = f"{settings.triton_url}/v2/models/{settings.triton_model}"
+        self._predictor = predictor
+        predicts = settings.task == "Predict"
+        self._verbs = _PREDICT_VERBS if predicts else _VERBS
+        self._model = TRITON_PREDICT_NAME if predicts else settings.triton_model
+        self._model_url = f"{settings.triton_url}/v2/models/{self._model}"
 
     async def respond(self, request: Request, exchange: Exchange) -> None:
         exchange.record.endpoint = "v2"
-        method, url = self._resolve(request.path, exchange.caller)
+        method, url, name = self._resolve(request.path, exchange.caller)
         if request.method != method:
             raise errors.method_not_allowed(method)
         if method == "GET":
-            await self._get(request, exchange, url)
+            await self._get(request, exchange, url, name)
+        elif url.endswith("/infer"):
+            await self._predictor.answer(request, exchange, name)
         else:
             await self._generate(request, exchange, url)
 
-    def _resolve(self, path: str, caller: Caller) -> tuple[str, str]:
+    def _resolve(self, path: str, caller: Caller) -> tuple[str, str, str]:
+        """Method, Triton's URL, and the model's name as the client writes it."""
         if path in ("/v2", "/v2/health/live", "/v2/health/ready"):
-            return "GET", self._settings.triton_url + path
+            return "GET", self._settings.triton_url + path, ""
         prefix, _, rest = path.partition("/v2/models/")
-        for name in (*self._settings.served_names, self._settings.triton_model):
+        for name in (*self._settings.served_names, self._model):
             if prefix or not rest.startswith(name):
                 continue
-            method = _VERBS.get(rest.removeprefix(name))
+            method = self._verbs.get(rest.removeprefix(name))
             if method is not None:
                 caller.check_model(name)
-                return method, self._model_url + rest.removeprefix(name)
+                return method, self._model_url + rest.removeprefix(name), name
         raise errors.ApiError(404, "unknown_url", "Not Found", outcome="rejected")
 
-    async def _get(self, request: Request, exchange: Exchange, url: str) -> None:
+    async def _get(self, request: Request, exchange: Exchange, url: str, name: str) -> None:
         try:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as reply:
                 body = await read_whole(reply)
         except (aiohttp.ClientError, TimeoutError, OSError, BackendGarbage):
             raise errors.not_ready("Triton does not answer.") from None
+        if self._model == TRITON_PREDICT_NAME and name:
+            body = body.replace(f'"name":"{self._model}"'.encode(), f'"name":{json.dumps(name)}'.encode(), 1)
         await send(request, exchange, reply.status, body, until=monotonic() + 10)
         exchange.close("ok" if reply.status < 400 else "upstream_error")
 

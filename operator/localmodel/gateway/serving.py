@@ -82,6 +82,9 @@ class ServingSite:
     async def _dispatch(self, request: Request, exchange: Exchange) -> None:
         path = request.path
         endpoint = _GENERATE.get(path)
+        if self._settings.task == "Predict" and (endpoint is not None or path == _EMBEDDINGS):
+            exchange.record.endpoint = endpoint or "embeddings"
+            raise errors.wrong_task("Predict", f"/v2/models/{self._settings.served_names[0]}/infer")
         if endpoint is not None:
             exchange.record.endpoint = endpoint
             await self._generate(request, exchange, endpoint)

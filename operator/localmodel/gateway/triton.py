@@ -32,17 +32,19 @@ class Triton:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
-    async def load(self) -> None:
-        """Returns when the model is loaded. Raises BackendError with Triton's words, or BackendUnreachable."""
-        await self._control("load", _LOAD_SECONDS)
+    async def load(self, config: str | None = None) -> None:
+        """Returns when the model is loaded. `config`: instead of its config.pbtxt, as JSON. Raises BackendError with Triton's
+        words, or BackendUnreachable."""
+        await self._control("load", _LOAD_SECONDS, {"config": config} if config else None)
 
     async def unload(self) -> None:
         await self._control("unload", 60.0)
 
-    async def _control(self, verb: str, seconds: float) -> None:
+    async def _control(self, verb: str, seconds: float, parameters: dict[str, str] | None = None) -> None:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=1)
+        document = {"parameters": parameters} if parameters else {}
         try:
-            async with self._session.post(f"{self._repository}/{verb}", json={}, timeout=timeout) as reply:
+            async with self._session.post(f"{self._repository}/{verb}", json=document, timeout=timeout) as reply:
                 body = await read_whole(reply)
                 if reply.status != 200:
                     raise BackendError(error_message(body, reply.status))

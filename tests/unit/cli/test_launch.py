@@ -161,5 +161,5 @@ def test_a_model_that_makes_embeddings_can_not_be_asked(options, tmp_path):
     places = {"file": file, "claims": options.claims, "port": options.port, "admin_port": options.admin_port}
     with pytest.raises(Problem, match="run it without --ask"):
         prepare(RunOptions(**places, question="Why?"), tmp_path)
-    assert prepare(RunOptions(**places), tmp_path).makes_embeddings
+    assert prepare(RunOptions(**places), tmp_path).task == "Embedding"
     assert json.loads((tmp_path / "repository/llm/1/model.json").read_text())["task"] == "Embedding"

@@ -59,15 +59,15 @@ class BackendState:
         )
 
 
-def why_dead(state: BackendState, now: float, heard_at: float, step_age: float, step_timeout: float) -> str:
-    """Empty if Triton and the engine deserve to live, else why the container should be restarted."""
-    if state.state == "Unreachable":
 def _describe(engine: EngineStatus) -> dict[str, Any]:
     """Plain values only; the tensors of a Predict model as one text."""
     plain: dict[str, Any] = engine.model_dump(exclude={"signature", "example"})
     return plain if engine.signature is None else {**plain, "signature": engine.signature.wire().describe()}
 
 
+def why_dead(state: BackendState, now: float, heard_at: float, step_age: float, step_timeout: float) -> str:
+    """Empty if Triton and the engine deserve to live, else why the container should be restarted."""
+    if state.state == "Unreachable":
         return "Triton can't be reached."
     if state.state in ("Ready", "Hung"):
         if now - heard_at >= DEAD_SECONDS:

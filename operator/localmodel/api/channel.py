@@ -240,7 +240,6 @@ def encode_batch(batch: EventBatch) -> list[Any]:
 
     A row has a seventh member, [[token, logprob, [[token, logprob], ...]], ...], only where log-probabilities were asked for.
     """
-    A fifth member says why the engine ends, if it does.
     return [batch.number, round(batch.step_age_seconds, 3), batch.lost, [_encode_event(event) for event in batch.events]]
 
 

@@ -1,5 +1,6 @@
 """`localmodel run` as a user starts it: the real Triton, engine and gateway with real weights, and what a user can do to it."""
 
+import json
 import math
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,11 +20,13 @@ import pytest
 
 import weights
 from localmodel.cli.machine import find_free_port
+from predict_models import write_bags
 
 pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "smollm2.yaml"
 EMBEDDING_EXAMPLE = ROOT / "examples" / "minilm.yaml"
+PREDICT_EXAMPLE = ROOT / "examples" / "classifier.yaml"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -120,6 +124,17 @@ def test_a_model_that_makes_embeddings_is_served_by_the_same_command(start):
     assert math.hypot(*cat) == pytest.approx(1, abs=1e-4)
     near, far = (sum(a * b for a, b in zip(cat, other, strict=True)) for other in (kitten, bank))
     assert near > 0.5 > far
+
+
+def test_a_network_of_tensors_is_served_and_the_command_it_prints_works(start, tmp_path):
+    write_bags(tmp_path / "classifier")
+    run = start(PREDICT_EXAMPLE, claim=tmp_path)
+    run.wait_for("Ctrl-C ends it")
+    assert "ids INT64 [-1, -1], scale FP32 [-1, 1] -> classes FP32 [-1, 3], best INT64 [-1, 1]" in run.output
+    url, body = re.search(r"curl (\S+/infer) .* -d '(.*)'", run.output).groups()
+    request = urllib.request.Request(url, body.encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert [output["shape"] for output in json.load(answer)["outputs"]] == [[1, 3], [1, 1]]
 
 
 def test_answers_survives_a_killed_triton_and_leaves_nothing(start):

@@ -39,7 +39,7 @@ from localmodel.gateway.report import Report
 from localmodel.gateway.resend import Resender
 from localmodel.gateway.retries import RetryBudget
 from localmodel.gateway.sequences import Sequences
-from localmodel.gateway.server import Listener
+from localmodel.gateway.server import MAX_CONNECTIONS, Listener
 from localmodel.gateway.serving import ServingSite
 from localmodel.gateway.upstream import Upstreams
 
@@ -150,6 +150,10 @@ class Gateway:
         self._upstreams.forget()
 
     def _check_load(self) -> None:
+        """Turning away must cost little: what has no place anyway is not read first."""
+        slots = self._gate.slots
+        if slots.in_use >= slots.slots and slots.queue_length >= slots.queue_limit:
+            raise errors.overloaded(slots.retry_after(monotonic()))
         if self._lag.guard.overloaded:
             self._metrics.of(declared.GATEWAY_SHED_BY_LAG).inc()
             raise errors.overloaded(self._gate.slots.retry_after(monotonic()), "This server can't keep up with its streams.")
@@ -164,7 +168,7 @@ class Gateway:
         """Serves until `stop` is called, then drains. Raises if a background task fails: the process must not limp on."""
         loop, settings = asyncio.get_running_loop(), self._settings
         admin = await loop.create_server(self._admin, settings.admin_host, settings.admin_port)
-        serving = await loop.create_server(self._serving, settings.serving_host, settings.serving_port)
+        serving = await loop.create_server(self._serving, settings.serving_host, settings.serving_port, backlog=MAX_CONNECTIONS)
         tasks: list[asyncio.Task[None]] = [
             asyncio.create_task(self._backend.run()),
             asyncio.create_task(cancel_abandoned(self._channel, self._sequences)),

@@ -4,8 +4,7 @@ It times, counts bytes and closes exactly once. It decides nothing about the req
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -47,18 +46,19 @@ class Exchange:
         record.time = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._on_close = on_close
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts as waited; spans of several tasks that overlap count once."""
+    def waiting(self) -> "_Waiting":
+        """Its `with` block counts as waited; spans of several tasks that overlap count once."""
+        return _Waiting(self)
+
+    def begin_waiting(self) -> None:
         if self._waiters == 0:
             self._waiting_since = monotonic()
         self._waiters += 1
-        try:
-            yield
-        finally:
-            self._waiters -= 1
-            if self._waiters == 0:
-                self.waited += monotonic() - self._waiting_since
+
+    def end_waiting(self) -> None:
+        self._waiters -= 1
+        if self._waiters == 0:
+            self.waited += monotonic() - self._waiting_since
 
     def reserve(self, tokens: int) -> None:
         """Takes the request from what its caller may use: at most so many tokens, prompt and answers. Raises 429."""
@@ -104,6 +104,19 @@ class Exchange:
         self.record.total_seconds = monotonic() - self.started
         self.caller.settle(self.record)
         self._on_close(self)
+
+
+class _Waiting:
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __enter__(self) -> None:
+        self._exchange.begin_waiting()
+
+    def __exit__(self, *_: object) -> None:
+        self._exchange.end_waiting()
 
 
 def pick_request_id(offered: str | None) -> str:

@@ -21,10 +21,11 @@ log = logging.getLogger("localmodel.gateway.log")
 
 _BUFFER_BYTES = 4 * KEPT_BYTES
 _RECORD_BYTES = 2048
-_GATHER_SECONDS = 0.02
-"""So long records are collected before the thread takes the processor from the requests."""
-_BATCH = 32
-"""Records that go to the sinks together."""
+_GATHER_SECONDS = 0.1
+"""So long records are collected before the thread takes the processor from the requests: waking two threads for one record
+costs more than the record."""
+_BATCH, _BATCH_BYTES = 64, 1024 * 1024
+"""Records that go to the sinks together, and the bytes after which no more are taken."""
 _TOO_LARGE = f"it is larger than {KEPT_BYTES} bytes"
 
 
@@ -107,20 +108,26 @@ class RecordLog:
             if not closing:
                 sleep(_GATHER_SECONDS)
             while batch := self._next():
-                lines = [(self._encode(entry), entry.outcome) for entry in batch]
+                lines = []
+                for entry in batch:
+                    lines.append((self._encode(entry), entry.outcome))
+                    if self._redactor is not None:
+                        sleep(0)  # the requests' thread first
                 for sink in self._sinks:
                     sink.put(lines)
-                sleep(0)  # the requests' thread first
+                sleep(0)
             if closing:
                 return
 
     def _next(self) -> list[_Entry]:
-        """One entry at a time if it has bodies: searching them takes long enough."""
+        batch: list[_Entry] = []
+        size = 0
         with self._changed:
-            size = 1 if self._redactor is not None else min(_BATCH, len(self._entries))
-            batch = [self._entries.popleft() for _ in range(size) if self._entries]
-            self._size -= sum(entry.size for entry in batch)
-            return batch
+            while self._entries and len(batch) < _BATCH and size < _BATCH_BYTES:
+                batch.append(self._entries.popleft())
+                size += batch[-1].size
+            self._size -= size
+        return batch
 
     def _encode(self, entry: _Entry) -> bytes:
         if self._redactor is None:

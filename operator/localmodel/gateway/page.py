@@ -49,10 +49,7 @@ class Page:
         folder = files("localmodel.gateway").joinpath("page")
         self._assets = {f"/page/{entry.name}": _read(entry) for entry in folder.iterdir() if _kind(entry.name) in _TYPES}
         self._assets["/"] = self._assets.pop("/page/index.html")
-
-    @property
-    def paths(self) -> frozenset[str]:
-        return frozenset(self._assets)
+        self.paths = frozenset(self._assets)
 
     async def respond(self, request: Request, exchange: Exchange) -> None:
         if request.method not in ("GET", "HEAD"):

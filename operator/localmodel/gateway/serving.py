@@ -70,7 +70,7 @@ class ServingSite:
             exchange.record.endpoint = "page"
             await self._page.respond(request, exchange)
             return
-        if looks_like_v2(path):
+        if path not in _GENERATE and looks_like_v2(path):
             exchange.record.endpoint = "v2"
         exchange.caller = caller = self._door.admit(request.headers)
         exchange.record.key = caller.key

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from localmodel.api.channel import Sampling, decode_batch, encode_batch
+from localmodel.api.channel import Sampling, encode_batch
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.answer import Answer
 from localmodel.engine.engine import Engine
@@ -23,6 +23,7 @@ from localmodel.engine.loader import load_model
 from localmodel.engine.outbox import Outbox
 from localmodel.engine.scheduler import Output
 from localmodel.engine.service import build_engine
+from localmodel.gateway.wire import read_batch
 
 PROMPT_TOKENS = 64
 ANSWER_TOKENS = 48
@@ -61,7 +62,7 @@ def measure_text(tokenizer: Tokenizer, sequences: int = 64, steps: int = 40) -> 
     made = time.perf_counter() - began
     began = time.perf_counter()
     for document in documents:
-        decode_batch(json.loads(document))
+        read_batch(document)
     read = time.perf_counter() - began
     tokens = sequences * len(ids)
     return made / tokens * 1e6, read / tokens * 1e6

@@ -24,8 +24,8 @@ from gateway.tiny_model import write_tiny_model
 from gateway.wire import chat_bytes, request
 from localmodel.api import channel
 from localmodel.api.gateway import GatewaySettings
-from localmodel.gateway import app, connection, errors, events, log, openai_request, prompts, sse, strict_json
-from localmodel.gateway.channel import BackendError, BackendGarbage, Refused
+from localmodel.gateway import app, connection, errors, log, openai_request, prompts, sse, strict_json, wire
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, Refused
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.redact import Redactor
 from localmodel.gateway.sinks import Sink
@@ -279,7 +279,7 @@ def read_events(data: bytes, cut: int) -> None:
     for payload in [*whole, data]:
         for document in (payload, json.dumps({channel.RESPONSE: payload.decode("utf-8", "replace")}).encode()):
             try:
-                batch = events.parse_batch(document)
+                batch = wire.parse_batch(document)
             except (BackendError, BackendGarbage, Refused):
                 continue
             for event in batch.events:

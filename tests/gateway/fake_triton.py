@@ -33,8 +33,10 @@ class Plan:
     finish: str = "stop"
     error: str | None = None
     reply: dict[str, Any] | None = None
-    """Answer the submit with this instead."""
+    """Answer the whole submit with this instead; nothing of it begins."""
     status: int = 200
+    refusal: dict[str, str] | None = None
+    """Of this sequence alone."""
 
 
 @dataclass
@@ -73,7 +75,10 @@ class FakeTriton:
         self.next_plans: list[Plan] = []
         """Of the next sequences, one each, before `plan` is used again."""
         self.embeds: list[dict[str, Any]] = []
+        self.submits: list[list[str]] = []
+        """The ids of each."""
         self.submitted: list[dict[str, Any]] = []
+        """Each sequence, with what its submit said of all."""
         self.accepted: list[str] = []
         self.cancelled: list[str] = []
         self.overtaken: list[str] = []
@@ -91,6 +96,8 @@ class FakeTriton:
         """Send the event stream byte by byte."""
         self._dead = False
         self._clients: dict[str, Client] = {}
+        self._plans: dict[tuple[str, str], Plan] = {}
+        self._begun: set[tuple[str, str]] = set()
         self._runner: web.AppRunner | None = None
         self._sockets: set[web.StreamResponse] = set()
 
@@ -171,22 +178,32 @@ class FakeTriton:
         return answer({**STATUS, "task": self.task, "running": len(self.running), **self.status})
 
     async def _submit(self, request: web.Request, message: dict[str, Any]) -> web.Response:
-        plan = self.plan
-        if message["sampling"]["ignore_eos"]:
-            plan = Plan(texts=("x",), finish="length")
-        elif self.next_plans:
-            plan = self.next_plans.pop(0)
-        self.submitted.append(message)
-        await asyncio.sleep(plan.accept_delay)
-        if plan.reply is not None:
-            return web.json_response(plan.reply, status=plan.status)
+        sequences = message["sequences"]
+        self.submits.append([each["id"] for each in sequences])
+        self.submitted += [{**message, **each} for each in sequences]
+        plans = [self._plan_of(message["instance"], each) for each in sequences]
+        await asyncio.sleep(max(plan.accept_delay for plan in plans))
+        for plan in plans:
+            if plan.reply is not None:
+                return web.json_response(plan.reply, status=plan.status)
         client = self._clients.get(message["instance"])
         if client is None or client.epoch != message["epoch"]:
             return answer({"code": "no_event_stream", "message": "open events first"})
-        self.accepted.append(message["id"])
-        task = asyncio.create_task(self._generate_tokens(client, message, plan))
-        self.running[message["id"]] = task
-        return answer({"accepted": True, "id": message["id"]})
+        refused = {each["id"]: plan.refusal for each, plan in zip(sequences, plans, strict=True) if plan.refusal}
+        for each, plan in zip(sequences, plans, strict=True):
+            if plan.refusal is None and (message["instance"], each["id"]) not in self._begun:
+                self._begun.add((message["instance"], each["id"]))
+                self.accepted.append(each["id"])
+                self.running[each["id"]] = asyncio.create_task(self._generate_tokens(client, each, plan))
+        return answer({"accepted": [each["id"] for each in sequences if each["id"] not in refused], "refused": refused})
+
+    def _plan_of(self, instance: str, sequence: dict[str, Any]) -> Plan:
+        """The same for a repeated submit."""
+        key = instance, sequence["id"]
+        if key not in self._plans:
+            next_plan = self.next_plans.pop(0) if self.next_plans and not sequence["sampling"]["ignore_eos"] else self.plan
+            self._plans[key] = Plan(texts=("x",), finish="length") if sequence["sampling"]["ignore_eos"] else next_plan
+        return self._plans[key]
 
     async def _generate_tokens(self, client: Client, message: dict[str, Any], plan: Plan) -> None:
         sequence = message["id"]

@@ -263,7 +263,7 @@ SPELLINGS = (
 async def test_other_spellings_and_private_operations_never_reach_triton(start: Start, triton: FakeTriton) -> None:
     gateway = await start()
     await gateway.idle()
-    inner = {"op": "submit", "token": "x", "instance": "x", "epoch": 1, "id": "s1", "prompt": [1], "ids": ["s1"]}
+    inner = {"op": "submit", "token": "x", "instance": "x", "epoch": 1, "sequences": [{"id": "s1", "prompt": [1]}], "ids": ["s1"]}
     for operation in ("submit", "cancel", "events", "embed", "status", "Submit", ["submit"]):
         body = json.dumps({"REQUEST": json.dumps({**inner, "op": operation})}).encode()
         for path in ("/v2/models/llm/generate", "/v2/models/tiny/generate_stream"):

@@ -71,6 +71,19 @@ async def test_each_choice_has_its_own_slot_seed_and_end(start: Start, triton: F
     await gateway.balanced()
 
 
+async def test_choices_are_submitted_together_and_refused_one_by_one(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    refusal = {"code": "context_length_exceeded", "message": "too long"}
+    triton.next_plans = [Plan(), Plan(refusal=refusal), Plan(texts=("a",) * 99, gap=0.1)]
+    error = await refused(gateway, n=3)
+    assert error["code"] == "context_length_exceeded"
+    together = triton.submits[-1]
+    assert len(together) == 3 and together[1] not in triton.accepted
+    assert together[0] in triton.accepted and together[2] in triton.accepted
+    await eventually(lambda: together[2] in triton.cancelled)
+    await gateway.idle()
+
+
 async def test_choices_stand_in_the_queue_together(start: Start, triton: FakeTriton) -> None:
     gateway = await start()
     triton.plan = Plan(gap=0.05)

@@ -15,8 +15,8 @@ import pytest
 from tokenizers import Tokenizer
 
 import weights
-from localmodel.api.channel import decode_batch
 from localmodel.cli.triton_runtime import triton_command
+from localmodel.gateway.wire import read_batch
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 PATIENCE = 60.0
@@ -48,12 +48,12 @@ class EventStream:
         try:
             for line in response:
                 if line.startswith(b"data: "):
-                    answer = json.loads(json.loads(line[6:])["RESPONSE"])
-                    if isinstance(answer, list):
-                        self.batches.append(decode_batch(answer))
+                    answer = json.loads(line[6:])["RESPONSE"]
+                    if answer.startswith("["):
+                        self.batches.append(read_batch(answer))
                         self.times.append(time.monotonic())
                     else:
-                        self.refusal = answer
+                        self.refusal = json.loads(answer)
         except (OSError, ValueError, http.client.HTTPException, AttributeError):
             pass
         self.ended.set()
@@ -143,10 +143,13 @@ class Server:
         return EventStream(self, op="events", token=self.token, instance=instance, epoch=epoch, **more)
 
     def submit(self, instance, id_, text, *, epoch=1, deadline=None, **sampling):
-        return self.ask(
-            "submit", instance=instance, epoch=epoch, id=id_, prompt=self.tokenizer.encode(text).ids,
-            deadline_seconds=deadline, sampling={"temperature": 0, "max_tokens": 16, **sampling},
-        )  # fmt: skip
+        """The refusal of this sequence, or the whole answer."""
+        sequence = {
+            "id": id_, "prompt": self.tokenizer.encode(text).ids, "deadline_seconds": deadline,
+            "sampling": {"temperature": 0, "max_tokens": 16, **sampling},
+        }  # fmt: skip
+        answer = self.ask("submit", instance=instance, epoch=epoch, sequences=[sequence])
+        return answer.get("refused", {}).get(id_, answer)
 
     @staticmethod
     def wait_until(condition, what, seconds=PATIENCE):

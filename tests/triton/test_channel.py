@@ -17,7 +17,7 @@ def endless(server, instance, id_, **more):
 
 def test_a_real_question_gets_a_real_answer(server):
     stream = server.events("answer")
-    assert server.submit("answer", "s", QUESTION) == {"accepted": True, "id": "s"}
+    assert server.submit("answer", "s", QUESTION) == {"accepted": ["s"], "refused": {}}
     end = stream.end("s")
     assert "Paris" in stream.text("s")
     assert end.finish_reason == "stop"

@@ -28,7 +28,7 @@ def test_an_answer_fits_its_schema_whatever_is_drawn(server):
     for number, temperature in enumerate((0, 1.0)):
         sampling = {"json_schema": json.dumps(SCHEMA), "max_tokens": 200, "temperature": temperature, "seed": number}
         answer = server.submit("schema", f"s{number}", PERSON, **sampling)
-        assert answer == {"accepted": True, "id": f"s{number}"}
+        assert answer == {"accepted": [f"s{number}"], "refused": {}}
     for number in range(2):
         assert stream.end(f"s{number}").finish_reason == "stop"
         jsonschema.validate(json.loads(stream.text(f"s{number}")), SCHEMA)

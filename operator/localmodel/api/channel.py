@@ -59,12 +59,9 @@ class Sampling(_Message):
     """A JSON schema as text: the answer is a JSON document that fits it. '{"type": "object"}' is any object."""
 
 
-class Submit(_Message):
-    op: Literal["submit"] = "submit"
-    token: str
-    instance: str
-    """The gateway process that owns the sequence; must have an open event stream of the same epoch."""
-    epoch: int
+class NewSequence(_Message):
+    """One of those that a submit brings."""
+
     id: str
     """Unique per instance; a second submit of a known id is answered like the first and starts nothing."""
     prompt: tuple[int, ...]
@@ -72,6 +69,20 @@ class Submit(_Message):
     sampling: Sampling = Sampling()
     deadline_seconds: float | None = Field(None, gt=0)
     """Seconds left from now; the engine ends the sequence with `deadline` when they are over."""
+
+
+class Submit(_Message):
+    """Sequences that came at about the same time, because a request costs Triton more than a sequence in it.
+
+    Each is accepted or refused by itself. One with a `json_schema` comes alone: compiling it may take a second.
+    """
+
+    op: Literal["submit"] = "submit"
+    token: str
+    instance: str
+    """The gateway process that owns the sequences; must have an open event stream of the same epoch."""
+    epoch: int
+    sequences: tuple[NewSequence, ...] = Field(min_length=1, max_length=256)
 
 
 class Cancel(_Message):
@@ -149,9 +160,11 @@ class Refusal(_Message):
     """For a person: what was wrong and what to do."""
 
 
-class Accepted(_Message):
-    accepted: Literal[True] = True
-    id: str
+class Submitted(_Message):
+    """Every id of the submit is in one of the two."""
+
+    accepted: tuple[str, ...]
+    refused: dict[str, Refusal]
 
 
 class Cancelled(_Message):
@@ -229,37 +242,19 @@ class SequenceEvent(NamedTuple):
 class EventBatch(NamedTuple):
     number: int
     """Grows by one per non-empty batch of this instance; a heartbeat repeats the last."""
-    events: tuple[SequenceEvent, ...]
-    step_age_seconds: float = 0.0
-    lost: bool = False
+    step_age_seconds: float
+    lost: bool
     """True in the first batch if `after` is too old: sequences not named in it are gone."""
+    events: tuple[SequenceEvent, ...]
 
 
 def encode_batch(batch: EventBatch) -> list[Any]:
-    """The JSON form: [number, step age, lost, [[id, text, tokens, finish, [in, out] | null, error], ...]].
+    """The JSON form: [number, step age, lost, rows], a row [id, text, tokens, finish, [in, out] | null, error].
 
     A row has a seventh member, [[token, logprob, [[token, logprob], ...]], ...], only where log-probabilities were asked for.
     """
     return [batch.number, round(batch.step_age_seconds, 3), batch.lost, [_encode_event(event) for event in batch.events]]
 
 
-def _encode_event(event: SequenceEvent) -> list[Any]:
-    row = [event.id, event.text, event.tokens, event.finish_reason, event.usage and list(event.usage), event.error]
-    return [*row, event.logprobs] if event.logprobs else row
-
-
-def decode_batch(document: list[Any]) -> EventBatch:
-    """Inverse of encode_batch. Raises ValueError or TypeError on any other shape."""
-    number, step_age, lost, rows = document
-    return EventBatch(int(number), tuple([_decode_event(*row) for row in rows]), float(step_age), bool(lost))
-
-
-def _decode_event(
-    id_: str, text: str, tokens: int, finish: Any, usage: Any, error: Any, logprobs: list[Any] | tuple[()] = ()
-) -> SequenceEvent:
-    rows = (
-        ()
-        if logprobs == ()
-        else tuple([TokenLogprob(token, logprob, tuple([(t, p) for t, p in top])) for token, logprob, top in logprobs])
-    )
-    return SequenceEvent(id_, text, tokens, finish, Usage(*usage) if usage else None, error, rows)
+def _encode_event(event: SequenceEvent) -> tuple[Any, ...]:
+    return event if event.logprobs else event[:6]

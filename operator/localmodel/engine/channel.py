@@ -9,24 +9,22 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Ids
-from typing import Protocol
 
 from pydantic import BaseModel
 from tokenizers import Tokenizer
 
 from localmodel.api.channel import (
-    Accepted,
     Cancel,
     Cancelled,
     Embed,
     EngineStatus,
     Events,
     Generate,
-    Sampling,
+    Refusal,
     StatusRequest,
     Submit,
+    Submitted,
 )
-from localmodel.engine.answer import Answer
 from localmodel.engine.channel_token import tokens_match
 from localmodel.engine.compiling import Compiling, answer_request
 from localmodel.engine.constraint import Constraint
@@ -34,18 +32,8 @@ from localmodel.engine.direct import Direct
 from localmodel.engine.errors import Refused
 from localmodel.engine.gateways import Gateway, Gateways, Stream
 from localmodel.engine.requests import parse_request
+from localmodel.engine.running import Running, TakesRequests
 from localmodel.engine.sequence import Key, Output
-
-
-class TakesRequests(Protocol):
-    """What the channel asks of an engine."""
-
-    def add_request(
-        self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None,
-        constraint: Constraint | None = None,
-    ) -> None: ...  # fmt: skip
-
-    def cancel(self, key: Key) -> Output | None: ...
 
 
 def refuse_embed(_request: Embed, _stream: Stream) -> None:
@@ -65,7 +53,7 @@ class Channel:
         self.directs: dict[Key, Direct] = {}
         self.closing: list[Stream] = []
         """Streams that the pump is to end without another word."""
-        self._answers: dict[Key, tuple[Answer, Gateway | Direct]] = {}
+        self._running = Running(engine, tokenizer)
         self._engine = engine
         self._tokenizer = tokenizer
         self._token = token
@@ -86,18 +74,7 @@ class Channel:
     def deliver(self, outputs: Iterable[Output], error: str | None = None) -> None:
         """Makes the events of `outputs`; `error` explains those that finish with `error`."""
         with self.lock:
-            for output in outputs:
-                if output.key not in self._answers:
-                    continue
-                answer, sink = self._answers[output.key]
-                event = answer.take(output, output.error or error)
-                if event is None:
-                    continue
-                (sink if isinstance(sink, Direct) else sink.outbox).add(event)
-                if answer.finish:
-                    self._forget(output.key)
-                    if output.finish is None:
-                        self._engine.cancel(output.key)
+            self._running.take(outputs, error)
 
     def drop(self, gateway: Gateway) -> None:
         """Ends what a gateway owns, unheard. The caller holds `lock`."""
@@ -106,14 +83,7 @@ class Channel:
 
     def drop_sequence(self, key: Key) -> None:
         """Ends one sequence, unheard, if it still runs. The caller holds `lock`."""
-        self._engine.cancel(key)
-        self._forget(key)
-
-    def _forget(self, key: Key) -> None:
-        answer, sink = self._answers.pop(key, (None, None))
-        if answer is not None and isinstance(sink, Gateway):
-            sink.running.discard(answer.id)
-            sink.ended.append(answer.id)
+        self._running.end(key)
 
     def _dispatch(self, document: str | bytes, stream: Stream) -> BaseModel | None:
         request = parse_request(document)
@@ -123,9 +93,8 @@ class Channel:
         if not tokens_match(request.token, self._token):
             raise Refused("bad_token", "the token is not the one of this pod; only its gateway may use the channel")
         match request:
-            case Submit() if request.sampling.json_schema is not None:
-                key, submit = (request.instance, request.id), self._submit
-                self._compiling.answer_later(key, request.sampling, stream, lambda made: submit(request, made))
+            case Submit() if any(each.sampling.json_schema is not None for each in request.sequences):
+                self._submit_compiled(request, stream)
                 return None
             case Submit():
                 return self._submit(request)
@@ -140,20 +109,29 @@ class Channel:
                 self._embed(request, stream)
                 return None
 
-    def _submit(self, request: Submit, constraint: Constraint | None = None) -> Accepted:
+    def _submit(self, request: Submit, constraint: Constraint | None = None) -> Submitted:
+        """The constraint is of a sequence that comes alone."""
+        accepted: list[str] = []
+        refused: dict[str, Refusal] = {}
         with self.lock:
             gateway = self.gateways.owner(request.instance, request.epoch)
-            if not gateway.knows(request.id):
-                key = (request.instance, request.id)
-                answer = Answer(request.id, self._tokenizer, request.prompt, request.sampling.stop)
-                self._answers[key] = (answer, gateway)
+            for each in request.sequences:
                 try:
-                    self._engine.add_request(key, request.prompt, request.sampling, request.deadline_seconds, constraint)
-                except Refused:
-                    del self._answers[key]
-                    raise
-                gateway.running.add(request.id)
-        return Accepted(id=request.id)
+                    if not gateway.knows(each.id):
+                        key = (gateway.instance, each.id)
+                        self._running.begin(key, gateway, each.id, each.prompt, each.sampling, each.deadline_seconds, constraint)
+                except Refused as error:
+                    refused[each.id] = error.refusal
+                else:
+                    accepted.append(each.id)
+        return Submitted(accepted=tuple(accepted), refused=refused)
+
+    def _submit_compiled(self, request: Submit, stream: Stream) -> None:
+        if len(request.sequences) > 1:
+            raise Refused("invalid_request", "a sequence with a json_schema must come alone: compiling it may take a second")
+        sequence, submit = request.sequences[0], self._submit
+        key = (request.instance, sequence.id)
+        self._compiling.answer_later(key, sequence.sampling, stream, lambda made: submit(request, made))
 
     def _cancel(self, request: Cancel) -> Cancelled:
         self._compiling.cancel((request.instance, id_) for id_ in request.ids)
@@ -187,11 +165,5 @@ class Channel:
     ) -> None:
         direct = Direct(stream, request.stream)
         with self.lock:
-            answer = Answer("", self._tokenizer, prompt, request.sampling.stop)
-            self._answers[key] = (answer, direct)
+            self._running.begin(key, direct, "", prompt, request.sampling, constraint=constraint)
             self.directs[key] = direct
-            try:
-                self._engine.add_request(key, prompt, request.sampling, constraint=constraint)
-            except Refused:
-                del self._answers[key], self.directs[key]
-                raise

@@ -4,7 +4,6 @@ Why it exists: the rules of epochs, take-over and grace in one place, with the c
 id; its event stream is one epoch of it. Nothing here sends: streams are handed back to the caller to speak to or close.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,14 +32,20 @@ class Gateway:
     """The `after` of a stream that has not had its first response yet."""
     outbox: Outbox = field(default_factory=Outbox)
     running: set[str] = field(default_factory=set)
-    ended: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED_IDS))
-    """Ids whose repeated submit must start nothing."""
+    ended: dict[str, None] = field(default_factory=dict)
+    """The last ids whose repeated submit must start nothing, oldest first."""
     cut_at: float | None = None
     sent_at: float = 0.0
     polled_at: float = 0.0
 
     def knows(self, id_: str) -> bool:
         return id_ in self.running or id_ in self.ended
+
+    def end(self, id_: str) -> None:
+        self.running.discard(id_)
+        self.ended[id_] = None
+        if len(self.ended) > REMEMBERED_IDS:
+            del self.ended[next(iter(self.ended))]
 
 
 class Gateways:

@@ -34,7 +34,7 @@ class Outbox:
         if not self._pending:
             return None
         self.number += 1
-        batch = EventBatch(self.number, tuple(self._pending.values()))
+        batch = EventBatch(self.number, 0.0, False, tuple(self._pending.values()))
         self._pending.clear()
         self._past.append(batch)
         self._past_events += len(batch.events)
@@ -46,7 +46,7 @@ class Outbox:
         """All that came after batch `number` as one batch with the last number; None if some of it is gone or never was."""
         self.make_batch()
         if number == self.number:
-            return EventBatch(self.number, ())
+            return EventBatch(self.number, 0.0, False, ())
         oldest = self._past[0].number if self._past else self.number + 1
         if not oldest - 1 <= number < self.number:
             return None
@@ -55,4 +55,4 @@ class Outbox:
             if batch.number > number:
                 for event in batch.events:
                     merged[event.id] = merge_events(merged[event.id], event) if event.id in merged else event
-        return EventBatch(self.number, tuple(merged.values()))
+        return EventBatch(self.number, 0.0, False, tuple(merged.values()))

@@ -75,11 +75,11 @@ class Pump:
             batch = outbox.after(after)
             if batch is None:
                 self._channel.drop(gateway)
-            return batch or EventBatch(outbox.number, (), lost=True)
+            return batch or EventBatch(outbox.number, 0.0, True, ())
         since = now - gateway.sent_at
         if outbox.pending:
             return outbox.make_batch() if since >= MIN_EVENT_GAP_SECONDS else None
-        return EventBatch(outbox.number, ()) if since >= HEARTBEAT_SECONDS else None
+        return EventBatch(outbox.number, 0.0, False, ()) if since >= HEARTBEAT_SECONDS else None
 
     def _run_directs(self, now: float) -> float:
         channel = self._channel

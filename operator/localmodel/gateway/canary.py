@@ -4,7 +4,8 @@ from time import monotonic
 
 from localmodel.api.channel import Embed, EngineStatus, Sampling
 from localmodel.gateway import errors
-from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendUnreachable, Refused
+from localmodel.gateway.channel import Channel
 from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.tensors import ones
 

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, Channel, Refused
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendUnreachable, Refused
+from localmodel.gateway.channel import Channel
 from localmodel.gateway.sequences import Sequences
 
 _TIMEOUT_SECONDS = 5.0

@@ -48,6 +48,10 @@ class Source(Protocol):
         """Empty pieces, or none, at `wake_at` (monotonic seconds). Raises ApiError."""
         ...
 
+    async def rest(self) -> Sequence[Piece]:
+        """Of an answer that is shown to nobody before its end: the next pieces, as many as can be waited for at once."""
+        ...
+
 
 class OneChoice:
     """The usual case, without a task of its own."""
@@ -65,6 +69,9 @@ class OneChoice:
 
     async def more(self, wake_at: float = float("inf")) -> tuple[Piece]:
         return self._piece(await self._run.more(wake_at))
+
+    async def rest(self) -> tuple[Piece]:
+        return self._piece(await self._run.rest())
 
     def _piece(self, text: str) -> tuple[Piece]:
         run = self._run
@@ -117,6 +124,9 @@ class ManyChoices:
         if not pieces and self._failure is not None:
             raise self._failure
         return pieces
+
+    async def rest(self) -> list[Piece]:
+        return await self.more()
 
     async def _read(self, index: int, run: Run) -> None:
         try:

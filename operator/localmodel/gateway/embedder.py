@@ -12,15 +12,15 @@ from time import monotonic
 from localmodel.api import channel
 from localmodel.gateway import errors
 from localmodel.gateway.answers import send
-from localmodel.gateway.channel import (
+from localmodel.gateway.backend_errors import (
     BackendError,
     BackendGarbage,
     BackendGone,
     BackendSilent,
     BackendUnreachable,
-    Channel,
     Refused,
 )
+from localmodel.gateway.channel import Channel
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge

@@ -4,22 +4,16 @@ It says when it last heard the engine. Whether silence means death is the superv
 """
 
 import asyncio
-from math import isfinite
 from time import monotonic
 
 import aiohttp
 
 from localmodel.api import channel
 from localmodel.gateway import errors, sse
-from localmodel.gateway.channel import (
-    BackendError,
-    BackendGarbage,
-    BackendUnreachable,
-    Channel,
-    Refused,
-    open_envelope,
-)
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendUnreachable, Refused
+from localmodel.gateway.channel import Channel
 from localmodel.gateway.sequences import Sequences
+from localmodel.gateway.wire import parse_batch
 
 _PAUSE_SECONDS = 0.05
 _GARBAGE_LIMIT = 3
@@ -102,27 +96,3 @@ class EventStream:
         if batch.events:
             self._garbage = 0
         self.open.set()
-
-
-def parse_batch(payload: bytes) -> channel.EventBatch:
-    """One response of the event stream, checked: a wrong type must not reach a client's answer."""
-    document = open_envelope(payload)
-    try:
-        batch = channel.decode_batch(document)
-        for event in batch.events:
-            if type(event.id) is not str or type(event.text) is not str or type(event.tokens) is not int:
-                raise TypeError
-            if event.usage is not None and not all(type(count) is int for count in event.usage):
-                raise TypeError
-            if event.logprobs and not all(map(_is_logprob, event.logprobs)):
-                raise TypeError
-            if event.finish_reason not in (None, "stop", "length", "cancelled", "deadline", "error"):
-                raise ValueError
-    except (ValueError, TypeError, OverflowError):
-        raise BackendGarbage("a malformed event") from None
-    return batch
-
-
-def _is_logprob(row: channel.TokenLogprob) -> bool:
-    pairs = ((row.token, row.logprob), *row.top)
-    return all(type(token) is int and type(value) in (int, float) and isfinite(value) for token, value in pairs)

@@ -28,7 +28,8 @@ class _Ticket:
 
     def __init__(self, need: Need) -> None:
         self.need = need
-        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.admitted: asyncio.Future[None]
+        """Only of one that waits."""
 
 
 class Gate:
@@ -50,6 +51,7 @@ class Gate:
         if verdict == "refuse":
             raise errors.overloaded(self.slots.retry_after(monotonic()))
         if verdict == "wait":
+            ticket.admitted = asyncio.get_running_loop().create_future()
             await self._wait(ticket, limit)
         return Slot(self, need)
 

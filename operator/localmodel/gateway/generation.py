@@ -134,7 +134,7 @@ class Generator:
                 wholes[piece.choice].add(piece)
             if source.finished:
                 break
-            pieces = await source.more()
+            pieces = await source.rest()
         body = unary(call, heading, wholes, source.usage, echo, exchange.more_usage)
         await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")

@@ -10,8 +10,8 @@ import logging
 from time import monotonic
 from typing import Protocol
 
+from localmodel.gateway.backend_errors import BackendError, BackendUnreachable
 from localmodel.gateway.backend_state import BackendState
-from localmodel.gateway.channel import BackendError, BackendUnreachable
 
 log = logging.getLogger("localmodel.gateway.backend")
 

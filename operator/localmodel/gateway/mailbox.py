@@ -1,7 +1,7 @@
 """Where a sequence's events wait for the request that asked for them.
 
 One waiter, one lazy timer: moving a deadline later costs nothing, which matters because every token does it. It knows
-nothing of HTTP or of what an event means.
+nothing of HTTP, and of an event only whether it is the last.
 """
 
 import asyncio
@@ -12,35 +12,57 @@ from localmodel.gateway.errors import ApiError
 
 
 class Mailbox:
+    __slots__ = ("_events", "_failure", "_loop", "_timer", "_timer_at", "_until", "_waiter", "_whole", "ended", "heard_at")
+
     def __init__(self) -> None:
         self._events: list[SequenceEvent] = []
         self._failure: ApiError | None = None
+        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._whole = False
+        """The waiter wants no news before the last."""
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self.heard_at = 0.0
+        """When the last event came, by `monotonic`."""
+        self.ended = False
+        """The last event has come, or will never come."""
 
-    def put(self, event: SequenceEvent) -> None:
+    def put(self, event: SequenceEvent, now: float) -> None:
         self._events.append(event)
-        if self._waiter is not None and len(self._events) == 1:
+        self.heard_at = now
+        if event.finish_reason is not None:
+            self.ended = True
+        elif self._whole:
+            return
+        if self._waiter is not None:
             self._wake()
 
     def fail(self, error: ApiError) -> None:
         """Ends the wait with an error, after the events that already arrived. The first error stays."""
         if self._failure is None:
             self._failure = error
+        self.ended = True
         self._wake()
 
-    async def take(self, until: float) -> list[SequenceEvent]:
-        """All events that have arrived; waits for the first. Empty when `until` is reached; raises what `fail` said."""
-        if not self._events and self._failure is None and monotonic() < until:
+    async def take(self, until: float, *, whole: bool = False) -> list[SequenceEvent]:
+        """All events that have arrived; waits for the first, or if `whole` for the last.
+
+        What there is, maybe nothing, when `until` is reached; raises what `fail` said after the last event.
+        """
+        missing = not self.ended if whole else not self._events and self._failure is None
+        if missing and monotonic() < until:
             self._until = until
-            self._arm()
-            self._waiter = asyncio.get_running_loop().create_future()
+            if self._timer is None or self._timer_at > until:
+                self._arm()
+            self._waiter = self._loop.create_future()
+            self._whole = whole
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+                self._whole = False
         if not self._events and self._failure is not None:
             raise self._failure
         events, self._events = self._events, []
@@ -57,11 +79,9 @@ class Mailbox:
 
     def _arm(self) -> None:
         if self._timer is not None:
-            if self._timer_at <= self._until:
-                return
             self._timer.cancel()
         self._timer_at = self._until
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._until - monotonic()), self._ring)
+        self._timer = self._loop.call_later(max(0.0, self._until - monotonic()), self._ring)
 
     def _ring(self) -> None:
         self._timer = None

@@ -19,7 +19,8 @@ from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors, strict_json
 from localmodel.gateway.answers import send
 from localmodel.gateway.auth import Caller
-from localmodel.gateway.channel import BackendGarbage, read_whole
+from localmodel.gateway.backend_errors import BackendGarbage
+from localmodel.gateway.channel import read_whole
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.lane import Lane, judge

@@ -11,7 +11,8 @@ import aiohttp
 from localmodel.api.constants import TRITON_PREDICT_NAME
 from localmodel.api.gateway import GatewaySettings
 from localmodel.core.predict import build_predict_config
-from localmodel.gateway.channel import BackendError, BackendGarbage, Channel, Refused
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, Refused
+from localmodel.gateway.channel import Channel
 from localmodel.gateway.triton import Triton
 
 _STATUS_SECONDS = 10.0

@@ -12,7 +12,7 @@ from localmodel.api.channel import EngineStatus
 from localmodel.api.constants import TRITON_PREDICT_NAME
 from localmodel.gateway import errors
 from localmodel.gateway.answers import JSON, send
-from localmodel.gateway.channel import BackendGone, backend_error, error_message
+from localmodel.gateway.backend_errors import BackendGone, backend_error
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.intake import OCTETS, read_body
 from localmodel.gateway.kept_answer import KeptAnswer
@@ -23,6 +23,7 @@ from localmodel.gateway.slots import Need
 from localmodel.gateway.tensors import Infer, parse_infer
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.upstream import Route, Upstreams
+from localmodel.gateway.wire import error_message
 
 _LENGTH = "inference-header-content-length"
 _OWN_NAME = b'"model_name":' + json.dumps(TRITON_PREDICT_NAME).encode()

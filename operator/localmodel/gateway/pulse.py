@@ -9,7 +9,8 @@ from time import monotonic
 from typing import Literal
 
 from localmodel.api.channel import EngineStatus
-from localmodel.gateway.channel import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Channel, Refused
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Refused
+from localmodel.gateway.channel import Channel
 from localmodel.gateway.events import EventStream
 
 _LATE_SECONDS = 0.4

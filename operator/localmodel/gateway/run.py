@@ -7,7 +7,8 @@ answer from one Run or from many (choices, segments of a long document) reads te
             text = await run.more()
 
 * `first()` waits for a slot of its own, submits, and returns the first text that is not empty, or "" if the answer ended
-  without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. Both raise
+  without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. `rest()`
+  returns all that is left, for whoever shows no part of an answer: it costs one waking instead of one a token. All raise
   ApiError (timeout, overload, backend failure), and text that came with a failure is returned before it is raised.
 * `finish_reason` is "" until the end, then "stop" or "length"; the text returned with it is the last. `usage` is this
   sequence's from then on.
@@ -38,6 +39,11 @@ _TOKEN_BYTES = 36
 
 
 class Run:
+    __slots__ = (
+        "_deadlines", "_exchange", "_failure", "_first_at", "_heard_at", "_lane", "_need", "_patience", "_prompt", "_record",
+        "_sampling", "_sequence", "_tokens", "finish_reason", "logprobs", "usage",
+    )  # fmt: skip
+
     def __init__(self, lane: Lane, exchange: Exchange, deadlines: Deadlines, prompt: tuple[int, ...], sampling: Sampling) -> None:
         self._lane = lane
         self._record = exchange.record
@@ -114,7 +120,10 @@ class Run:
         text = ""
         self.logprobs = ()
         while not text and not self.finish_reason:
-            text = self._absorb(await self._take(sequence, self._patience))
+            events = await sequence.mailbox.take(self._patience.at)
+            if not events:
+                raise self._patience.error()
+            text = self._absorb(events)
         self._first_at = monotonic()
         if self._record.first_token_seconds is None:
             self._record.first_token_seconds = self._first_at - sequence.sent_at
@@ -122,29 +131,44 @@ class Run:
 
     async def more(self, wake_at: float = float("inf")) -> str:
         assert self._sequence is not None, "first() comes first"
-        self.logprobs = ()
-        return self._absorb(await self._take(self._sequence, self._deadlines.idle(self._heard_at), wake_at))
-
-    async def _take(self, sequence: Sequence, limit: Limit, wake_at: float = float("inf")) -> list[SequenceEvent]:
-        """Empty only at `wake_at`."""
         if self._failure is not None:
             raise self._failure
-        events = await sequence.mailbox.take(min(limit.at, wake_at))
-        if not events and wake_at > limit.at:
-            raise limit.error()
-        return events
+        self.logprobs = ()
+        until = self._deadlines.idle_at(self._heard_at)
+        events = await self._sequence.mailbox.take(min(until, wake_at))
+        if not events and wake_at > until:
+            raise self._deadlines.idle(self._heard_at).error()
+        return self._absorb(events)
+
+    async def rest(self) -> str:
+        """Between two events the idle limit holds as it does for `more`."""
+        assert self._sequence is not None, "first() comes first"
+        self.logprobs = ()
+        text = ""
+        while not self.finish_reason and self._failure is None:
+            events = await self._sequence.mailbox.take(self._deadlines.idle_at(self._heard_at), whole=True)
+            if not events:
+                raise self._deadlines.idle(self._heard_at).error()
+            text += self._absorb(events)
+        if self._failure is not None and not text:
+            raise self._failure
+        return text
 
     def _absorb(self, events: list[SequenceEvent]) -> str:
-        if events:
-            self._heard_at = monotonic()
-        text = "".join([event.text for event in events])
+        text, tokens, last = "", 0, None
         for event in events:
-            self._tokens += event.tokens
-            self._record.completion_tokens += event.tokens
+            text += event.text
+            tokens += event.tokens
             if event.logprobs:
                 self.logprobs += event.logprobs
             if event.finish_reason is not None:
-                self._finish(event)
+                last = event
+        if events and self._sequence is not None:
+            self._heard_at = self._sequence.mailbox.heard_at
+        self._tokens += tokens
+        self._record.completion_tokens += tokens
+        if last is not None:
+            self._finish(last)
         if self._failure is not None and not text:
             raise self._failure
         return text

@@ -89,6 +89,9 @@ class Segmented:
             self._last = await self._start_last(self._task.result())
         return await self._last.more(wake_at)
 
+    async def rest(self) -> Sequence[Piece]:
+        return await self.more() if self._last is None else await self._last.rest()
+
     async def _read(self) -> Call:
         """All calls but the last, which is returned."""
         reading = self._reading
@@ -134,8 +137,8 @@ class Segmented:
             texts = [await run.first()]
             self._begun.set()
             self.charge(prompt)
-            while not run.finish_reason:
-                texts.append(await run.more())
+            if not run.finish_reason:
+                texts.append(await run.rest())
         return "".join(texts).strip()
 
     def charge(self, prompt: tuple[int, ...]) -> None:

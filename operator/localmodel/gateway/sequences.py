@@ -12,22 +12,22 @@ from time import monotonic
 from localmodel.api import channel
 from localmodel.api.channel import SequenceEvent
 from localmodel.gateway import errors
-from localmodel.gateway.channel import (
-    NO_HEADERS,
+from localmodel.gateway.backend_errors import (
     BackendError,
     BackendGarbage,
     BackendGone,
     BackendSilent,
     BackendUnreachable,
-    Channel,
     Refused,
 )
+from localmodel.gateway.channel import NO_HEADERS, Channel
 from localmodel.gateway.mailbox import Mailbox
-
-_SUBMIT_TIMEOUT_SECONDS = 30.0
+from localmodel.gateway.submits import Submits
 
 
 class Sequence:
+    __slots__ = ("_on_end", "abandoned", "ended", "id", "mailbox", "sent_at", "settled")
+
     def __init__(self, sequence_id: str, on_end: Callable[[], None]) -> None:
         self.id = sequence_id
         self.mailbox = Mailbox()
@@ -46,10 +46,9 @@ class Sequence:
 
 class Sequences:
     def __init__(self, link: Channel, on_wasted: Callable[[int], None]) -> None:
-        self._channel = link
+        self._submits = Submits(link, lambda: self.epoch)
         self._live: dict[str, Sequence] = {}
         self._numbers = itertools.count(1)
-        self._submits: set[asyncio.Task[None]] = set()
         self._on_wasted = on_wasted
         self.epoch = 0
         """Of the open event stream; a submit names it."""
@@ -69,49 +68,32 @@ class Sequences:
         """Registers and submits; the answer, good or bad, comes through the mailbox. `on_end` is called exactly once."""
         sequence = Sequence(f"s{next(self._numbers)}", on_end)
         self._live[sequence.id] = sequence
-        request = channel.Submit(
-            token=self._channel.token,
-            instance=self._channel.instance,
-            epoch=self.epoch,
-            id=sequence.id,
-            prompt=prompt,
-            sampling=sampling,
-            deadline_seconds=max(deadline_seconds, 0.001),
+        request = channel.NewSequence(
+            id=sequence.id, prompt=prompt, sampling=sampling, deadline_seconds=max(deadline_seconds, 0.001)
         )
-        task = asyncio.create_task(self._submit(sequence, request, trace))
-        self._submits.add(task)
-        task.add_done_callback(self._submits.discard)
+        self._submits.add(request, trace, lambda error: self._answered(sequence, error))
         return sequence
 
-    async def _submit(self, sequence: Sequence, request: channel.Submit, trace: Mapping[str, str]) -> None:
-        try:
-            await self._channel.submit(request, _SUBMIT_TIMEOUT_SECONDS, trace)
-        except Refused as refused:
-            sequence.mailbox.fail(refusal_error(refused.refusal))
+    def _answered(self, sequence: Sequence, error: Exception | None) -> None:
+        sequence.settled = True
+        if error is not None:
+            sequence.mailbox.fail(submit_error(error))
+        if isinstance(error, Refused):
             self._end(sequence)
-        except BackendError as error:
-            sequence.mailbox.fail(errors.upstream(first_line(str(error)), resend=isinstance(error, BackendGone)))
-        except BackendGarbage as error:
-            sequence.mailbox.fail(errors.protocol(str(error)))
-        except BackendSilent:
-            sequence.mailbox.fail(errors.upstream("It did not answer."))
-        except BackendUnreachable:
-            sequence.mailbox.fail(errors.upstream("It could not be reached.", resend=True))
-        finally:
-            sequence.settled = True
-            if sequence.abandoned:
-                self.cancel_wanted.set()
+        if sequence.abandoned:
+            self.cancel_wanted.set()
 
     def apply(self, events: Iterable[SequenceEvent]) -> None:
         """News from the event stream. Of a sequence that is not known (any more) nothing is owed to anybody."""
+        live, now = self._live, monotonic()
         for event in events:
-            sequence = self._live.get(event.id)
+            sequence = live.get(event.id)
             if sequence is None:
                 continue
             if sequence.abandoned:
                 self._on_wasted(event.tokens)
             else:
-                sequence.mailbox.put(event)
+                sequence.mailbox.put(event, now)
             if event.finish_reason is not None:
                 self._end(sequence)
 
@@ -152,6 +134,23 @@ def first_line(message: str) -> str:
     """Of Triton's message: the rest may be a traceback, which is for the operator, not for users."""
     line = (message.splitlines() or [""])[0][:300].rstrip(". ")
     return f"{line}."
+
+
+def submit_error(error: Exception) -> errors.ApiError:
+    """How a submit failed, as what the client is told."""
+    match error:
+        case Refused():
+            return refusal_error(error.refusal)
+        case BackendError():
+            return errors.upstream(first_line(str(error)), resend=isinstance(error, BackendGone))
+        case BackendGarbage():
+            return errors.protocol(str(error))
+        case BackendSilent():
+            return errors.upstream("It did not answer.")
+        case BackendUnreachable():
+            return errors.upstream("It could not be reached.", resend=True)
+        case _:
+            return errors.internal()
 
 
 def refusal_error(refusal: channel.Refusal) -> errors.ApiError:

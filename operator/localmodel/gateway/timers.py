@@ -30,7 +30,9 @@ class Deadlines:
 
     def __init__(self, timeouts: Timeouts, started: float, hints: Hints = NO_HINTS) -> None:
         self._timeouts = timeouts
-        self._read_seconds = hints.read_seconds
+        self._idle_seconds, self._idle_header = timeouts.idle_seconds, ""
+        if hints.read_seconds is not None and hints.read_seconds < timeouts.idle_seconds:
+            self._idle_seconds, self._idle_header = hints.read_seconds, READ_TIMEOUT
         self.total = Limit(started + timeouts.total_seconds, "total_timeout", timeouts.total_seconds)
         if hints.deadline_seconds is not None and hints.deadline_seconds < timeouts.total_seconds:
             self.total = Limit(started + hints.deadline_seconds, "total_timeout", hints.deadline_seconds, DEADLINE)
@@ -43,10 +45,11 @@ class Deadlines:
         return self._capped(Limit(sent + seconds, "first_token_timeout", seconds))
 
     def idle(self, last_event: float) -> Limit:
-        seconds, header = self._timeouts.idle_seconds, ""
-        if self._read_seconds is not None and self._read_seconds < seconds:
-            seconds, header = self._read_seconds, READ_TIMEOUT
-        return self._capped(Limit(last_event + seconds, "idle_timeout", seconds, header))
+        return self._capped(Limit(last_event + self._idle_seconds, "idle_timeout", self._idle_seconds, self._idle_header))
+
+    def idle_at(self, last_event: float) -> float:
+        """`idle(last_event).at`, for every token."""
+        return min(last_event + self._idle_seconds, self.total.at)
 
     def _capped(self, limit: Limit) -> Limit:
         return limit if limit.at < self.total.at else self.total

@@ -5,7 +5,9 @@ Separate from the channel because they work while no model is loaded. Nothing of
 
 import aiohttp
 
-from localmodel.gateway.channel import BackendError, BackendGarbage, BackendUnreachable, error_message, read_whole
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendUnreachable
+from localmodel.gateway.channel import read_whole
+from localmodel.gateway.wire import error_message
 
 _PROBE_SECONDS = 1.0
 _LOAD_SECONDS = 3600.0

@@ -40,16 +40,18 @@ type engine struct {
 }
 
 type message struct {
-	Op       string          `json:"op"`
-	Instance string          `json:"instance"`
-	Epoch    int             `json:"epoch"`
-	After    int             `json:"after"`
-	ID       string          `json:"id"`
-	IDs      []string        `json:"ids"`
-	Prompt   json.RawMessage `json:"prompt"`
-	Sampling struct {
-		MaxTokens int `json:"max_tokens"`
-	} `json:"sampling"`
+	Op        string   `json:"op"`
+	Instance  string   `json:"instance"`
+	Epoch     int      `json:"epoch"`
+	After     int      `json:"after"`
+	IDs       []string `json:"ids"`
+	Sequences []struct {
+		ID       string          `json:"id"`
+		Prompt   json.RawMessage `json:"prompt"`
+		Sampling struct {
+			MaxTokens int `json:"max_tokens"`
+		} `json:"sampling"`
+	} `json:"sequences"`
 }
 
 func (e *engine) step() {
@@ -111,15 +113,21 @@ func (e *engine) generate(w http.ResponseWriter, r *http.Request) {
 	case "submit":
 		e.Lock()
 		c := e.clients[m.Instance]
+		accepted := []string{}
 		if c != nil {
-			e.running[m.ID] = &sequence{id: m.ID, tokens: max(1, m.Sampling.MaxTokens), prompt: bytes.Count(m.Prompt, []byte(",")) + 1, channel: c}
+			for _, s := range m.Sequences {
+				prompt := bytes.Count(s.Prompt, []byte(",")) + 1
+				e.running[s.ID] = &sequence{id: s.ID, tokens: max(1, s.Sampling.MaxTokens), prompt: prompt, channel: c}
+				accepted = append(accepted, s.ID)
+			}
 		}
 		e.Unlock()
 		if c == nil {
 			w.Write(envelope(`{"code":"no_event_stream","message":"open events first"}`))
 			return
 		}
-		w.Write(envelope(`{"accepted":true,"id":"` + m.ID + `"}`))
+		ids, _ := json.Marshal(accepted)
+		w.Write(envelope(`{"accepted":` + string(ids) + `,"refused":{}}`))
 	case "cancel":
 		e.Lock()
 		for _, id := range m.IDs {

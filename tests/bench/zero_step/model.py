@@ -51,8 +51,9 @@ class TritonPythonModel:
                 case "status":
                     send(sender, STATUS, final=True)
                 case "submit":
-                    self._submitted.put((message["id"], message["sampling"]["max_tokens"]))
-                    send(sender, {"accepted": True, "id": message["id"]}, final=True)
+                    for each in message["sequences"]:
+                        self._submitted.put((each["id"], each["sampling"]["max_tokens"]))
+                    send(sender, {"accepted": [each["id"] for each in message["sequences"]], "refused": {}}, final=True)
                 case "cancel":
                     send(sender, {"cancelled": message["ids"]}, final=True)
                 case "events":

@@ -8,13 +8,14 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from localmodel.api.channel import TokenLogprob, decode_batch
+from localmodel.api.channel import TokenLogprob
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.engine import Engine, at_once
 from localmodel.engine.pump import Pump
 from localmodel.engine.scheduler import Scheduler
+from localmodel.gateway.wire import read_batch
 
 VOCABULARY = 259
 CONTEXT = 128
@@ -201,7 +202,7 @@ class FakeStream:
 
     @property
     def batches(self):
-        return [decode_batch(json.loads(text)) for text in self.texts]
+        return [read_batch(text) for text in self.texts]
 
     def text_of(self, id_):
         return "".join(event.text for batch in self.batches for event in batch.events if event.id == id_)
@@ -210,12 +211,19 @@ class FakeStream:
         return next((e.finish_reason for batch in self.batches for e in batch.events if e.id == id_ and e.finish_reason), None)
 
 
+def submit(id_, prompt=(1, 2), instance="a", epoch=1, **sampling):
+    """The document that submits one sequence."""
+    sequences = [{"id": id_, "prompt": prompt, "sampling": sampling}]
+    return {"op": "submit", "instance": instance, "epoch": epoch, "sequences": sequences}
+
+
 class World:
     """One engine whose device answers every prompt with the letters a, b, c ..., and the channel before it."""
 
     grace = 2.0
     token = CHANNEL_TOKEN
     stream = FakeStream
+    document = staticmethod(submit)
 
     def __init__(self, tokenizer, slots=2):
         letters = tokenizer.encode("abcdefghijklmnopqrstuvwxyz").ids
@@ -256,8 +264,10 @@ class World:
         return stream
 
     def submit(self, id_="s", instance="a", epoch=1, prompt=(1, 2), **sampling):
+        """The refusal of this sequence, or the whole answer."""
         sampling = {"temperature": 0, "max_tokens": 5, **sampling}
-        return self.ask(op="submit", instance=instance, epoch=epoch, id=id_, prompt=prompt, sampling=sampling).answer
+        answer = self.ask(**submit(id_, prompt, instance, epoch, **sampling)).answer
+        return answer.get("refused", {}).get(id_, answer)
 
     def run(self, steps=1, seconds=0.01):
         for _ in range(steps):

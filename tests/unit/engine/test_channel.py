@@ -10,7 +10,7 @@ from localmodel.engine.channel_token import read_or_create_token
 def test_an_answer_comes_as_events(world):
     stream = world.connect()
     assert [batch.events for batch in stream.batches] == [()], "the first response is sent at once"
-    assert world.submit() == {"accepted": True, "id": "s"}
+    assert world.submit() == {"accepted": ["s"], "refused": {}}
     world.run(6)
     assert (stream.text_of("s"), stream.finish_of("s")) == ("abcde", "length")
     assert [batch.number for batch in stream.batches] == [0, 1, 2, 3, 4, 5]
@@ -33,7 +33,7 @@ def test_heartbeats_repeat_the_number_and_tell_the_age_of_the_step(world):
     assert len(stream.texts) == 1
     world.now += 0.06
     world.pump.run(world.now, 7.5)
-    assert stream.batches[1] == (0, (), 7.5, False)
+    assert stream.batches[1] == (0, 7.5, False, ())
 
 
 @pytest.mark.parametrize("document", [{"op": "submit"}, {"op": "events", "instance": "a"}, {"op": "nothing"}, {}])
@@ -47,7 +47,7 @@ def test_malformed_requests_are_refused(world, document):
         {"op": "status"},
         {"op": "cancel", "instance": "a", "ids": ["s"]},
         {"op": "events", "instance": "a", "epoch": 9},
-        {"op": "submit", "instance": "a", "epoch": 1, "id": "s", "prompt": [1]},
+        {"op": "submit", "instance": "a", "epoch": 1, "sequences": [{"id": "s", "prompt": [1]}]},
     ],
 )
 def test_without_the_token_nothing_is_done(world, document):
@@ -69,6 +69,24 @@ def test_refusals_of_a_submit(world):
     for number in range(70):
         last = world.submit(f"more{number}", epoch=3)
     assert last["code"] == "overloaded"
+
+
+def test_sequences_of_one_submit_are_accepted_or_refused_each_by_itself(world):
+    stream = world.connect()
+    document = world.document("s", max_tokens=3)
+    for id_, prompt in (("empty", []), ("long", [1] * 40), ("t", [1, 2])):
+        document["sequences"] += world.document(id_, prompt, max_tokens=3)["sequences"]
+    answer = world.ask(**document).answer
+    assert answer["accepted"] == ["s", "t"]
+    assert {id_: refusal["code"] for id_, refusal in answer["refused"].items()} == {
+        "empty": "invalid_request",
+        "long": "context_length_exceeded",
+    }
+    world.run(6)
+    assert (stream.text_of("s"), stream.text_of("t"), stream.text_of("empty")) == ("abc", "abc", "")
+    assert world.ask(**document).answer["accepted"] == ["s", "t"], "a repeated submit starts nothing"
+    world.run(6)
+    assert (stream.text_of("s"), world.engine.load()) == ("abc", (0, 0, 0))
 
 
 def test_a_repeated_submit_starts_nothing_even_after_the_end(world):

@@ -267,8 +267,8 @@ def test_a_gateway_gets_vectors_heartbeats_and_refusals_through_the_channel(serv
     assert all(float(vector @ expected(bert[1], text)) > 0.99999 for vector, text in zip(vectors, some, strict=True))
     status = ask(service, config, "status").texts[0]
     assert (status["task"], status["architecture"], status["steps_total"]) == ("Embedding", "BertModel", 1)
-    submit = {"instance": "a", "epoch": 1, "id": "s", "prompt": [1]}
-    refused = ask(service, config, "submit", **submit).texts[0]
+    submit = {"instance": "a", "epoch": 1, "sequences": [{"id": "s", "prompt": [1]}]}
+    refused = ask(service, config, "submit", **submit).texts[0]["refused"]["s"]
     assert refused["code"] == "invalid_request" and "embeddings" in refused["message"]
     assert ask(service, config, "embed", token="x", inputs=some).texts[0]["code"] == "bad_token"
     assert ask(service, config, "embed", inputs=[[300]]).texts[0]["code"] == "invalid_request"

@@ -154,8 +154,7 @@ def wait_for(condition):
 
 
 def submit(world, id_="s", schema='{"type": "object"}', **sampling):
-    sampling = {"max_tokens": 5, "json_schema": schema, **sampling}
-    return world.ask(op="submit", instance="a", epoch=1, id=id_, prompt=[1, 2], sampling=sampling)
+    return world.ask(**world.document(id_, **{"max_tokens": 5, "json_schema": schema, **sampling}))
 
 
 @pytest.fixture
@@ -186,7 +185,7 @@ def test_other_requests_do_not_wait_for_a_schema(world, slow):
     assert not waiting.closed
     go.set()
     wait_for(lambda: waiting.closed and bad.closed)
-    assert waiting.answer == {"accepted": True, "id": "s"}
+    assert waiting.answer == {"accepted": ["s"], "refused": {}}
     assert bad.answer == {"code": "invalid_request", "message": "response_format: bad"}
     world.run(6)
     assert events.text_of("s") == "abcde"
@@ -212,8 +211,16 @@ def test_a_repeated_submit_with_a_schema_starts_one_sequence(world, slow):
     both = [submit(world), submit(world)]
     go.set()
     wait_for(lambda: all(stream.closed for stream in both))
-    assert [stream.answer["accepted"] for stream in both] == [True, True]
+    assert [stream.answer["accepted"] for stream in both] == [["s"], ["s"]]
     assert world.engine.load()[:2] == (0, 1)
+
+
+def test_a_sequence_with_a_schema_comes_alone(world):
+    world.connect()
+    document = world.document("s", json_schema="{}")
+    document["sequences"] += world.document("t")["sequences"]
+    assert world.ask(**document).answer["code"] == "invalid_request"
+    assert world.engine.load() == (0, 0, 0)
 
 
 def test_a_direct_client_and_a_text_without_end(world, slow):

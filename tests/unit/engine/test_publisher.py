@@ -26,7 +26,7 @@ class Threads:
         self.loop.start()
         self.stream = world.stream()
         self.ask(self.stream, op="events", instance="a", epoch=1)
-        self.ask(world.stream(), op="submit", instance="a", epoch=1, id="s", prompt=[1], sampling={"max_tokens": 20})
+        self.ask(world.stream(), **world.document("s", [1], max_tokens=20))
 
     def _on_fatal(self, message):
         self.fatal.append(message)

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent, Usage, encode_batch
-from localmodel.gateway.channel import BackendUnreachable
+from localmodel.api.channel import RESPONSE, EventBatch, NewSequence, Sampling, SequenceEvent, Submitted, Usage, encode_batch
+from localmodel.gateway.backend_errors import BackendUnreachable
 from localmodel.gateway.events import EventStream
 from localmodel.gateway.sequences import Sequence, Sequences
 
@@ -25,9 +25,9 @@ def encode(batch: EventBatch) -> bytes:
 
 def batches(texts: tuple[str, ...], ids: tuple[str, ...]) -> list[EventBatch]:
     """One text per batch for every sequence, then the end of all."""
-    made = [EventBatch(n, tuple([SequenceEvent(i, text, 1) for i in ids])) for n, text in enumerate(texts, 1)]
+    made = [EventBatch(n, 0.0, False, tuple([SequenceEvent(i, text, 1) for i in ids])) for n, text in enumerate(texts, 1)]
     ends = tuple([SequenceEvent(i, "", 0, "stop", Usage(1, len(texts))) for i in ids])
-    return [*made, EventBatch(len(made) + 1, ends)]
+    return [*made, EventBatch(len(made) + 1, 0.0, False, ends)]
 
 
 class Pipe:
@@ -53,13 +53,13 @@ class CutChannel:
         self.epochs: list[int] = []
         self.all_sent = asyncio.Event()
 
-    async def submit(self, *_: Any) -> None:
-        return
+    async def submit(self, epoch: int, sequences: list[NewSequence], *_: Any) -> Submitted:
+        return Submitted(accepted=tuple(each.id for each in sequences), refused={})
 
     @asynccontextmanager
     async def events(self, epoch: int, after: int) -> AsyncIterator[Any]:
         self.epochs.append(epoch)
-        hello = encode(EventBatch(after, ()))
+        hello = encode(EventBatch(after, 0.0, False, ()))
         data = hello + b"".join(encode(batch) for batch in self._history if batch.number > after)
         if self._cuts:
             data = data[: self._cuts.pop(0)]
@@ -96,7 +96,7 @@ async def follow(texts: tuple[str, ...], sequences: int, cuts: list[int], piece:
 
 
 async def test_a_cut_at_every_byte() -> None:
-    size = len(encode(EventBatch(0, ()))) + sum(len(encode(batch)) for batch in batches(TEXTS, ("s1", "s2")))
+    size = len(encode(EventBatch(0, 0.0, False, ()))) + sum(len(encode(batch)) for batch in batches(TEXTS, ("s1", "s2")))
     for cut in range(size + 1):
         await follow(TEXTS, 2, [cut], 7)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from localmodel.api.channel import Sampling, SequenceEvent, TokenLogprob, Usage
+from localmodel.api.channel import NewSequence, Sampling, SequenceEvent, Submitted, TokenLogprob, Usage
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import errors
 from localmodel.gateway.breaker import Breaker
@@ -28,8 +28,8 @@ LOST = errors.upstream("lost", resend=True)
 class Accepting:
     token = instance = "x"
 
-    async def submit(self, *_: Any) -> None:
-        return
+    async def submit(self, epoch: int, sequences: list[NewSequence], *_: Any) -> Submitted:
+        return Submitted(accepted=tuple(each.id for each in sequences), refused={})
 
 
 class Engine:
@@ -134,6 +134,44 @@ async def test_runs_of_one_request_share_its_record() -> None:
         assert await two.more() == "c" and (one.finish_reason, two.finish_reason) == ("length", "stop")
     assert engine.record.completion_tokens == 4 and engine.record.first_token_seconds is not None
     assert engine.lane.gate.slots.in_use == 0
+
+
+async def test_the_rest_comes_in_one_go() -> None:
+    engine = Engine()
+    async with engine.started() as (run, first):
+        engine.say(1, ("The", 1))
+        assert await first == "The"
+        rest = asyncio.create_task(run.rest())
+        for text in (" capital", " is"):
+            engine.say(1, (text, 1, None, None, None, (TokenLogprob(8, -2.0, ()),)))
+            await asyncio.sleep(0.01)
+            assert not rest.done()
+        engine.say(1, (" Paris.", 2, "stop", Usage(2, 5)))
+        assert (await rest, run.finish_reason, len(run.logprobs)) == (" capital is Paris.", "stop", 2)
+    assert engine.record.completion_tokens == 5
+
+
+async def test_the_rest_has_the_idle_limit_between_its_events_and_comes_before_its_failure() -> None:
+    engine = Engine(slots=2)
+    engine.lane.timeouts = Timeouts(queue_seconds=5, first_token_seconds=5, idle_seconds=0.4, total_seconds=9)
+    async with engine.started() as (run, first):
+        engine.say(1, ("The", 1))
+        await first
+        rest = asyncio.create_task(run.rest())
+        for _ in range(6):
+            await asyncio.sleep(0.1)
+            engine.say(1, (" a", 1))
+        assert not rest.done(), "it was never silent for so long"
+        with pytest.raises(errors.ApiError) as caught:
+            await rest
+        assert caught.value.code == "idle_timeout"
+    async with engine.started() as (run, first):
+        engine.say(2, ("The", 1))
+        await first
+        engine.say(2, (" end", 1), FAILED)
+        assert await run.rest() == " end"
+        with pytest.raises(errors.ApiError, match="CUDA error"):
+            await run.rest()
 
 
 async def test_leaving_the_block_gives_the_sequence_up() -> None:

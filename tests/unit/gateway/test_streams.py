@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from gateway.invariants import check_stream
 from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent, Usage, encode_batch
 from localmodel.gateway import sse
-from localmodel.gateway.channel import BackendGarbage
+from localmodel.gateway.backend_errors import BackendGarbage
 from localmodel.gateway.choices import Piece
-from localmodel.gateway.events import parse_batch
 from localmodel.gateway.openai_answer import Chunks, Heading, unary
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, Endpoint
+from localmodel.gateway.wire import parse_batch
 
 HEADING = Heading("id-1", 1, "fp_1")
 
@@ -39,7 +39,7 @@ def upstream(texts: list[str]) -> bytes:
     """What Triton sends for these texts; the characters are not escaped, so that cuts can split them."""
     data = b""
     for number, text in enumerate(texts):
-        batch = EventBatch(number + 1, (SequenceEvent("s1", text, 1),))
+        batch = EventBatch(number + 1, 0.0, False, (SequenceEvent("s1", text, 1),))
         response = json.dumps(encode_batch(batch), ensure_ascii=False)
         data += b"data: " + json.dumps({RESPONSE: response}, ensure_ascii=False).encode() + b"\n\n"
     return data

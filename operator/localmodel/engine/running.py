@@ -1,0 +1,76 @@
+"""The sequences that run: the text that each becomes, and who hears of it.
+
+Why it exists: gateways and direct clients begin and end sequences alike; only where the events go differs. It neither sends
+nor locks: the caller holds the channel's lock.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Ids
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from localmodel.api.channel import Sampling
+from localmodel.engine.answer import Answer
+from localmodel.engine.constraint import Constraint
+from localmodel.engine.direct import Direct
+from localmodel.engine.errors import Refused
+from localmodel.engine.gateways import Gateway
+from localmodel.engine.sequence import Key, Output
+
+
+class TakesRequests(Protocol):
+    """What the channel asks of an engine."""
+
+    def add_request(
+        self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None,
+        constraint: Constraint | None = None,
+    ) -> None: ...  # fmt: skip
+
+    def cancel(self, key: Key) -> Output | None: ...
+
+
+class Running:
+    def __init__(self, engine: TakesRequests, tokenizer: Tokenizer) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._answers: dict[Key, tuple[Answer, Gateway | Direct]] = {}
+
+    def begin(
+        self, key: Key, listener: Gateway | Direct, id_: str, prompt: Ids[int], sampling: Sampling,
+        deadline_seconds: float | None = None, constraint: Constraint | None = None,
+    ) -> None:  # fmt: skip
+        """Raises Refused; nothing has begun then."""
+        self._answers[key] = Answer(id_, self._tokenizer, prompt, sampling.stop), listener
+        try:
+            self._engine.add_request(key, prompt, sampling, deadline_seconds, constraint)
+        except Refused:
+            del self._answers[key]
+            raise
+        if isinstance(listener, Gateway):
+            listener.running.add(id_)
+
+    def take(self, outputs: Iterable[Output], error: str | None) -> None:
+        """Makes the events of `outputs`; `error` explains those that finish with `error`."""
+        for output in outputs:
+            if output.key not in self._answers:
+                continue
+            answer, listener = self._answers[output.key]
+            event = answer.take(output, output.error or error)
+            if event is None:
+                continue
+            (listener if isinstance(listener, Direct) else listener.outbox).add(event)
+            if answer.finish:
+                self._forget(output.key)
+                if output.finish is None:
+                    self._engine.cancel(output.key)
+
+    def end(self, key: Key) -> None:
+        """Unheard, if it still runs."""
+        self._engine.cancel(key)
+        self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        answer, listener = self._answers.pop(key, (None, None))
+        if answer is not None and isinstance(listener, Gateway):
+            listener.end(answer.id)

@@ -196,21 +196,29 @@ async def test_the_official_client_with_binary_tensors(serve: Serve, tmp_path: P
     await gateway.balanced()
 
 
-async def test_a_worker_that_dies_is_loaded_anew(serve: Serve, tmp_path: Path) -> None:
+async def test_a_worker_that_dies_is_loaded_anew_and_its_requests_are_sent_again(serve: Serve, tmp_path: Path) -> None:
     write_mlp(tmp_path / "mlp")
-    gateway = await serve(tmp_path / "mlp", MLP_CONFIG)
+    timeouts = {"queue_seconds": PATIENCE, "first_token_seconds": PATIENCE}
+    gateway = await serve(tmp_path / "mlp", MLP_CONFIG, timeouts=timeouts, retries={"attempts": 5, "budget_percent": 100})
     server = serve.servers[0]  # type: ignore[attr-defined]
     one = tensor("x", "FP32", [[1.0] * 4])
     first = await infer(gateway, one)
     worker = server.worker()
+    os.kill(worker, signal.SIGSTOP)
+    under_way = [asyncio.create_task(infer(gateway, one)) for _ in range(3)]
+    await eventually(lambda: slots_in_use(gateway, 3))
     os.kill(worker, signal.SIGKILL)
-
-    async def again() -> bool:
-        return (await infer(gateway, one))[0] == 200 and await is_ready(gateway)
-
-    await eventually(again, PATIENCE)
-    assert server.worker() != worker and (await infer(gateway, one)) == first
+    for code, answer in [*await asyncio.gather(*under_way), await infer(gateway, one)]:
+        assert code == 200, answer
+        np.testing.assert_allclose(answer["outputs"][0]["data"], first[1]["outputs"][0]["data"], atol=1e-5)
+    assert server.process.poll() is None, "Triton itself goes on"
+    assert server.worker() != worker
+    assert (await gateway.status())["ready"]
     await gateway.idle()
+
+
+async def slots_in_use(gateway: GatewayProcess, count: int) -> bool:
+    return (await gateway.status())["slots_in_use"] == count
 
 
 async def test_a_worker_that_hangs_is_told_and_no_probe_calls_it_well(serve: Serve, tmp_path: Path) -> None:

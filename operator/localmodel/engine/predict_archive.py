@@ -36,9 +36,10 @@ _QUOTED = re.compile(r"'([a-z]{1,4}\d+|[-+.e\d]+)'")
 _SYMBOL = re.compile(r"[a-z]{1,4}\d+")
 _FUNCTIONS = frozenset({
     "FloorDiv", "ModularIndexing", "Where", "PythonMod", "Mod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv", "LShift",
-    "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv", "TruncToFloat", "TruncToInt", "RoundToInt", "RoundDecimal",
-    "ToFloat", "Identity", "Max", "Min", "Abs", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "True", "False", "oo", "int_oo",
-    "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "positive", "nonnegative", "integer", "precision",
+    "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv", "TruncToFloat", "TruncToInt", "RoundToInt",
+    "RoundDecimal", "ToFloat", "Identity", "Max", "Min", "Abs", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "True",
+    "False", "oo", "int_oo", "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "positive", "nonnegative", "integer",
+    "precision",
 })  # fmt: skip
 _SCRIPT_FILE_OPERATOR = re.compile(rb"\.[\s\\]*(save|load|from_file)\b")
 """TorchScript's own ways to files. An attribute's name always stands in the code as it is."""

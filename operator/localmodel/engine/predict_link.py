@@ -24,6 +24,8 @@ class WorkerState(BaseModel):
     at: float = 0.0
     """When this was written: seconds of the machine's monotonic clock, the same for all processes."""
     step_began: float | None = None
+    failure: str = ""
+    """Why the worker is about to end itself."""
     ended: bool = False
     """The worker is being unloaded, and has not died."""
     example: tuple[tuple[int, ...], ...] = ()

@@ -31,6 +31,10 @@ _QUIET_SECONDS = 1.0
 """A worker that has said nothing for longer is stopped, and not only late on a busy machine."""
 
 
+class WorkerEnded(Exception):
+    """The network's process is gone."""
+
+
 class PredictEngine:
     """What channel and publisher ask of an engine, answered from the worker's last words."""
 
@@ -130,7 +134,7 @@ class PredictService:
                 continue
             lives = self._watch.lives()
             if seen and not lives:
-                self._publisher.fail("the process that computes the model has ended")
+                self._publisher.fail(WorkerEnded(state.failure or "the process that computes the model has ended"))
                 return
             seen = seen or lives
 

@@ -33,6 +33,7 @@ class PredictWorker:
         self.input_names = tuple(tensor.name for tensor in network.described.signature.inputs)
         self.output_names = tuple(tensor.name for tensor in network.described.signature.outputs)
         self._step_began: float | None = None
+        self._failure = ""
         self._steps_total = self._rows_total = 0
         self._beacon = Beacon(Path(config.channel_token_file).parent, self._state)
 
@@ -55,7 +56,8 @@ class PredictWorker:
         self._steps_total += 1
         self._rows_total += sum(len(request[0]) for request in requests)
         self._step_began = None
-        if any(isinstance(answer, DeviceFailed) for answer in answers):
+        if failed := next((answer for answer in answers if isinstance(answer, DeviceFailed)), None):
+            self._failure = str(failed)
             threading.Timer(_LAST_WORDS_SECONDS, self._end).start()
         return [self._refuse(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
@@ -75,6 +77,7 @@ class PredictWorker:
         on_card = network.device.type == "cuda"
         return WorkerState(
             step_began=self._step_began,
+            failure=self._failure,
             example=network.example,
             dtype=network.dtype,
             device=str(network.device),

@@ -1,6 +1,8 @@
 """Clients that leave, by the thousand, before the real Triton with the real model: is everything alive and given back after it?
 
-    PYTHONPATH=operator:tests:hack python tests/bench/cancels.py [--count 10000] [--width 16]
+    PYTHONPATH=operator:tests:hack python tests/bench/cancels.py [--count 10000] [--width 16] [--layers 4]
+
+With `--layers` the model has only its first so many: a step costs less, all else is the same.
 
 Mixed: in the queue, before and after the first token, unary and streamed; by close, half close and reset; readers that stop
 reading; and one in ten that stays to the end. Prints how they ended, what is still held in gateway and engine, and the memory of
@@ -13,6 +15,7 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -26,6 +29,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import aiohttp
+from safetensors.torch import load_file, save_file
 
 import weights
 from gateway.conftest import ROOT, eventually, free_ports
@@ -35,6 +39,7 @@ from gateway.wire import request
 KINDS = ("close", "half_close", "reset", "mid_stream", "stalled", "unary", "close", "mid_stream", "reset", "stay")
 LONGEST_SECONDS = 0.6
 PATIENCE = 300
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
 _LINGER = struct.pack("ii", 1, 0)
 
 
@@ -143,10 +148,25 @@ class Standing(NamedTuple):
     triton: RealTriton
 
 
+def shorten(model: Path, layers: int, into: Path) -> Path:
+    """The model's directory with its first layers only."""
+    shutil.copytree(model, into, ignore=shutil.ignore_patterns("*.safetensors*"))
+    config = json.loads((model / "config.json").read_text())
+    (into / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers}))
+    tensors: dict[str, Any] = {}
+    for file in model.glob("*.safetensors"):
+        tensors |= load_file(file)
+    kept = {name: each for name, each in tensors.items() if not (found := _LAYER.search(name)) or int(found[1]) < layers}
+    save_file(kept, into / "model.safetensors", {"format": "pt"})
+    return into
+
+
 @asynccontextmanager
-async def standing() -> AsyncIterator[Standing]:
+async def standing(layers: int = 0) -> AsyncIterator[Standing]:
+    """`layers`: 0 for all of the model."""
     with tempfile.TemporaryDirectory() as name:
-        triton = RealTriton(Path(name), weights.make(weights.default_destination()))
+        model = weights.make(weights.default_destination())
+        triton = RealTriton(Path(name), shorten(model, layers, Path(name) / "model") if layers else model)
         triton.start()
         serving, admin = free_ports(2)
         settings = {
@@ -168,8 +188,8 @@ async def standing() -> AsyncIterator[Standing]:
             triton.kill()
 
 
-async def main(count: int, width: int) -> int:
-    async with standing() as parts, aiohttp.ClientSession() as session:
+async def main(count: int, width: int, layers: int) -> int:
+    async with standing(layers) as parts, aiohttp.ClientSession() as session:
         return await measure(Soak(parts.url, parts.admin, session, parts.gateway, parts.triton.pid), count, width)
 
 
@@ -199,5 +219,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--layers", type=int, default=0, help="of the model; 0: all")
     options = parser.parse_args()
-    sys.exit(asyncio.run(main(options.count, options.width)))
+    sys.exit(asyncio.run(main(options.count, options.width, options.layers)))

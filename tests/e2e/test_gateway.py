@@ -12,6 +12,7 @@ import pytest
 from e2e.world import EMBEDDING_MODEL, World, until
 from localmodel.api.keys import format_hash
 
+LOG_KEY = "0123456789abcdef0123456789abcdef"
 OLD, NEW = "lm-e2e-the-key-of-before", "lm-e2e-the-key-of-after"
 
 
@@ -57,9 +58,16 @@ def test_chat_page_is_served(world: World, chat: str) -> None:
 
 
 def test_full_log_is_redacted_and_verifies(world: World, model, tmp_path: Path) -> None:
-    """From `kubectl logs` to `localmodel verify-log`, as an auditor would; one changed digit is found."""
-    model("audited", gateway={"logging": {"mode": "Full"}})
+    """From `kubectl logs` to `localmodel verify-log`, as an auditor would; one changed letter is found.
+
+    The key of its chain comes late: until then the status says what is missing, and nothing is logged that could not be checked.
+    """
+    model("audited", gateway={"logging": {"mode": "Full", "chainKeyRef": {"name": "log-key"}}})
+    condition = world.wait_condition("audited", "GatewayReady", "False", "LogKeyUnusable")
+    assert "Secret log-key" in condition["message"] and "kubectl create secret" in condition["message"]
+    world.kubectl("create", "secret", "generic", "log-key", f"--from-literal=key={LOG_KEY}")
     world.wait_ready("audited")
+    (tmp_path / "key").write_text(LOG_KEY)
     world.ask("audited", "Repeat: jane.doe@example.com and xylophonequartz")
     pod = world.pods("audited")[0]["metadata"]["name"]
     until(lambda: world.records(pod), "a record of the request", 20)
@@ -67,13 +75,15 @@ def test_full_log_is_redacted_and_verifies(world: World, model, tmp_path: Path) 
     assert "xylophonequartz" in log and "jane.doe" not in log
     file = tmp_path / "gateway.log"
     file.write_text(log)
-    assert verify(file).returncode == 0, verify(file).stdout
+    assert verify(file, tmp_path / "key").returncode == 0, verify(file, tmp_path / "key").stdout
+    assert verify(file).returncode != 0
     file.write_text(log.replace("xylophonequartz", "xylophonequarts", 1))
-    assert verify(file).returncode == 1
+    assert verify(file, tmp_path / "key").returncode == 1
 
 
-def verify(file: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "localmodel.cli", "verify-log", "--running", str(file)]
+def verify(file: Path, key: Path | None = None) -> subprocess.CompletedProcess[str]:
+    with_key = ["--key-file", str(key)] if key else []
+    command = [sys.executable, "-m", "localmodel.cli", "verify-log", "--running", *with_key, str(file)]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -108,7 +108,9 @@ def open_program(directory: Path) -> tuple[Archive, dict[str, Any]]:
         )
     for record in records:
         if not _PROGRAM_RECORD.fullmatch(record):
-            raise UnsafeModelFile(f"{archive.file} holds {record}, which is no part of a plain network")
+            raise UnsafeModelFile(
+                f"{archive.file} holds {record}, which is no part of a plain network (old versions of torch pickle weights)"
+            )
     for record in _PAYLOADS:
         for name, payload in (archive.read_json(record).get("config") or {}).items():
             if payload.get("use_pickle") is not False or not payload.get("tensor_meta"):

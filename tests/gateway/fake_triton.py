@@ -92,6 +92,8 @@ class FakeTriton:
         """Bytes put into the event stream as they are."""
         self.cut_streams = 0
         """Break so many event streams."""
+        self.last_words = ""
+        """Said after the next sequence that ends with an error; then the engine's process is gone."""
         self.split = False
         """Send the event stream byte by byte."""
         self._dead = False
@@ -262,6 +264,9 @@ class FakeTriton:
             for batch in fresh or [[sent, self.step_age, False, []]]:
                 await self._write(response, batch)
                 sent = batch[0]
+            if self.last_words and any(row[3] == "error" for batch in fresh for row in batch[3]):
+                await self._write(response, [sent, 0.0, False, [], self.last_words])
+                self.last_words, self.stub_dead = "", True
             client.news.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(client.news.wait(), 0.1)

@@ -123,9 +123,29 @@ async def test_the_stub_dies_inside_a_living_triton(start: Start, triton: FakeTr
     assert stream.error is not None and stream.error["code"] == "upstream_error"
     await eventually(lambda: "/v2/repository/models/llm/unload" in triton.paths)
     await gateway.ready()
+    assert "is not healthy" in (await gateway.status())["backend"]["last_failure"]
     triton.plan = Plan()
     assert (await gateway.chat())[0] == 200
     await gateway.idle()
+
+
+async def test_the_engines_last_words_reach_the_client_and_the_status(start: Start, triton: FakeTriton) -> None:
+    words = "[OutOfMemory] a step of the engine ran out of memory (x); lower maxBatchSize."
+    gateway = await start()
+    for stream, texts in ((False, ()), (True, ("a ",))):
+        triton.plan, triton.last_words = Plan(texts=texts, finish="error", error=words), words
+        loads = triton.loads
+        status, body = await gateway.chat(stream=stream)
+        error = (check_stream(body).error if stream else json.loads(body)["error"]) or {}
+        assert (status, error["code"]) == (200 if stream else 502, "engine_out_of_memory")
+        assert "lower maxBatchSize" in error["message"] and "[" not in error["message"]
+        triton.plan = Plan()
+        await eventually(lambda loads=loads: triton.loads == loads + 1)
+        await gateway.ready()
+        assert (await gateway.status())["backend"]["last_failure"] == words
+        assert (await gateway.chat())[0] == 200
+    await gateway.idle()
+    await gateway.balanced()
 
 
 async def test_a_hang_is_seen_without_tcp_ending(start: Start, triton: FakeTriton) -> None:

@@ -59,11 +59,20 @@ class RealTriton:
         assert self._process is not None
         return self._process.pid
 
-    def signal_stub(self, number: signal.Signals) -> None:
+    def append_to_shim(self, code: str) -> None:
+        """Before the load."""
+        with (self._directory / "repository" / "llm" / "1" / "model.py").open("a") as shim:
+            shim.write(code)
+
+    def stubs(self) -> list[int]:
+        """Process ids of the engine."""
         assert self._process is not None
         found = subprocess.run(["pgrep", "-P", str(self._process.pid), "-f", "stub"], capture_output=True, text=True)
-        for pid in found.stdout.split():
-            os.kill(int(pid), number)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def signal_stub(self, number: signal.Signals) -> None:
+        for pid in self.stubs():
+            os.kill(pid, number)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -179,6 +188,64 @@ async def test_death_and_hang_of_the_engine(start: Start, real: RealTriton) -> N
     await gateway.balanced()
 
 
+FAULTS = """
+
+import time
+import torch
+from localmodel.engine.publisher import Publisher
+from localmodel.engine.runner import Runner
+
+_run = Runner.run
+Publisher.__init__.__defaults__ = (3.0,)  # of the limit of a step
+
+
+def run(self, works):
+    for work in works:
+        sampling, answer = work.sequence.sampling, work.sequence.answer
+        if len(answer) >= 5 and sampling.seed == 66601:
+            torch.zeros(1 << 60)
+        if len(answer) >= 5 and sampling.seed == 66602:
+            time.sleep(600)
+        if len(answer) >= 5 and sampling.seed == 66603:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    return _run(self, works)
+
+
+Runner.run = run
+"""
+"""Behind the shim, so that requests with these seeds make a step fail. On a CPU the memory really runs out."""
+
+
+@pytest.mark.parametrize(
+    "seed, code, words",
+    [
+        (66601, "engine_out_of_memory", "can't allocate memory"),
+        (66602, "engine_step_hung", "has been running for"),
+        (66603, "engine_device_failed", "illegal memory access"),
+    ],
+)
+async def test_a_failed_step_ends_requests_with_its_cause(
+    start: Start, real: RealTriton, seed: int, code: str, words: str
+) -> None:
+    real.append_to_shim(FAULTS)
+    gateway = await begin(start, real)
+    (stub,) = real.stubs()
+    story = {"messages": [{"role": "user", "content": "Write a story of a dragon."}], "max_tokens": 300, "model": "tiny"}
+    innocent = asyncio.create_task(gateway.chat(stream=True, temperature=0, **story))
+    await eventually(lambda: engine_has(gateway, running=1), PATIENCE)
+    status, raw = await gateway.chat(stream=True, seed=seed, **story)
+    for answered, body in ((status, raw), await innocent):
+        error = check_stream(body).error
+        assert answered == 200 and error is not None and error["code"] == code
+        assert words in error["message"]
+    await eventually(lambda: has_failed(gateway, words))
+    await eventually(lambda: is_ready(gateway), PATIENCE)
+    assert real.stubs() != [stub], "the process that failed has ended"
+    assert (await gateway.chat(messages=QUESTION, max_tokens=16))[0] == 200
+    await eventually(lambda: idle(gateway))
+    await gateway.balanced()
+
+
 async def test_a_killed_gateway_leaves_nothing_running(start: Start, real: RealTriton) -> None:
     gateway = await begin(start, real)
     story = [{"role": "user", "content": "Write a long story about a dragon and a princess."}]
@@ -205,6 +272,10 @@ async def engine_runs(gateway: GatewayProcess) -> bool:
 
 async def has_state(gateway: GatewayProcess, state: str) -> bool:
     return bool((await gateway.status())["backend"]["state"] == state)
+
+
+async def has_failed(gateway: GatewayProcess, words: str) -> bool:
+    return words in (await gateway.status())["backend"]["last_failure"]
 
 
 async def not_ready(gateway: GatewayProcess) -> bool:

@@ -246,14 +246,19 @@ class EventBatch(NamedTuple):
     lost: bool
     """True in the first batch if `after` is too old: sequences not named in it are gone."""
     events: tuple[SequenceEvent, ...]
+    failure: str = ""
+    """Why the engine's process ends (`api.engine_failure`); no batch comes after it."""
 
 
 def encode_batch(batch: EventBatch) -> list[Any]:
     """The JSON form: [number, step age, lost, rows], a row [id, text, tokens, finish, [in, out] | null, error].
 
+    A fifth member says why the engine ends, if it does.
     A row has a seventh member, [[token, logprob, [[token, logprob], ...]], ...], only where log-probabilities were asked for.
     """
-    return [batch.number, round(batch.step_age_seconds, 3), batch.lost, [_encode_event(event) for event in batch.events]]
+    events = [_encode_event(event) for event in batch.events]
+    document = [batch.number, round(batch.step_age_seconds, 3), batch.lost, events]
+    return [*document, batch.failure] if batch.failure else document
 
 
 def _encode_event(event: SequenceEvent) -> tuple[Any, ...]:

@@ -157,6 +157,9 @@ class BackendStatus(_Report):
     since_seconds: float = 0.0
     """Seconds in this state."""
     load_seconds: float | None = None
+    last_failure: str = ""
+    """Why the engine's process last ended: its own words, `[code] ...`, or Triton's if it had none. It stays when the engine
+    is back."""
     engine: dict[str, int | float | str] | None = None
     """channel.EngineStatus, when Ready."""
 

@@ -67,11 +67,21 @@ class EmbeddingEngine:
             self._jobs.append(Job(inputs, answer, left))
             self._changed.notify()
 
-    def wait_for_work(self) -> bool:
-        """Sleeps until there is something to do; False when the engine is stopping."""
+    def wait_for_work(self, quiet_seconds: float | None = None, on_quiet: Callable[[], None] = lambda: None) -> bool:
+        """Sleeps until there is something to do; False when the engine is stopping.
+
+        `on_quiet` is called, without the lock, when `quiet_seconds` have passed with nothing to do.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._jobs)
+            if self._changed.wait_for(self._has_work, quiet_seconds):
+                return not self._stopping
+        on_quiet()
+        with self._changed:
+            self._changed.wait_for(self._has_work)
             return not self._stopping
+
+    def _has_work(self) -> bool:
+        return bool(self._stopping or self._jobs)
 
     def step(self) -> None:
         """Computes some texts and answers the requests that have all of theirs. An exception of the device passes through."""

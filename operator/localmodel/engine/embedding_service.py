@@ -22,6 +22,7 @@ from localmodel.engine.embedding_engine import GENERATES_NOTHING, EmbeddingEngin
 from localmodel.engine.embedding_loader import load_encoder
 from localmodel.engine.errors import Refused
 from localmodel.engine.gateways import Stream
+from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory
 from localmodel.engine.publisher import Publisher
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.tokenizer import load_tokenizer
@@ -109,11 +110,11 @@ class EmbeddingService:
         try:
             if self._config.cpu_threads and self._config.device == "cpu":
                 torch.set_num_threads(self._config.cpu_threads)
-            while self.engine.wait_for_work():
+            while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(self._model.device)):
                 self.engine.step()
         except Exception as error:
             self._log(traceback.format_exc())
-            self._publisher.fail(f"the engine failed: {type(error).__name__}: {error}")
+            self._publisher.fail(error)
 
     def _fatal(self, message: str) -> None:
         self._answers.shutdown(wait=True)

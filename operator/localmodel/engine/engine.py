@@ -82,11 +82,21 @@ class Engine:
         with self._changed:
             return self._scheduler.end(key, "cancelled")
 
-    def wait_for_work(self) -> bool:
-        """Sleeps until there is something to do; False when the engine is stopping."""
+    def wait_for_work(self, quiet_seconds: float | None = None, on_quiet: Callable[[], None] = lambda: None) -> bool:
+        """Sleeps until there is something to do; False when the engine is stopping.
+
+        `on_quiet` is called, without the lock, when `quiet_seconds` have passed with nothing to do.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._launched or self._scheduler.running or self._scheduler.waiting)
+            if self._changed.wait_for(self._has_work, quiet_seconds):
+                return not self._stopping
+        on_quiet()
+        with self._changed:
+            self._changed.wait_for(self._has_work)
             return not self._stopping
+
+    def _has_work(self) -> bool:
+        return bool(self._stopping or self._launched or self._scheduler.running or self._scheduler.waiting)
 
     def step(self) -> list[Output]:
         """Launches a step, and returns the news of the one before and, if it can't be followed, of this one.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from localmodel.engine.channel import Channel
+from localmodel.engine.failures import explain_failure, explain_hang
 from localmodel.engine.pump import Pump
 from localmodel.engine.sequence import Output
 
@@ -46,9 +47,9 @@ class Publisher:
         """Hands over outputs, or with an empty list just wakes the thread."""
         self._inbox.put(outputs)
 
-    def fail(self, message: str) -> None:
-        """The engine's thread can't go on: every sequence is to end with `message`."""
-        self._failure = message
+    def fail(self, error: BaseException) -> None:
+        """The engine's thread can't go on: every sequence is to end with what `error` says."""
+        self._failure = str(explain_failure(error))
         self._inbox.put([])
 
     def stop(self) -> None:
@@ -71,14 +72,14 @@ class Publisher:
             channel.deliver(self._receive(wait))
             age = self._engine.step_age_seconds()
             if age > self._step_limit_seconds:
-                self._failure = f"a step has been running for {age:.0f} s; the engine restarts"
+                self._failure = str(explain_hang(age))
             if self._failure:
                 break
             wait = pump.run(time.monotonic(), age)
         message = self._failure or "the model is being unloaded; send the request again"
         channel.deliver(self._receive(0))
         channel.deliver(self._engine.end_all(), message)
-        pump.run(time.monotonic() + 1, 0)  # later than any gap between two batches
+        pump.run(time.monotonic() + 1, 0, self._failure or "")  # later than any gap between two batches
         pump.close_all()
         if self._failure:
             self._on_fatal(self._failure)

@@ -18,8 +18,8 @@ class Pump:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def run(self, now: float, step_age_seconds: float) -> float:
-        """Sends what is due at `now`; returns after how many seconds something may be due again."""
+    def run(self, now: float, step_age_seconds: float, failure: str = "") -> float:
+        """Sends what is due at `now`; returns after how many seconds something may be due again. `failure`: last words."""
         channel = self._channel
         sends: list[tuple[Gateway, Stream, str]] = []
         polls: list[tuple[Gateway, Stream]] = []
@@ -34,7 +34,7 @@ class Pump:
                 batch = self._due(gateway, now)
                 if batch:
                     gateway.sent_at = now
-                    document = encode_batch(batch._replace(step_age_seconds=step_age_seconds))
+                    document = encode_batch(batch._replace(step_age_seconds=step_age_seconds, failure=failure))
                     sends.append((gateway, gateway.stream, _dump(document)))
                 elif gateway.outbox.pending:
                     wait = min(wait, gateway.sent_at + MIN_EVENT_GAP_SECONDS - now)

@@ -18,6 +18,7 @@ from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
 from localmodel.engine.engine import Engine, Launched, at_once
 from localmodel.engine.gateways import Stream
+from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory
 from localmodel.engine.json_schema import JsonSchemas
 from localmodel.engine.loader import LoadedModel, load_model
 from localmodel.engine.publisher import Publisher
@@ -102,11 +103,12 @@ class EngineService:
         try:
             if self._config.cpu_threads and self._config.device == "cpu":
                 torch.set_num_threads(self._config.cpu_threads)
-            while self.engine.wait_for_work():
+            device = self._model.cache.keys.device
+            while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(device)):
                 self._publisher.put(self.engine.step())
         except Exception as error:
             self._log(traceback.format_exc())
-            self._publisher.fail(f"the engine failed: {type(error).__name__}: {error}")
+            self._publisher.fail(error)
 
     def _fatal(self, message: str) -> None:
         self._log(f"{message}; process {os.getpid()} ends")

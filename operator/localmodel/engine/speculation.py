@@ -17,10 +17,10 @@ MOST_ROWS = 16
 """Guessed tokens of one step, of all sequences together: memory is planned for so many."""
 LEAST_GAIN = 1.03
 """Guesses that promise less are not worth the doubt."""
-SECOND_ROW_SHARE = 0.5
+SECOND_ROW_SHARE = 0.8
 """Of the time of a step of one row, what the second costs where nothing was measured: one row is a matrix times a vector,
 more are a matrix times a matrix."""
-ROW_SHARE = 0.05
+ROW_SHARE = 0.1
 """The same for each row after the second."""
 KEPT_SHARE = 0.99
 """Of what was measured, after each further step: some hundred steps after the last guess its price is forgotten, and tried

@@ -80,6 +80,8 @@ class Backend:
 
     async def _watch(self) -> bool:
         """One look; False when the engine is gone."""
+        if self.stream.failure:
+            return self._lose_engine(self.stream.failure)
         if self._pulse.silent_seconds > SILENCE_SECONDS:
             return await self._explain_silence()
         self._pulse.stop()
@@ -101,10 +103,15 @@ class Backend:
             self._loading.lost(self._pulse.message)
             return False
         elif finding == "engine_dead":
-            self._loading.stale = True
-            self._loading.enter("Unreachable", self._pulse.message)
-            return False
+            return self._lose_engine(self._pulse.message)
         return True
+
+    def _lose_engine(self, message: str) -> bool:
+        """Its process ends or has ended, inside a living Triton."""
+        self._loading.stale = True
+        self.state.last_failure = message
+        self._loading.enter("Unreachable", message)
+        return False
 
     async def _poll_status(self) -> None:
         while True:

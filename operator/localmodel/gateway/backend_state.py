@@ -28,6 +28,8 @@ class BackendState:
     live_at: float = float("-inf")
     """When Triton last answered that it is live."""
     load_seconds: float | None = None
+    last_failure: str = ""
+    """Why the engine's process last ended; stays when it is back."""
     engine: EngineStatus | None = None
     evidence: bool = False
     """The last request or canary got a token."""
@@ -54,6 +56,7 @@ class BackendState:
                 "message": self.message,
                 "since_seconds": round(now - self.since, 3),
                 "load_seconds": self.load_seconds,
+                "last_failure": self.last_failure,
                 "engine": engine,
             }
         )

@@ -6,8 +6,10 @@ or a user's text: it says what was wrong and what to do.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 
+from localmodel.api.engine_failure import EngineFailure
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.api_error import ApiError as ApiError
 
@@ -165,6 +167,14 @@ def timed_out(outcome: Outcome, seconds: float, header: str = "") -> ApiError:
 def upstream(message: str, *, resend: bool = False) -> ApiError:
     text = f"The model's backend failed: {message} Try again."
     return ApiError(502, "upstream_error", text, outcome="upstream_error", kind="server_error", resend=resend)
+
+
+def engine_failed(failure: EngineFailure) -> ApiError:
+    """Codes engine_out_of_memory, engine_device_failed, engine_step_hung, engine_failed."""
+    word = re.sub(r"(?<!^)(?=[A-Z])", "_", failure.code).lower()
+    code = word if word.startswith("engine") else f"engine_{word}"
+    text = f"The model's backend failed: {failure.message} Send the request again."
+    return ApiError(502, code, text, outcome="upstream_error", kind="server_error")
 
 
 def protocol(message: str) -> ApiError:

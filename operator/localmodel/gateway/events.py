@@ -32,6 +32,8 @@ class EventStream:
         self._reading: asyncio.Task[None] | None = None
         self.heard_at = monotonic()
         self.step_age_seconds = 0.0
+        self.failure = ""
+        """The engine's last words, once it has said that it ends."""
         self.open = asyncio.Event()
         """Set while batches arrive: submits are possible."""
 
@@ -51,6 +53,7 @@ class EventStream:
         """The engine is a new one: its numbers start again, and it knows none of our sequences."""
         self._number = 0
         self._garbage = 0
+        self.failure = ""
         self._sequences.keep_only(set())
 
     def reconnect(self) -> None:
@@ -93,6 +96,7 @@ class EventStream:
         self._resumed = False
         self._number = batch.number
         self._sequences.apply(batch.events)
+        self.failure = batch.failure
         if batch.events:
             self._garbage = 0
         self.open.set()

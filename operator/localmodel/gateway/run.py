@@ -30,7 +30,7 @@ from localmodel.gateway import errors
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
-from localmodel.gateway.sequences import Sequence, first_line
+from localmodel.gateway.sequences import Sequence, explain_error
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines, Limit
 
@@ -182,7 +182,7 @@ class Run:
             case "stop" | "length":
                 self._complete(event.finish_reason, event.usage)
             case _:
-                self._failure = errors.upstream(first_line(str(event.error or "It gave no reason.")))
+                self._failure = explain_error(str(event.error or "It gave no reason."))
 
     def _complete(self, reason: str, usage: Usage | None) -> None:
         self.finish_reason = self._record.finish_reason = reason

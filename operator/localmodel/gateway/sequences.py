@@ -11,6 +11,7 @@ from time import monotonic
 
 from localmodel.api import channel
 from localmodel.api.channel import SequenceEvent
+from localmodel.api.engine_failure import parse_engine_failure
 from localmodel.gateway import errors
 from localmodel.gateway.backend_errors import (
     BackendError,
@@ -134,6 +135,12 @@ def first_line(message: str) -> str:
     """Of Triton's message: the rest may be a traceback, which is for the operator, not for users."""
     line = (message.splitlines() or [""])[0][:300].rstrip(". ")
     return f"{line}."
+
+
+def explain_error(message: str) -> errors.ApiError:
+    """Of a sequence that ended with an error: the engine's own end, or what is special to the sequence."""
+    failure = parse_engine_failure(message)
+    return errors.engine_failed(failure) if failure else errors.upstream(first_line(message))
 
 
 def submit_error(error: Exception) -> errors.ApiError:

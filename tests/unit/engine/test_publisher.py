@@ -37,7 +37,7 @@ class Threads:
             while self.engine.wait_for_work():
                 self.publisher.put(self.engine.step())
         except Exception as error:
-            self.publisher.fail(f"the engine failed: {error}")
+            self.publisher.fail(error)
 
     def ask(self, stream, **document):
         self.channel.handle(json.dumps({"token": self.token, **document}), stream)
@@ -71,10 +71,11 @@ def test_a_failed_step_ends_every_sequence_with_the_reason_and_then_the_process(
     threads = Threads(byte_tokenizer, world, failing)
     event = threads.wait_for_end()
     assert event.finish_reason == "error"
-    assert "device lost" in event.error
+    assert event.error.startswith("[EngineFailed] ") and "device lost" in event.error
     assert event.usage == (1, 2)
     assert threads.ended.wait(20)
     assert threads.stream.closed
+    assert threads.stream.batches[-1].failure == event.error == threads.fatal[0]
 
 
 def test_a_hung_step_shows_in_heartbeats_and_ends_the_process(byte_tokenizer, world):
@@ -88,6 +89,6 @@ def test_a_hung_step_shows_in_heartbeats_and_ends_the_process(byte_tokenizer, wo
     event = threads.wait_for_end()
     release.set()
     assert event.finish_reason == "error"
-    assert "a step has been running" in event.error
+    assert event.error.startswith("[StepHung] ") and "has been running" in event.error
     assert threads.ended.wait(20)
     assert any(batch.step_age_seconds > 0 and not batch.events for batch in threads.stream.batches)

@@ -127,7 +127,7 @@ def sequence(prompt, answer=(), **more):
 
 def test_a_draft_ends_before_the_end_of_the_answer():
     speculation = Speculation()
-    speculation.cost.note(1, 1.0)
+    speculation.cost.seconds = lambda rows: 1.0
     loop = [1, 2, 3, 4] * 5
     assert len(speculation.draft([sequence(loop)], 1)[0]) > 0
     assert speculation.draft([sequence(loop, [1, 2], max_tokens=3)], 1) == [[]]

@@ -1,0 +1,71 @@
+"""What a failed step is called, and what a quiet engine gives back."""
+
+import threading
+
+import pytest
+import torch
+
+from localmodel.api.channel import EventBatch, Sampling, decode_batch, encode_batch
+from localmodel.api.engine_failure import EngineFailureCode, parse_engine_failure
+from localmodel.engine.failures import explain_failure, explain_hang
+from localmodel.engine.housekeeping import release_memory
+from localmodel.engine.resident import resident_bytes
+
+CUDA = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"
+
+
+def exhaust():
+    torch.zeros(1 << 60)
+
+
+def test_a_cpu_that_really_runs_out_of_memory():
+    with pytest.raises(RuntimeError) as caught:
+        exhaust()
+    assert explain_failure(caught.value).code == EngineFailureCode.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    "error, code, words",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "OutOfMemory", "Tried to allocate 2.00 GiB"),
+        (MemoryError(), "OutOfMemory", "lower maxBatchSize"),
+        (RuntimeError(CUDA), "DeviceFailed", "illegal memory access was encountered"),
+        (RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"), "DeviceFailed", "nvidia-smi"),
+        (IndexError("list index out of range"), "EngineFailed", "IndexError: list index out of range"),
+    ],
+)
+def test_each_cause_has_its_code_and_says_what_to_do(error, code, words):
+    failure = parse_engine_failure(str(explain_failure(error)))
+    assert failure is not None and failure.code == code
+    assert words in failure.message and "\n" not in failure.message
+
+
+def test_last_words_travel_with_the_last_batch():
+    words = str(explain_hang(61.2))
+    assert "61 s" in words
+    for batch in (EventBatch(3, ()), EventBatch(3, (), failure=words)):
+        assert decode_batch(encode_batch(batch)) == batch
+    assert parse_engine_failure("the JSON schema is too complex to follow") is None
+
+
+def test_after_a_quiet_time_and_only_then_memory_is_given_back(world):
+    engine, calls = world.engine, []
+    woken = threading.Thread(target=lambda: calls.append(engine.wait_for_work(0.05, lambda: calls.append("quiet"))))
+    woken.start()
+    woken.join(0.5)
+    assert calls == ["quiet"], "it still sleeps"
+    engine.add_request("a", (1, 2), Sampling(temperature=0, max_tokens=1))
+    woken.join(20)
+    assert calls == ["quiet", True]
+    assert engine.wait_for_work(20, lambda: calls.append("busy")) and calls == ["quiet", True]
+
+
+def test_what_was_freed_leaves_the_process():
+    """Many blocks, each too small for glibc to map by itself, under one that holds the heap's end."""
+    pieces = [torch.ones(15_000) for _ in range(2000)]
+    last = torch.ones(15_000)
+    full = resident_bytes()
+    del pieces
+    release_memory(torch.device("cpu"))
+    assert full - resident_bytes() > 60_000_000
+    assert last.sum() == 15_000

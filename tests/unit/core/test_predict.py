@@ -1,11 +1,14 @@
 """A Predict model as Triton, the engine and the gateway are told of it."""
 
 import json
+from dataclasses import replace
 
 from localmodel.api.predict import Signature, TensorSpec
+from localmodel.api.status import LocalModelStatus
 from localmodel.core.predict import build_predict_config
 from localmodel.core.render import Layout, render_files, serves_page
-from simulation.world import build_model
+from localmodel.core.status import derive_status
+from simulation.world import NOW, build_model, build_options, observe_running
 
 X = TensorSpec(name="x", datatype="FP32", shape=(-1, 4))
 SCORE = TensorSpec(name="score", datatype="INT64", shape=(-1,))
@@ -51,3 +54,17 @@ def test_clients_see_a_batch_of_numbers_as_a_column():
     signature = Signature(inputs=(X,), outputs=(SCORE,), batched=True)
     assert signature.wire().describe() == "x FP32 [-1, 4] -> score INT64 [-1, 1]"
     assert Signature(inputs=(X,), outputs=(SCORE,)).wire().outputs == (SCORE,)
+
+
+def test_the_signature_reaches_the_status_and_stays_while_the_gateway_is_away():
+    model, options = build_model(**SPEC), build_options()
+    planned, observed = observe_running(model, options)
+    told = {}
+    for name, report in observed.gateways.items():
+        engine = {**report.backend.engine, "signature": "x FP32 [-1, 4] -> y FP32 [-1, 3]"}
+        told[name] = report.model_copy(update={"backend": report.backend.model_copy(update={"engine": engine})})
+    status = derive_status(model, planned, replace(observed, gateways=told), LocalModelStatus(), NOW)
+    assert status.signature == "x FP32 [-1, 4] -> y FP32 [-1, 3]"
+    silent = replace(observed, gateways=dict.fromkeys(told))
+    assert derive_status(model, planned, silent, status, NOW).signature == status.signature
+    assert derive_status(build_model(), planned, observed, status, NOW).signature is None

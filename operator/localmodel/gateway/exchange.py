@@ -10,7 +10,7 @@ from time import monotonic
 
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.auth import Caller
-from localmodel.gateway.kept_answer import KeptAnswer
+from localmodel.gateway.kept_answer import Describe, Kept, KeptAnswer, KeptPieces
 from localmodel.gateway.random_ids import random_id
 from localmodel.gateway.record import Record
 from localmodel.gateway.trace_context import TraceContext
@@ -31,7 +31,7 @@ class Exchange:
         self.request_body: bytes | None = None
         self.keep_bodies = False
         """Mode Full: what comes and what is sent is kept for the record."""
-        self.answer: KeptAnswer | None = None
+        self.answer: Kept | None = None
         self.caller = Caller()
         """Who asks, once it is known."""
         self.headers: dict[str, str] = {}
@@ -92,8 +92,17 @@ class Exchange:
     def sent(self, data: bytes) -> None:
         self.record.bytes_out += len(data)
         if self.keep_bodies:
-            self.answer = self.answer or KeptAnswer()
+            if not isinstance(self.answer, KeptAnswer):
+                self.answer = KeptAnswer()
             self.answer.add(data)
+
+    def keep_pieces(self, describe: Describe) -> KeptPieces | None:
+        """For a stream whose pieces say all that its bytes do; None if nothing is kept."""
+        if not self.keep_bodies:
+            return None
+        self.keep_bodies = False
+        self.answer = kept = KeptPieces(describe)
+        return kept
 
     def close(self, outcome: Outcome, code: str | None = None) -> None:
         if self.closed:

@@ -1,19 +1,68 @@
-"""What was sent to a client, kept for the log in mode Full: bytes of one body, or the events of a stream put together."""
+"""What was sent to a client, kept for the log in mode Full: bytes of one body, the events of a stream put together, or the pieces
+that a stream of ours was made of, which is the cheapest."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
+from localmodel.api.channel import Usage
 from localmodel.gateway.bodies import KEPT_BYTES
 from localmodel.gateway.stream_fold import StreamFold
 
+if TYPE_CHECKING:
+    from localmodel.gateway.choices import Piece
+
 _EVENT = b"data:"
+_PIECE_BYTES = 200
+
+
+Describe = Callable[[Sequence["Piece"], Usage | None], dict[str, Any]]
+
+
+class Kept(Protocol):
+    """What the log's thread asks."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+
+    @property
+    def too_large(self) -> bool:
+        """Nothing is kept any more: a part can't be redacted."""
+
+    def content(self) -> bytes | Any:
+        """Bytes, or the document that a stream amounts to."""
+
+
+class KeptPieces:
+    def __init__(self, describe: Describe) -> None:
+        """`describe` is called in the log's thread."""
+        self.size = 0
+        self.too_large = False
+        self.usage: Usage | None = None
+        """Once all is sent."""
+        self.error: dict[str, object] = {}
+        """The document that ended the stream instead."""
+        self._describe = describe
+        self._pieces: list[Piece] = []
+
+    def add(self, pieces: "Sequence[Piece]") -> None:
+        if self.too_large:
+            return
+        for piece in pieces:
+            self.size += _PIECE_BYTES * (1 + len(piece.logprobs)) + 4 * len(piece.text)
+        self._pieces.extend(pieces)
+        if self.size > KEPT_BYTES:
+            self.too_large = True
+            self._pieces = []
+
+    def content(self) -> dict[str, Any]:
+        return {**self._describe(self._pieces, self.usage), **self.error}
 
 
 class KeptAnswer:
     def __init__(self) -> None:
         self.size = 0
-        """Bytes of memory, about."""
         self.too_large = False
-        """Nothing is kept any more: a part can't be redacted."""
         self._parts: list[bytes] = []
         self._fold: StreamFold | None = None
 
@@ -35,5 +84,4 @@ class KeptAnswer:
             self._parts.append(data)
 
     def content(self) -> bytes | Any:
-        """Bytes, or the document that a stream amounts to."""
         return self._fold.document() if self._fold is not None else b"".join(self._parts)

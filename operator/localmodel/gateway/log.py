@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from typing import NamedTuple
 
 from localmodel.gateway.bodies import KEPT_BYTES, Withheld, show
-from localmodel.gateway.kept_answer import KeptAnswer
+from localmodel.gateway.kept_answer import Kept
 from localmodel.gateway.record import Bodies, Record, Snapshot, encode, snapshot
 from localmodel.gateway.redact import Redactor
 from localmodel.gateway.sinks import Sink
@@ -35,7 +35,7 @@ class _Entry(NamedTuple):
     outcome: str
     code: str | None
     request: bytes
-    answer: KeptAnswer | None
+    answer: Kept | None
     size: int
 
 
@@ -58,7 +58,7 @@ class RecordLog:
         """Records that were not written, by sink."""
         return {sink.name: sink.lost for sink in self._sinks}
 
-    def put(self, record: Record, request: bytes = b"", answer: KeptAnswer | None = None) -> None:
+    def put(self, record: Record, request: bytes = b"", answer: Kept | None = None) -> None:
         """The bodies only in mode Full. The record is copied: who has it may go on counting."""
         if not self._sinks:
             return

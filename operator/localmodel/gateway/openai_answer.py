@@ -57,12 +57,13 @@ class Chunks:
         self, call: Call, heading: Heading, choices: Sequence[Choice], echo: str = "", more_usage: Mapping[str, int] = _NOTHING
     ) -> None:
         """`echo` is the prompt, if the text of each choice is to begin with it. `more_usage`: members of ours."""
+        self._call = call
+        self._heading = heading
         self._more_usage = more_usage
         self._chat = call.endpoint == "chat"
         self._echo = echo
         self._choices = choices
         self._envelope = json.dumps(_envelope(call, heading, "chat.completion.chunk"))[:-1]
-        self._include_usage = call.include_usage
         self._end = '}], "usage": null}' if call.include_usage else "}]}"
         opening, closing = ('"delta": {"content": ', "}") if self._chat else ('"text": ', "")
         self._frames = [
@@ -111,21 +112,37 @@ class Chunks:
 
     def closing(self, usage: Usage) -> bytes:
         """Usage if asked for, and [DONE]."""
-        if not self._include_usage:
+        if not self._call.include_usage:
             return sse.DONE
         shown = json.dumps(usage_document(usage, self._more_usage))
         return sse.frame(f'{self._envelope}, "choices": [], "usage": {shown}}}'.encode()) + sse.DONE
+
+    def document(self, pieces: Sequence[Piece], usage: Usage | None) -> dict[str, Any]:
+        """The one document that these pieces of a stream amount to; the usage if it was sent."""
+        wholes = []
+        for index, choice in enumerate(self._choices):
+            wholes.append(Whole(choice.again()))
+            own = [piece for piece in pieces if piece.choice == index]
+            if choice.plain and own:
+                own = [Piece(index, "".join([piece.text for piece in own]), (), own[-1].finish_reason)]
+            for piece in own:
+                wholes[index].add(piece)
+        document = _document(self._call, self._heading, wholes, self._echo, "chat.completion.chunk")
+        if usage is not None and self._call.include_usage:
+            document["usage"] = usage_document(usage, self._more_usage)
+        return document
 
 
 def unary(
     call: Call, heading: Heading, choices: Sequence[Whole], usage: Usage, echo: str = "", more_usage: Mapping[str, int] = _NOTHING
 ) -> bytes:
-    document = {
-        **_envelope(call, heading, "chat.completion"),
-        "choices": [_choice(call, index, choice, echo) for index, choice in enumerate(choices)],
-        "usage": usage_document(usage, more_usage),
-    }
-    return json.dumps(document).encode()
+    document = _document(call, heading, choices, echo, "chat.completion")
+    return json.dumps({**document, "usage": usage_document(usage, more_usage)}).encode()
+
+
+def _document(call: Call, heading: Heading, choices: Sequence[Whole], echo: str, chat_object: str) -> dict[str, Any]:
+    envelope = _envelope(call, heading, chat_object)
+    return {**envelope, "choices": [_choice(call, index, choice, echo) for index, choice in enumerate(choices)]}
 
 
 def _choice(call: Call, index: int, choice: Whole, echo: str) -> dict[str, Any]:

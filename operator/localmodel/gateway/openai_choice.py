@@ -23,6 +23,7 @@ class Choice:
     """Reads one choice, piece by piece. `plain`: its pieces are its content, and there is nothing to read."""
 
     def __init__(self, call: Call, tool_format: ToolFormat | None, token_texts: TokenTexts | None) -> None:
+        self._made_of = call, tool_format, token_texts
         self._reader = None
         if call.tools is not None and tool_format is not None:
             self._reader = ToolReader(tool_format, forced=bool(call.tools.forced), parallel=call.tools.parallel)
@@ -30,6 +31,10 @@ class Choice:
         if call.sampling.logprobs is not None and token_texts is not None:
             self._logprobs = ChatLogprobs(token_texts) if call.endpoint == "chat" else CompletionLogprobs(token_texts)
         self.plain = self._reader is None and self._logprobs is None
+
+    def again(self) -> "Choice":
+        """One that has read nothing yet."""
+        return Choice(*self._made_of)
 
     def read(self, piece: Piece) -> Delta:
         content, finish = piece.text, piece.finish_reason

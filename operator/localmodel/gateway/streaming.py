@@ -27,6 +27,7 @@ class StreamAnswer:
         self._exchange = exchange
         self._until = deadlines.total.at + _GRACE_SECONDS
         self._chunks = chunks
+        self._kept = exchange.keep_pieces(chunks.document)
 
     async def run(self, first: Sequence[Piece], source: Source) -> None:
         """Raises ReaderTooSlow, or ConnectionError if the client has left."""
@@ -36,6 +37,8 @@ class StreamAnswer:
         try:
             await self._relay(pieces, first, source)
         except errors.ApiError as error:
+            if self._kept is not None:
+                self._kept.error = error.document()
             try:
                 await self._write(pieces, sse.frame(error.body()), last=True)
             finally:
@@ -51,7 +54,11 @@ class StreamAnswer:
         while True:
             for piece in said:
                 data += chunks.piece(piece)
+            if self._kept is not None:
+                self._kept.add(said)
             if source.finished:
+                if self._kept is not None:
+                    self._kept.usage = source.usage
                 await self._write(pieces, data + chunks.closing(source.usage), last=True)
                 return
             if data:

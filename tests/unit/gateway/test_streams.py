@@ -12,6 +12,7 @@ from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent
 from localmodel.gateway import sse
 from localmodel.gateway.backend_errors import BackendGarbage
 from localmodel.gateway.choices import Piece
+from localmodel.gateway.kept_answer import KeptAnswer, KeptPieces
 from localmodel.gateway.openai_answer import Chunks, Heading, unary
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, Endpoint
@@ -147,3 +148,28 @@ def test_an_endless_event_is_refused() -> None:
     except sse.TooLong:
         return
     raise AssertionError("it grew without limit")
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_kept_pieces_say_what_the_bytes_said(endpoint: Endpoint) -> None:
+    chunks = chunks_of(call(endpoint, usage=True), 2, "" if endpoint == "chat" else "echo ")
+    pieces = [Piece(0, "Par"), Piece(1, "Lon"), Piece(0, "is"), Piece(1, "don", (), "stop"), Piece(0, "", (), "length")]
+    usage = Usage(3, 4)
+    bytes_kept, pieces_kept = KeptAnswer(), KeptPieces(chunks.document)
+    pieces_kept.add(pieces)
+    pieces_kept.usage = usage
+    for data in (chunks.opening(), *map(chunks.piece, pieces), chunks.closing(usage)):
+        bytes_kept.add(data)
+    folded, made = bytes_kept.content(), pieces_kept.content()
+    assert [choice.pop("logprobs", None) for choice in (*folded["choices"], *made["choices"])] == [None] * 4
+    assert made == folded
+
+
+def test_kept_pieces_of_a_broken_stream() -> None:
+    kept = KeptPieces(chunks_of(call()).document)
+    kept.add([Piece(0, "Par")])
+    kept.error = {"error": {"code": "x"}}
+    content = kept.content()
+    assert content["choices"][0]["message"]["content"] == "Par" and content["error"] == {"code": "x"} and "usage" not in content
+    kept.add([Piece(0, "a" * 5_000_000)])
+    assert kept.too_large

@@ -63,6 +63,9 @@ class FakeTriton:
         self.stub_seconds = 1.0
         """How long Triton takes to say so: seen from at once to a second."""
         self.step_age = 0.0
+        self.may_load = asyncio.Event()
+        """Cleared: the model goes on loading."""
+        self.may_load.set()
         self.may_cancel = asyncio.Event()
         """Cleared: cancels are not confirmed."""
         self.may_cancel.set()
@@ -171,6 +174,7 @@ class FakeTriton:
             self._clients.clear()
             return web.Response()
         self.loads += 1
+        await self.may_load.wait()
         if self.load_errors:
             return web.json_response({"error": self.load_errors.pop(0)}, status=400)
         self.loaded = True

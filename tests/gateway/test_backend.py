@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -238,6 +239,31 @@ async def test_instances_and_epochs(start: Start, triton: FakeTriton) -> None:
     writer.write(chat_bytes({**CHAT, "stream": True}))
     await reader.readuntil(b"[DONE]")
     writer.close()
+
+
+async def test_how_far_a_load_is(start: Start, triton: FakeTriton, tmp_path: Path) -> None:
+    file = tmp_path / "load-progress.json"
+    file.write_text('{"read_bytes": 15000000000, "total_bytes": 15200000000, "seconds": 99}')
+    os.utime(file, (1, 1))
+    triton.may_load.clear()
+    gateway = await start(wait=False)
+    await eventually(lambda: has_message(gateway, "The model is being loaded."))
+    file.write_text('{"read_bytes": 5000000000, "total_bytes": 15200000000, "seconds": 3.5}')
+    await eventually(lambda: has_message(gateway, "The model is being loaded: 30 % of 15.2 GB are read."))
+    progress = (await gateway.status())["backend"]["progress"]
+    assert progress == {"read_bytes": 5_000_000_000, "total_bytes": 15_200_000_000, "seconds": 3.5}
+    file.write_text("half a docu")
+    await eventually(lambda: has_message(gateway, "The model is being loaded."))
+    triton.may_load.set()
+    await gateway.ready()
+    assert (await gateway.status())["backend"]["progress"] is None
+
+
+async def has_message(gateway: GatewayProcess, message: str) -> bool:
+    try:
+        return bool((await gateway.status())["message"] == message)
+    except OSError:
+        return False
 
 
 async def test_a_new_gateway_does_not_load_again(start: Start, triton: FakeTriton) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from localmodel.api import constants
+from localmodel.api.load_progress import LoadProgress
 from localmodel.api.predict import Task
 
 Outcome = Literal[
@@ -157,6 +158,8 @@ class BackendStatus(_Report):
     since_seconds: float = 0.0
     """Seconds in this state."""
     load_seconds: float | None = None
+    progress: LoadProgress | None = None
+    """Of the weights, when Loading and the engine has begun."""
     last_failure: str = ""
     """Why the engine's process last ended: its own words, `[code] ...`, or Triton's if it had none. It stays when the engine
     is back."""

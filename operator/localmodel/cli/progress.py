@@ -48,9 +48,9 @@ class Progress:
         if self.ready:
             self.ready, self._since = False, now_seconds
             lines.append("Not ready any more:")
-        if state != self._said or now_seconds - self._said_at >= REPEAT_SECONDS:
-            self._said, self._said_at = state, now_seconds
-            message = f": {status.message}" if status and status.message else ""
+        message = f": {status.message}" if status and status.message else ""
+        if state + message != self._said or now_seconds - self._said_at >= REPEAT_SECONDS:
+            self._said, self._said_at = state + message, now_seconds
             if state == "NoEvidence" and not self.was_ready:
                 state, message = "Loaded", ": a test request is under way."
             lines.append(f"{now_seconds - self._since:5.0f} s  {state}{message}")

@@ -92,7 +92,8 @@ def _derive_loaded(model: LocalModel, plan: Plan, observed: Observed, cause: Cau
     if loaded >= wanted:
         return Verdict(type_, "True", Reason.LOADED, f"{wanted} of {wanted} replicas have the model loaded.")
     reason = Reason.LOADING if "Loading" in states else Reason.STARTING
-    return Verdict(type_, "False", reason, f"{loaded} of {wanted} replicas have the model loaded.")
+    told = next((f" {report.message}" for report in reports if report and report.backend.progress), "")
+    return Verdict(type_, "False", reason, f"{loaded} of {wanted} replicas have the model loaded.{told}")
 
 
 def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:

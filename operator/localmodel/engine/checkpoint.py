@@ -4,7 +4,7 @@ Why it exists: loading must hold one copy of the weights only, and must say exac
 shape, or in a damaged file. No pickle, no torch.load: a model file can't execute anything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,15 +13,20 @@ from torch import Tensor
 
 from localmodel.engine.errors import ModelFilesCorrupt, ModelFilesMissing
 
+FLOATS = ("F32", "F16", "BF16", "F64")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 """Computed values that old exporters wrote beside the weights."""
 
 
-def load_tensors(files: Iterable[Path], places: Iterable[tuple[str, Tensor]], ignored: frozenset[str] = frozenset()) -> None:
+def load_tensors(
+    files: Iterable[Path], places: Iterable[tuple[str, Tensor]], ignored: frozenset[str] = frozenset(),
+    on_read: Callable[[int], None] = lambda count: None,
+) -> None:  # fmt: skip
     """Fills every (name, destination) of `places`; a destination may be a view into a larger tensor.
 
-    `ignored` names may be in the files and are not wanted. Raises ModelFilesMissing if a tensor is in no file,
-    ModelFilesCorrupt if a file is damaged, a shape differs, or a file carries tensors that the network has no place for.
+    `ignored` names may be in the files and are not wanted. `on_read` is told the bytes of each tensor that was read. Raises
+    ModelFilesMissing if a tensor is in no file, ModelFilesCorrupt if a file is damaged, a shape differs, numbers are no floating
+    point, or a file carries tensors that the network has no place for.
     """
     with ExitStack() as stack:
         found = {}
@@ -36,11 +41,19 @@ def load_tensors(files: Iterable[Path], places: Iterable[tuple[str, Tensor]], ig
                 raise ModelFilesMissing(f"tensor {name} with shape {shape} is in none of: {names}")
             file, handle = found[name]
             unknown.discard(name)
-            actual = handle.get_slice(name).get_shape()
+            actual, dtype = handle.get_slice(name).get_shape(), handle.get_slice(name).get_dtype()
             if actual != shape:
                 raise ModelFilesCorrupt(f"tensor {name} in {file} has shape {actual}, config.json asks for {shape}")
+            if dtype not in FLOATS:
+                wanted = ", ".join(FLOATS)
+                raise ModelFilesCorrupt(
+                    f"tensor {name} in {file} has numbers of type {dtype}; expected one of {wanted}. Weights that another tool "
+                    "has quantized can't be read: take the model's original files."
+                )
             try:
-                destination.copy_(handle.get_tensor(name))
+                tensor = handle.get_tensor(name)
+                destination.copy_(tensor)
+                on_read(tensor.nbytes)
             except (SafetensorError, OSError) as error:
                 raise ModelFilesCorrupt(f"tensor {name} in {file} can't be read: {error}") from error
         unknown = {name for name in unknown if not name.endswith(IGNORED_SUFFIXES)}

@@ -23,6 +23,7 @@ from localmodel.engine.families import check_encoder
 from localmodel.engine.memory import SERVER_BYTES
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.pooling import read_pooling
+from localmodel.engine.progress_file import show_progress
 from localmodel.engine.resident import resident_bytes
 
 CPU_BATCH_TOKENS = 2048
@@ -79,7 +80,8 @@ def load_encoder(config: EngineConfig) -> LoadedEncoder:
         network = BertNetwork(sizes, dtype, device)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"predicted {predicted} bytes, and the card gave less: {error}") from error
-    load_tensors(directory.weight_files, network.tensors(), ignored=frozenset(IGNORED))
+    with show_progress(config.channel_token_file, directory.weight_files, began) as on_read:
+        load_tensors(directory.weight_files, network.tensors(), frozenset(IGNORED), on_read)
     return LoadedEncoder(
         directory=directory,
         config=sizes,

@@ -31,6 +31,7 @@ from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
 from localmodel.engine.memory import SERVER_BYTES, MemoryPlan, fixed_bytes, plan_blocks
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.progress_file import show_progress
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.speculation import MOST_ROWS
 
@@ -107,7 +108,8 @@ def load_model(config: EngineConfig) -> LoadedModel:
     ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
     try:
         network = family(sizes, config.context_window, dtype, device)
-        load_tensors(directory.weight_files, network.tensors(), ignored)
+        with show_progress(config.channel_token_file, directory.weight_files, began) as on_read:
+            load_tensors(directory.weight_files, network.tensors(), ignored, on_read)
         if cap is not None and not on_cpu:
             plan = _measure(network, sizes, config, plan, cap, burst, dtype, device)
         cache = KVCache.allocate(sizes, plan.blocks, block_size, config.max_batch_size, config.context_window, dtype, device)

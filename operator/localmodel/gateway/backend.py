@@ -15,6 +15,7 @@ from localmodel.gateway.backend_state import DEAD_SECONDS, SILENCE_SECONDS, Back
 from localmodel.gateway.canary import canary_answers, canary_embeds, canary_predicts
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.events import EventStream
+from localmodel.gateway.load_progress import ProgressReader
 from localmodel.gateway.loading import Loadable, Loading
 from localmodel.gateway.pulse import Pulse
 from localmodel.gateway.sequences import Sequences
@@ -46,7 +47,7 @@ class Backend:
         self.stream = EventStream(link, sequences)
         self._pulse = Pulse(link, self.stream)
         self.state = BackendState(since=monotonic())
-        self._loading = Loading(triton, self.state)
+        self._loading = Loading(triton, self.state, ProgressReader(settings.channel_token_file))
         self._canary: asyncio.Task[None] | None = None
         self._canary_at = 0.0
 

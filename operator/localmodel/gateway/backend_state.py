@@ -9,6 +9,7 @@ from typing import Any
 
 from localmodel.api.channel import EngineStatus
 from localmodel.api.gateway import BackendStatus
+from localmodel.api.load_progress import LoadProgress
 
 SILENCE_SECONDS = 0.3
 """Three heartbeats missed: ask."""
@@ -28,6 +29,8 @@ class BackendState:
     live_at: float = float("-inf")
     """When Triton last answered that it is live."""
     load_seconds: float | None = None
+    progress: LoadProgress | None = None
+    """While the model loads."""
     last_failure: str = ""
     """Why the engine's process last ended; stays when it is back."""
     engine: EngineStatus | None = None
@@ -57,6 +60,7 @@ class BackendState:
                 "since_seconds": round(now - self.since, 3),
                 "load_seconds": self.load_seconds,
                 "last_failure": self.last_failure,
+                "progress": self.progress,
                 "engine": engine,
             }
         )
@@ -99,8 +103,15 @@ _REASONS = {
 }
 
 
+def describe_progress(progress: LoadProgress) -> str:
+    """In steps of ten percent: it becomes a LocalModel's status, which is not to change every second."""
+    return f"The model is being loaded: {progress.percent // 10 * 10} % of {progress.total_bytes / 1e9:.1f} GB are read."
+
+
 def why_not_serving(state: BackendState, *, stream_open: bool) -> tuple[str, str] | None:
     """Why a request sent now would not reach the engine: a reason and a sentence."""
+    if state.state == "Loading" and state.progress is not None:
+        return "Loading", describe_progress(state.progress)
     if state.state in _REASONS:
         return _REASONS[state.state]
     if not stream_open:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from localmodel.gateway.backend_errors import BackendError, BackendUnreachable
 from localmodel.gateway.backend_state import BackendState
+from localmodel.gateway.load_progress import ProgressReader
 
 log = logging.getLogger("localmodel.gateway.backend")
 
@@ -33,10 +34,13 @@ class Loadable(Protocol):
 
 
 class Loading:
-    def __init__(self, triton: Loadable, state: BackendState, back_off: tuple[float, ...] = _BACK_OFF_SECONDS) -> None:
+    def __init__(
+        self, triton: Loadable, state: BackendState, progress: ProgressReader, back_off: tuple[float, ...] = _BACK_OFF_SECONDS
+    ) -> None:
         self._triton = triton
         self._state = state
         self._back_off = back_off
+        self._progress = progress
         self._gone = False
         """Triton itself has been seen to be away."""
         self.stale = False
@@ -70,6 +74,7 @@ class Loading:
         for attempt in range(1_000_000):
             self.enter("Loading")
             began = monotonic()
+            self._progress.begin()
             loading = asyncio.create_task(self._load_once())
             if not await self._while_live(loading):
                 return False
@@ -104,6 +109,7 @@ class Loading:
         try:
             while True:
                 await asyncio.wait({task}, timeout=_LIVE_POLL_SECONDS)
+                self._state.progress = None if task.done() else self._progress.read()
                 if task.done():
                     return True
                 failed = 0 if await self._is_live() else failed + 1
@@ -111,4 +117,5 @@ class Loading:
                     self.lost("Triton stopped answering.")
                     return False
         finally:
+            self._state.progress = None
             task.cancel()

@@ -49,6 +49,13 @@ def test_the_gateways_sentence_is_shown():
     assert Progress().see(status(text="Triton reads the weights."), 2) == ["    2 s  Loading: Triton reads the weights."]
 
 
+def test_a_load_that_gets_on_is_shown():
+    progress = Progress()
+    texts = ["10 % of 15.2 GB are read.", "10 % of 15.2 GB are read.", "20 % of 15.2 GB are read."]
+    lines = [progress.see(status(text=text), 2 + number) for number, text in enumerate(texts)]
+    assert lines == [["    2 s  Loading: 10 % of 15.2 GB are read."], [], ["    4 s  Loading: 20 % of 15.2 GB are read."]]
+
+
 def test_before_the_first_answer_no_failure_is_claimed():
     progress, waiting = Progress(), status("Ready", reason="NoEvidence", text="The last request got no answer.")
     assert progress.see(waiting, 5) == ["    5 s  Loaded: a test request is under way."]

@@ -7,6 +7,7 @@ import pytest
 
 from localmodel.api.constants import EXIT_BAD_LOG_KEY
 from localmodel.api.engine import LoadErrorCode
+from localmodel.api.load_progress import LoadProgress
 from localmodel.api.localmodel import Invalid
 from localmodel.api.status import LocalModelStatus
 from localmodel.core.hints import hint
@@ -123,6 +124,20 @@ def test_a_log_key_that_is_not_there_is_named_with_its_secret(named: bool, code:
     assert conditions(status)["GatewayReady"] == ("False", reason) == conditions(status)["Ready"]
     said = message(status, "GatewayReady")
     assert "no such file" in said and said.endswith(hint(reason)) and ("Secret audit" in said) == (reason == "LogKeyUnusable")
+
+
+def test_how_far_a_load_is_stands_in_the_status() -> None:
+    model = build_model()
+    observed = observe_running(model, OPTIONS, "Loading")[1]
+    report = build_report("p0", "Loading")
+    progress = LoadProgress(read_bytes=3, total_bytes=9, seconds=1)
+    told = report.model_copy(
+        update={"message": "30 % are read.", "backend": report.backend.model_copy(update={"progress": progress})}
+    )
+    status = derive(model, replace(observed, gateways={"p0": told}))
+    assert conditions(status)["ModelLoaded"] == ("False", "Loading") == conditions(status)["Ready"]
+    assert message(status, "ModelLoaded") == message(status, "Ready") == "0 of 1 replicas have the model loaded. 30 % are read."
+    assert message(status, "GatewayReady") == "0 of 1 gateways answer requests. 30 % are read."
 
 
 @pytest.mark.parametrize("code", list(LoadErrorCode))

@@ -2,13 +2,15 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from localmodel.api.engine import LoadErrorCode, parse_load_failure
-from localmodel.engine import errors
+from localmodel.api.load_progress import LoadProgress, progress_path
+from localmodel.engine import errors, progress_file
 from localmodel.engine.gemma3 import parse_gemma3_config
 from localmodel.engine.loader import load_model
 from localmodel.engine.network_config import parse_network_config
@@ -90,6 +92,41 @@ def test_other_shapes_than_the_config(engine_config, edit_config):
     found = failure(engine_config(edit_config("llama", intermediate_size=97)))
     assert found.code == "ModelFilesCorrupt"
     assert "has shape [96, 64], config.json asks for [97, 64]" in found.message
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_weights_that_another_tool_quantized(engine_config, edit_config, dtype):
+    weights = edit_config("llama") / "model.safetensors"
+    tensors = load_file(weights)
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file({**tensors, name: tensors[name].to(dtype)}, weights)
+    found = failure(engine_config(weights.parent))
+    assert found.code == "ModelFilesCorrupt"
+    assert f"tensor {name} in {weights} has numbers of type" in found.message and "F32, F16, BF16" in found.message
+
+
+def test_how_far_the_load_is_stands_in_a_file_until_it_ends(engine_config, monkeypatch):
+    config = engine_config("llama")
+    file, seen = Path(progress_path(config.channel_token_file)), []
+    monkeypatch.setattr(progress_file, "LEAST_SECONDS", 0)
+    write = progress_file._write
+
+    def watch(path, progress):
+        write(path, progress)
+        seen.append(LoadProgress.model_validate_json(file.read_text()))
+
+    monkeypatch.setattr(progress_file, "_write", watch)
+    load_model(config)
+    size = sum(path.stat().st_size for path in Path(config.model_path).glob("*.safetensors"))
+    read = [progress.read_bytes for progress in seen]
+    assert read[0] == 0 and read == sorted(read) and len(read) > 10
+    assert 0.9 * size < read[-1] <= size == seen[-1].total_bytes
+    assert seen[-1].percent >= 90
+    assert not file.exists()
+
+
+def test_a_load_does_not_need_the_file(engine_config):
+    assert load_model(engine_config("llama", channel_token_file="/nowhere/token")).parameters
 
 
 def test_tensors_without_a_place_are_not_ignored(engine_config, edit_config):

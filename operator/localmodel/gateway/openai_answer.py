@@ -75,7 +75,10 @@ class Chunks:
 
     def _chunk(self, index: int, body: str, finish: str | None, logprobs: dict[str, Any] | None = None) -> bytes:
         """`body`: the members of the choice that say something, as JSON."""
-        rest = f', "logprobs": {json.dumps(logprobs)}, "finish_reason": {json.dumps(finish)}'
+        rest = _GOES_ON
+        if finish or logprobs:
+            shown = json.dumps(logprobs) if logprobs else "null"
+            rest = f', "logprobs": {shown}, "finish_reason": {quote(finish) if finish else "null"}'
         return sse.frame(f'{self._envelope}, "choices": [{{"index": {index}, {body}{rest}{self._end}'.encode())
 
     def _text_chunk(self, index: int, text: str) -> bytes:

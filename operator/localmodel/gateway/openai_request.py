@@ -31,8 +31,10 @@ _COMPLETIONS_DEFAULT_TOKENS = 16
 _COMPLETIONS_TOP_LOGPROBS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
+    """Nobody changes it; freezing it would cost more than the rest of making it."""
+
     endpoint: Endpoint
     model: str
     """The served name to show in the answer."""

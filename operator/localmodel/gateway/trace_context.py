@@ -5,8 +5,7 @@ request. Nothing is exported: the log record names trace and span, and whoever c
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from localmodel.gateway.random_ids import random_id
 
@@ -19,8 +18,7 @@ _LONGEST = 512
 _LONGEST_STATE = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     trace_id: str
     """32 hexadecimal digits."""
     span_id: str

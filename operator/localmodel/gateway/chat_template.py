@@ -80,6 +80,13 @@ class ChatTemplate:
         return None
 
 
+def _compile(environment: jinja2.Environment, source: str) -> jinja2.Template:
+    """With its globals as a plain dict: each rendering copies them, and copying jinja's chain of maps takes as long as the rest."""
+    template = environment.from_string(source)
+    template.globals = dict(template.globals)
+    return template
+
+
 def find_template(directory: Path) -> ChatTemplate | None:
     """The template of a model directory, or None if it has none. Raises OSError, ValueError or jinja2.TemplateError."""
     config = read_json(directory / "tokenizer_config.json")

@@ -16,8 +16,8 @@ from localmodel.gateway.channel import Channel
 log = logging.getLogger("localmodel.gateway.submits")
 
 _TIMEOUT_SECONDS = 30.0
-_PATIENCE_SECONDS = 0.02
-"""How long those that came later wait for a call that is under way."""
+_PATIENCE_SECONDS = 0.002
+"""How long those that came later wait for a call that is under way: what a busy gateway adds to a first token, at most."""
 _MOST_SEQUENCES = 64
 _MOST_TOKENS = 65_536
 """Of one call's prompts; a single prompt may be longer."""
@@ -33,8 +33,9 @@ class _Waiting(NamedTuple):
 
 
 class Submits:
-    def __init__(self, link: Channel, epoch: Callable[[], int]) -> None:
+    def __init__(self, link: Channel, epoch: Callable[[], int], patience_seconds: float = _PATIENCE_SECONDS) -> None:
         """`epoch()`: of the open event stream."""
+        self._patience_seconds = patience_seconds
         self._channel = link
         self._epoch = epoch
         self._waiting: list[_Waiting] = []
@@ -61,7 +62,7 @@ class Submits:
             taken += 1
         together, self._waiting = self._waiting[:taken], self._waiting[taken:]
         task = self._call = self._start(together)
-        patience = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._go_on, task)
+        patience = asyncio.get_running_loop().call_later(self._patience_seconds, self._go_on, task)
         task.add_done_callback(lambda _: patience.cancel())
         task.add_done_callback(self._go_on)
 

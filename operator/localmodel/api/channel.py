@@ -2,7 +2,7 @@
 
 One input tensor REQUEST and one output tensor RESPONSE, both TYPE_STRING [1], each carrying one JSON document:
 
-* `submit`, `cancel` and `status` are POST /v2/models/llm/generate and get exactly one response.
+* `submit` (of one sequence or many), `cancel` and `status` are POST /v2/models/llm/generate and get exactly one response.
 * `events` is one long POST /v2/models/llm/generate_stream per gateway process: one response per engine step (or per
   2 ms if steps are shorter), carrying the news of every sequence this gateway owns, and an empty one as a heartbeat
   every 100 ms when there is nothing to say. The first response is sent at once.

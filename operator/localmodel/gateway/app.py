@@ -191,6 +191,7 @@ class Gateway:
             for each in (stopping, *tasks):
                 each.cancel()
             await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            self._channel.close()
 
     async def _end_requests(self) -> None:
         """Whoever is still there hears why, and the engine hears of it."""

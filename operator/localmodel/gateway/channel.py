@@ -36,6 +36,10 @@ class Channel:
         self.token = token
         self.instance = instance
 
+    def close(self) -> None:
+        """Kept connections; the session is not ours."""
+        self._calls.close()
+
     async def submit(
         self, epoch: int, sequences: Sequence[channel.NewSequence], seconds: float, trace: Mapping[str, str]
     ) -> channel.Submitted:

@@ -101,11 +101,14 @@ class BlockPool:
             return next(reversed(self._unused)) if self._unused else next(iter(self._kept))
         if after is not None and (after + 1 in self._unused or after + 1 in self._kept):
             return after + 1
-        return _start_of_longest_run(self._unused or self._kept)
+        return _roomiest(self._unused or self._kept)
 
 
-def _start_of_longest_run(blocks: Iterable[int]) -> int:
-    """The first of the most neighbours in `blocks`, which are not empty."""
+def _roomiest(blocks: Iterable[int]) -> int:
+    """Where a sequence can grow longest: in the midst of the most neighbours in `blocks`, so that whoever is before them can, too.
+
+    `blocks` are not empty.
+    """
     best = best_length = start = length = 0
     previous = -2
     for block in sorted(blocks):
@@ -115,4 +118,4 @@ def _start_of_longest_run(blocks: Iterable[int]) -> int:
         length += 1
         if length > best_length:
             best, best_length = start, length
-    return best
+    return best + best_length // 2 if best else 0

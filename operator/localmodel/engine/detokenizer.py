@@ -66,5 +66,7 @@ class Detokenizer:
 def _certain_length(text: str, *, broken: bool) -> int:
     """Characters that later tokens can't change: a byte-fallback decoder shows a whole run of bytes as U+FFFD until its
     last character is complete, so all of them wait; in a run too long to be text, only what a character may lack."""
+    if not text.endswith(REPLACEMENT):
+        return len(text)
     tail = len(text) - len(text.rstrip(REPLACEMENT))
     return len(text) - (min(tail, LONGEST_INCOMPLETE) if broken else tail)

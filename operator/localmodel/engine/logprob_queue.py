@@ -29,10 +29,13 @@ class LogprobQueue:
 
     def settle(self, end: int) -> None:
         """All tokens so far have made their text; it ends at `end`."""
-        self._waiting = deque(entry if entry.end is not None else entry._replace(end=end) for entry in self._waiting)
+        if self._waiting:
+            self._waiting = deque(entry if entry.end is not None else entry._replace(end=end) for entry in self._waiting)
 
     def take(self, out: int) -> tuple[TokenLogprob, ...]:
         """Those whose text is out up to its end, when `out` characters are."""
+        if not self._waiting:
+            return ()
         taken = []
         while self._waiting and (end := self._waiting[0].end) is not None and end <= out:
             taken.append(self._waiting.popleft().logprob)

@@ -45,12 +45,23 @@ def test_neighbours_are_given_where_a_copy_would_cost():
         first.append(pool.allocate(first[-1]))
     assert first == [0, 1, 2]
     second = [pool.allocate()]
-    assert second == [3]
+    assert second == [5], "between two sequences there is room for the first to grow"
     second.append(pool.allocate(second[-1]))
-    pool.release(first)
+    assert pool.allocate(first[-1]) == 3
+    pool.release([*first, 3])
     third = pool.allocate()
-    assert third in {0, 5}
-    assert pool.allocate(third) == third + 1
+    assert third == 0
+    assert pool.allocate(third) == 1
+
+
+def test_sequences_that_grow_side_by_side_stay_in_one_piece():
+    """Each to its sixteenth block, in turns, as decoding does it; a look for a new place costs a look at all blocks."""
+    pool = BlockPool(8 * 16, 16, contiguous=True)
+    sequences = [[pool.allocate()] for _ in range(8)]
+    for _ in range(15):
+        for blocks in sequences:
+            blocks.append(pool.allocate(blocks[-1]))
+    assert all(blocks == list(range(blocks[0], blocks[0] + 16)) for blocks in sequences)
 
 
 @settings(max_examples=300, deadline=None)

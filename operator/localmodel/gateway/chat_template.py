@@ -81,7 +81,7 @@ class ChatTemplate:
 
 
 def _compile(environment: jinja2.Environment, source: str) -> jinja2.Template:
-    """With its globals as a plain dict: each rendering copies them, and copying jinja's chain of maps takes as long as the rest."""
+    """With its globals as a plain dict: each rendering copies them, and copying jinja's chain of maps takes half of its time."""
     template = environment.from_string(source)
     template.globals = dict(template.globals)
     return template
@@ -129,13 +129,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"{path.name} must hold a JSON object")
     return document
-
-
-def _compile(environment: jinja2.Environment, source: str) -> jinja2.Template:
-    """Jinja looks globals up through two maps for every rendering; one, made here, takes a third of the time of a short chat."""
-    template = environment.from_string(source)
-    template.globals = dict(template.globals)
-    return template
 
 
 def _to_json(

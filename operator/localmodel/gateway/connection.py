@@ -17,19 +17,11 @@ from localmodel.gateway import errors
 from localmodel.gateway.malformed import HEAD_LIMIT, URL_LIMIT, malformed
 from localmodel.gateway.outgoing import Outgoing
 from localmodel.gateway.patience import Head, Silence
-from localmodel.gateway.request import Request
+from localmodel.gateway.request import BrokenBody, Request, skip_body
 
-_LINGER_SECONDS = 2.0
-"""How long a body that nobody wants is read, so that the client gets to read its answer."""
-_FAREWELL_SECONDS = 1.0
-"""How long a client that is still sending may take to read why it is cut off."""
 _READ_BYTES = 64 * 1024
 _MOST_WAITING = 32
 """Requests sent ahead; then nothing more is read until half of them are answered."""
-
-
-class BrokenBody(Exception):
-    """The framing of a request's body is not HTTP."""
 
 
 class Owner(Protocol):
@@ -46,6 +38,10 @@ class Owner(Protocol):
 
     async def answer(self, request: Request, refusal: errors.ApiError | None) -> None:
         """Raises ConnectionError if no more can be said on this connection."""
+
+
+def _nobody(error: errors.ApiError) -> None:
+    """Who hears of a head that is late on a connection that is gone."""
 
 
 class Connection(Outgoing):
@@ -98,7 +94,9 @@ class Connection(Outgoing):
         self._owner.joined(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """Nothing may lead back here from now on: the memory is to be free at once, not when somebody looks for cycles."""
         super().connection_lost(exc)
+        self._deaf = True
         self._head.end()
         if self._silence is not None:
             self._silence.end()
@@ -106,6 +104,9 @@ class Connection(Outgoing):
         self._waiting.clear()
         if self.task is not None:
             self.task.cancel()
+        self.task = self._parser = self._silence = None
+        self._head = Head(_nobody)
+        self._body = EMPTY_PAYLOAD
         for message in unread:
             self._owner.unread(None if isinstance(message, errors.ApiError) else message, self.client)
         self._owner.left(self)
@@ -176,12 +177,11 @@ class Connection(Outgoing):
         request = Request(None if isinstance(message, errors.ApiError) else message, body, self)
         self._make_room()
         await self._owner.answer(request, refusal)
-        if refusal is not None:
-            await self._farewell()
+        if refusal is not None and not self._owner.stopping:
+            await self.farewell()
         self._answering = False
-        if self.transport is not None and not body.is_eof():
-            await self._skip(body)
-        self._closing = self._closing or not request.keep_alive or (self._deaf and not self._waiting)
+        whole = body.is_eof() or (self.transport is not None and await skip_body(body))
+        self._closing = self._closing or not whole or not request.keep_alive or (self._deaf and not self._waiting)
 
     def _make_room(self) -> None:
         self._parser.message_consumed()
@@ -189,17 +189,3 @@ class Connection(Outgoing):
             self.data_received(b"")
             if len(self._waiting) < _MOST_WAITING:
                 self._resume_reading_for_buffer()
-
-    async def _skip(self, body: StreamReader) -> None:
-        try:
-            async with asyncio.timeout(_LINGER_SECONDS):
-                while await body.readany():
-                    pass
-        except (TimeoutError, BrokenBody):
-            self._closing = True
-
-    async def _farewell(self) -> None:
-        """Closing while the client still sends would be a reset, which takes the unread answer with it."""
-        if self.transport is not None and not self._owner.stopping:
-            self.transport.write_eof()
-            await asyncio.sleep(_FAREWELL_SECONDS)

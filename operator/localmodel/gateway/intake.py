@@ -9,9 +9,8 @@ from time import monotonic
 from aiohttp.http import HttpVersion11
 
 from localmodel.gateway import errors
-from localmodel.gateway.connection import BrokenBody
 from localmodel.gateway.exchange import Exchange
-from localmodel.gateway.request import Request
+from localmodel.gateway.request import BrokenBody, Request
 
 _JSON = "application/json"
 _CONTINUE = "100-continue"

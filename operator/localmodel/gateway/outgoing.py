@@ -8,6 +8,9 @@ from time import monotonic
 
 from aiohttp.base_protocol import BaseProtocol
 
+_FAREWELL_SECONDS = 1.0
+"""How long a client that is still sending may take to read why it is cut off."""
+
 
 class ReaderTooSlow(Exception):
     """The client did not take the answer in time; the connection has been cut."""
@@ -32,6 +35,12 @@ class Outgoing(BaseProtocol):
         except TimeoutError:
             self.abort()
             raise ReaderTooSlow from None
+
+    async def farewell(self) -> None:
+        """Closing while the client still sends would be a reset, which takes the unread answer with it."""
+        if self.transport is not None:
+            self.transport.write_eof()
+            await asyncio.sleep(_FAREWELL_SECONDS)
 
     def abort(self) -> None:
         """What the client has not taken is lost."""

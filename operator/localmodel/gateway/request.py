@@ -3,6 +3,7 @@
 What may be in a head is the parser's to say. Nothing in this module knows a route.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
     from localmodel.gateway.connection import Connection
 
 NO_HEADERS: Mapping[str, str] = {}
+_LINGER_SECONDS = 2.0
+
+
+class BrokenBody(Exception):
+    """The framing of a request's body is not HTTP."""
+
+
+async def skip_body(body: StreamReader) -> bool:
+    """Reads what nobody wants, so that the client gets to read its answer; False if the end did not come soon."""
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while await body.readany():
+                pass
+    except (TimeoutError, BrokenBody):
+        return False
+    return True
 
 
 class Request:

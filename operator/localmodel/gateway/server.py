@@ -67,7 +67,7 @@ class Listener:
             if late:
                 await asyncio.wait(late, timeout=seconds)
         for connection in list(self._connections):
-            connection.leave(0)
+            connection.leave(seconds)
 
     def unread(self, message: RawRequestMessage | None, client: str | None) -> None:
         self.site.open(message.headers if message is not None else NO_HEADERS, client).close("client_closed")

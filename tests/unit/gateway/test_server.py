@@ -1,6 +1,7 @@
 """The protocol's own timers, with short limits: a head and a body that never complete."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import cast
@@ -211,6 +212,22 @@ async def test_more_requests_ahead_than_are_kept(port: tuple[EchoSite, int]) -> 
     writer.write(one * 499 + one.replace(b"host: x", b"host: x\r\nconnection: close"))
     assert (await asyncio.wait_for(reader.read(), 10)).count(b"HTTP/1.1 200 ") == 1001
     writer.close()
+
+
+async def test_a_closed_connection_is_forgotten_without_a_search_for_cycles(port: tuple[EchoSite, int]) -> None:
+    _, number = port
+    gc.collect()
+    gc.disable()
+    try:
+        for last in (b"", b"GET / HTTP/1.1\r\nx", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}" + last)
+            await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+            writer.close()
+            await asyncio.sleep(0.1)
+        assert not [each for each in gc.get_objects() if isinstance(each, connection.Connection)]
+    finally:
+        gc.enable()
 
 
 async def test_a_header_can_hold_no_line_break(port: tuple[EchoSite, int]) -> None:

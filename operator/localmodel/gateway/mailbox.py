@@ -34,9 +34,8 @@ class Mailbox:
         self.heard_at = now
         if event.finish_reason is not None:
             self.ended = True
-        elif self._whole:
-            return
-        if self._waiter is not None:
+            self._wake()
+        elif len(self._events) == 1 and not self._whole:
             self._wake()
 
     def fail(self, error: ApiError) -> None:

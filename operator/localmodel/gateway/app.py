@@ -150,10 +150,6 @@ class Gateway:
         self._upstreams.forget()
 
     def _check_load(self) -> None:
-        """Turning away must cost little: what has no place anyway is not read first."""
-        slots = self._gate.slots
-        if slots.in_use >= slots.slots and slots.queue_length >= slots.queue_limit:
-            raise errors.overloaded(slots.retry_after(monotonic()))
         if self._lag.guard.overloaded:
             self._metrics.of(declared.GATEWAY_SHED_BY_LAG).inc()
             raise errors.overloaded(self._gate.slots.retry_after(monotonic()), "This server can't keep up with its streams.")

@@ -4,8 +4,8 @@ Why it exists: loading must hold one copy of the weights only, and must say exac
 shape, or in a damaged file. No pickle, no torch.load: a model file can't execute anything.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -60,6 +60,14 @@ def load_tensors(
         if unknown:
             shown = ", ".join(sorted(unknown)[:5])
             raise ModelFilesCorrupt(f"{len(unknown)} tensors have no place in the network that config.json names: {shown}")
+
+
+@contextmanager
+def open_tensors(files: Iterable[Path]) -> Iterator[Callable[[str], Tensor]]:
+    """Gives a function that reads one tensor of `files` by its name. Raises ModelFilesCorrupt."""
+    with ExitStack() as stack:
+        handles = {name: handle for file in files for handle in [_open(file, stack)] for name in handle.keys()}  # noqa: SIM118
+        yield lambda name: handles[name].get_tensor(name)
 
 
 def _open(file: Path, stack: ExitStack) -> safe_open:

@@ -71,19 +71,26 @@ class Linear:
         return multiply(x, self.weight, self.bias)
 
 
+EMBEDDING = "model.embed_tokens.weight"
+WORDS_GROUP = 64
+"""At most so many neighbours share a scale in short rows: words are much of a small network, and forgive more than the rest."""
+
+
 class Words:
-    """The embedding of a network and its head, which may be one matrix. Never of less than 8 bits: they decide words."""
+    """The embedding of a network and its head, which may be one matrix."""
 
     def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self._bits = max(8, config.weight_bits)
+        self._bits = config.weight_bits
         self._tied = config.tied_embeddings
-        self.embedding = make_weight(config.vocabulary, config.hidden, self._bits, dtype, device)
-        self.head = self.embedding if self._tied else make_weight(config.vocabulary, config.hidden, self._bits, dtype, device)
+        self._sizes = [config.vocabulary]
+        make = (config.vocabulary, config.hidden, self._bits, dtype, device, WORDS_GROUP)
+        self.embedding = make_weight(*make)
+        self.head = self.embedding if self._tied else make_weight(*make)
 
     def tensors(self) -> Places:
-        yield "model.embed_tokens.weight", places_of(self.embedding, self._bits, [self.embedding.shape[0]])[0]
+        yield EMBEDDING, places_of(self.embedding, self._bits, self._sizes, WORDS_GROUP)[0]
         if not self._tied:
-            yield "lm_head.weight", places_of(self.head, self._bits, [self.head.shape[0]])[0]
+            yield "lm_head.weight", places_of(self.head, self._bits, self._sizes, WORDS_GROUP)[0]
 
     def embed(self, tokens: Tensor) -> Tensor:
         """[N] -> [N, H]"""

@@ -23,7 +23,8 @@ from pathlib import Path
 import torch
 
 from localmodel.api.engine import EngineConfig
-from localmodel.engine.checkpoint import load_tensors
+from localmodel.engine.calibration import calibrate
+from localmodel.engine.checkpoint import load_tensors, open_tensors
 from localmodel.engine.device import CONTEXT_BYTES, SLACK_SHARE, WORKSPACE_BYTES, cap_bytes, open_device, reserve
 from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory
 from localmodel.engine.families import Decoder, choose_decoder
@@ -58,6 +59,8 @@ class LoadedModel:
     weights_bytes: int
     predicted_bytes: int
     load_seconds: float
+    rounding: str = ""
+    """What to say of the weights in the log."""
 
 
 def load_model(config: EngineConfig) -> LoadedModel:
@@ -110,6 +113,16 @@ def load_model(config: EngineConfig) -> LoadedModel:
         network = family(sizes, config.context_window, dtype, device)
         with show_progress(config.channel_token_file, directory.weight_files, began) as on_read:
             load_tensors(directory.weight_files, network.tensors(), ignored, on_read)
+        rounding = ""
+        if sizes.weight_bits == 4:
+            room = None if cap is None else cap - fixed
+            with open_tensors(directory.weight_files) as read:
+                rounding = calibrate(
+                    network, sizes, directory.tokenizer_file, read, context=config.context_window, dtype=dtype, device=device,
+                    room=room,
+                )  # fmt: skip
+            if not on_cpu:
+                torch.cuda.empty_cache()
         if cap is not None and not on_cpu:
             plan = _measure(network, sizes, config, plan, cap, burst, dtype, device)
         cache = KVCache.allocate(sizes, plan.blocks, block_size, config.max_batch_size, config.context_window, dtype, device)
@@ -126,6 +139,7 @@ def load_model(config: EngineConfig) -> LoadedModel:
         weights_bytes=weights_bytes,
         predicted_bytes=plan.predicted_bytes,
         load_seconds=time.monotonic() - began,
+        rounding=rounding,
     )
 
 

@@ -61,6 +61,8 @@ class EngineService:
             f"{model.cache.context} tokens, {model.cache.tokens:,} in all, predicted {model.predicted_bytes:,} bytes, "
             f"loaded in {model.load_seconds:.1f} s"
         )
+        if model.rounding:
+            self._log(model.rounding)
 
     def handle(self, document: str | bytes, stream: Stream) -> None:
         self._channel.handle(document, stream)

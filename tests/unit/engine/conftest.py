@@ -162,6 +162,13 @@ def cuda_config(engine_config):
 
 
 @pytest.fixture
+def nearest_values(monkeypatch, tmp_path):
+    """Weights of 4 bits keep the values that are nearest: there are no samples."""
+    (tmp_path / "samples.txt").write_text("")
+    monkeypatch.setattr("localmodel.engine.calibration.SAMPLES", tmp_path / "samples.txt")
+
+
+@pytest.fixture
 def edit_config(make_model, tmp_path):
     """edit_config(kind, **changes) -> a copy of the model directory whose config.json is changed; None removes a key."""
 

@@ -6,15 +6,17 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from engine_runs import make_prompts, run_greedy
+from localmodel.engine.layers import WORDS_GROUP
 from localmodel.engine.loader import load_model
-from localmodel.engine.quantize import GROUPS, QuantizedWeight, RoundedRows, make_weight, places_of
+from localmodel.engine.packing import GROUPS, SHORT_ROW_GROUP, pack, unpack
+from localmodel.engine.quantize import QuantizedWeight, RoundedRows, make_weight, places_of
 from localmodel.engine.service import build_engine
 
 CPU = torch.device("cpu")
 
 
-def quantize(matrix, bits):
-    weight = QuantizedWeight.empty(*matrix.shape, bits, matrix.dtype, matrix.device)
+def quantize(matrix, bits, short=SHORT_ROW_GROUP):
+    weight = QuantizedWeight.empty(*matrix.shape, bits, matrix.dtype, matrix.device, short)
     weight.copy_(matrix)
     return weight
 
@@ -26,10 +28,11 @@ def test_eight_bits_are_within_half_a_step_of_each_row():
     steps = matrix.abs().amax(dim=1, keepdim=True) / 127
     assert ((weight.dense() - matrix).abs() <= steps * 0.501).all()
     assert weight.nbytes == 40 * 96 + 40 * 4 and weight.shape == matrix.shape and weight.numel() == matrix.numel()
-    torch.testing.assert_close(weight.rows(torch.tensor([3, 1])), weight.dense()[[3, 1]])
+    for each in (weight, quantize(matrix, 4)):
+        torch.testing.assert_close(each.rows(torch.tensor([3, 1])), each.dense()[[3, 1]])
 
 
-@pytest.mark.parametrize("columns, group", [(256, 128), (576, 64), (96, 32)])
+@pytest.mark.parametrize("columns, group", [(2048, 128), (2112, 64), (2080, 32), (576, 32), (96, 32)])
 def test_four_bits_are_nearer_than_the_whole_range_of_a_group_would_allow(columns, group):
     torch.manual_seed(0)
     matrix = torch.randn(24, columns)
@@ -51,6 +54,15 @@ def test_a_group_of_one_value_is_exact_and_what_no_group_divides_keeps_eight_bit
     assert min(GROUPS) == 32
 
 
+@pytest.mark.parametrize("columns, group", [(576, 64), (576, 32), (512, 128), (96, 32)])
+def test_what_is_packed_is_unpacked(columns, group):
+    numbers = torch.randint(0, 16, (5, columns // group, group), dtype=torch.uint8)
+    data = pack(numbers)
+    assert data.shape == (5, columns // 2)
+    assert torch.equal(unpack(data, group), numbers)
+    assert data[2, 1] >> 4 == numbers[2, 0, 1 + group // 2], "what the kernels take apart"
+
+
 def test_parts_are_loaded_into_one_matrix():
     torch.manual_seed(0)
     first, second = torch.randn(8, 128), torch.randn(16, 128)
@@ -70,14 +82,14 @@ def test_on_a_cpu_a_matrix_stays_dense_and_has_the_rounded_values():
     weight = make_weight(12, 128, 4, torch.float32, CPU)
     assert isinstance(weight, torch.Tensor)
     (place,) = places_of(weight, 4, [12])
-    assert isinstance(place, RoundedRows) and place.nbytes == weight.nbytes
+    assert isinstance(place, RoundedRows) and place.nbytes == weight.nbytes and (place.bits, place.group) == (4, 32)
     place.copy_(matrix)
     assert torch.equal(weight, quantize(matrix, 4).dense())
     assert places_of(weight, 16, [12])[0].data_ptr() == weight.data_ptr()
 
 
 @pytest.mark.parametrize("kind, bits", [("llama", 8), ("qwen2", 4)])
-def test_an_engine_says_what_a_model_of_rounded_weights_says(engine_config, edit_config, kind, bits):
+def test_an_engine_says_what_a_model_of_rounded_weights_says(engine_config, edit_config, nearest_values, kind, bits):
     """The reference is a checkpoint that holds the rounded values already."""
     prompts = make_prompts(3, 5, 40)
     plain = run_greedy(build_engine(load_model(engine_config(kind))), prompts)
@@ -87,7 +99,7 @@ def test_an_engine_says_what_a_model_of_rounded_weights_says(engine_config, edit
     for name, tensor in tensors.items():
         if tensor.ndim == 2:
             words = "embed_tokens" in name or "lm_head" in name
-            tensors[name] = quantize(tensor, 8 if words else bits).dense()
+            tensors[name] = quantize(tensor, bits, WORDS_GROUP if words else SHORT_ROW_GROUP).dense()
     save_file(tensors, directory / "model.safetensors")
     assert ours == run_greedy(build_engine(load_model(engine_config(directory))), prompts)
     assert bits == 8 or ours != plain

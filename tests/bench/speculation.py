@@ -30,11 +30,11 @@ CONTEXT = 2048
 DOCUMENTS = ["ARCHITECTURE.md", "docs/gateway.md", "CONTRIBUTING.md", "README.md"]
 
 
-def make_prompts(tokenizer: Tokenizer, kind: str, batch: int) -> list[list[int]]:
+def make_prompts(tokenizer: Tokenizer, kind: str, batch: int, characters: int = 2000) -> list[list[int]]:
     root = Path(__file__).parents[2]
     prompts = []
     for number in range(batch):
-        text = (root / DOCUMENTS[number % len(DOCUMENTS)]).read_text()[1000 * (number // 4) :][:2000]
+        text = (root / DOCUMENTS[number % len(DOCUMENTS)]).read_text()[1000 * (number // 4) :][:characters]
         ask = f"Repeat this text word for word:\n\n{text}" if kind == "copies" else f"Write a story of dragon number {number}."
         chat = f"<|im_start|>user\n{ask}<|im_end|>\n<|im_start|>assistant\n"
         prompts.append(tokenizer.encode(chat, add_special_tokens=False).ids)
@@ -82,6 +82,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rows", action="store_true")
+    parser.add_argument("--kinds", nargs="+", default=["copies", "new"])
+    parser.add_argument("--characters", type=int, default=2000, help="of the text that is copied")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = EngineConfig(
@@ -96,10 +98,10 @@ def main() -> None:
     pool = engine._scheduler.pool
     speculation = Speculation()
     schedulers = [Scheduler(16, model.chunk, pool, speculation=each) for each in (None, speculation)]
-    for kind, temperature in (("copies", 0.0), ("new", 1.0)):
+    for kind in arguments.kinds:
         for batch in arguments.batches:
-            prompts = make_prompts(tokenizer, kind, batch)
-            sampling = Sampling(temperature=temperature, max_tokens=ANSWER_TOKENS, ignore_eos=True)
+            prompts = make_prompts(tokenizer, kind, batch, arguments.characters)
+            sampling = Sampling(temperature=float(kind == "new"), max_tokens=ANSWER_TOKENS, ignore_eos=True)
             before = speculation.drafted_tokens_total, speculation.accepted_tokens_total
             rounds = [[run(engine, scheduler, prompts, sampling) for scheduler in schedulers] for _ in range(arguments.rounds)]
             off, on = (statistics.median(column) for column in zip(*rounds, strict=True))

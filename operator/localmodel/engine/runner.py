@@ -4,11 +4,13 @@ Why it exists: what to compute is the scheduler's decision and how a network com
 between them. A card has its own (`card_runner`).
 
 A row of a matrix product may be rounded otherwise when it is computed alone, and a sequence with a seed must be answered
-the same in any company. Measured with torch 2.15 on an EPYC with avx512_bf16: rows are bit-equal for any count >= 2 in
-bfloat16, and for counts that are multiples of 4 in float32. So a step with such a sequence is padded to that
-(ROW_MULTIPLE); others are not, because one row alone takes half the time of two.
+the same in any company. Measured with torch 2.15 on an EPYC and a Xeon with avx512_bf16, in SmolLM2's matrices: rows are
+bit-equal for any count from 2 to 96 in bfloat16, and for 4, 8 and 12 in float32, but not for those and 16 and more (Xeon). So a
+step with such a sequence is padded to multiples (ROW_MULTIPLE), and in float32 cut: sequences that decode share products of at
+most 12 rows, and each prompt has its own. Other steps are not: one row alone takes half the time of two.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -21,6 +23,8 @@ from localmodel.engine.sampler import Sampler
 from localmodel.engine.sequence import Sequence, Work
 
 ROW_MULTIPLE = {torch.bfloat16: 2, torch.float32: 4}
+MOST_EQUAL_ROWS = 12
+"""In float32."""
 
 
 class Network(Protocol):
@@ -38,24 +42,33 @@ class Runner:
     @torch.inference_mode()
     def run(self, works: list[Work]) -> list[int]:
         """Computes all of `works`; returns the tokens that each chooses, in order."""
-        seeded = any(work.sequence.sampling.seed is not None for work in works)
-        multiple = ROW_MULTIPLE[self._cache.keys.dtype] if seeded else 1
-        rows: list[int] = []
+        dtype = self._cache.keys.dtype
+        if all(work.sequence.sampling.seed is None for work in works):
+            parts = [self._compute(works, 1)]
+        else:
+            pieces = cut_works(works, MOST_EQUAL_ROWS) if dtype == torch.float32 else [works]
+            parts = [self._compute(piece, ROW_MULTIPLE[dtype]) for piece in pieces]
         sequences: list[Sequence] = []
         assumed: list[tuple[int, ...]] = []
+        for work in works:
+            sequences += [work.sequence] * work.choices
+            assumed += [work.draft[:ahead] for ahead in range(work.choices)]
+        if not sequences:
+            return []
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._sampler.sample(logits, self._sampler.prepare(sequences, assumed)).report()
+
+    def _compute(self, works: list[Work], multiple: int) -> Tensor:
+        """Logits of the tokens that `works` choose, [choices, V], computed in counts of rows that are multiples of `multiple`."""
+        rows: list[int] = []
         row = 0
         for work in works:
             row += work.count
             rows += range(row - work.choices, row)
-            sequences += [work.sequence] * work.choices
-            assumed += [work.draft[:ahead] for ahead in range(work.choices)]
-        if not rows:
-            self._network(self._build(works, multiple), self._cache, torch.zeros(0, dtype=torch.int64))
-            return []
         padded = rows + rows[-1:] * (-len(rows) % multiple)
-        wanted = None if not seeded and len(rows) == row else torch.tensor(padded)
+        wanted = None if multiple == 1 and len(rows) == row else torch.tensor(padded, dtype=torch.int64)
         logits = self._network(self._build(works, multiple), self._cache, wanted)
-        return self._sampler.sample(logits[: len(rows)], self._sampler.prepare(sequences, assumed)).report()
+        return logits[: len(rows)]
 
     def _build(self, works: list[Work], multiple: int) -> Batch:
         tokens: list[int] = []
@@ -74,3 +87,18 @@ class Runner:
         return Batch(
             torch.tensor(tokens + padding), torch.tensor(positions + padding), torch.cat(cache_rows), SegmentedAttention(segments)
         )
+
+
+def cut_works(works: list[Work], most_rows: int) -> Iterator[list[Work]]:
+    """Neighbours that decode, together up to `most_rows` rows; each prompt, and whatever is longer, by itself."""
+    piece: list[Work] = []
+    for work in works:
+        if piece and (not work.decodes or sum(each.count for each in piece) + work.count > most_rows):
+            yield piece
+            piece = []
+        piece.append(work)
+        if not work.decodes:
+            yield piece
+            piece = []
+    if piece:
+        yield piece

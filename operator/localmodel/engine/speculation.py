@@ -9,14 +9,21 @@ It is for devices whose steps are taken in before the next one is planned: a gue
 
 from collections.abc import Callable
 from collections.abc import Sequence as Items
+from math import inf
 
 from localmodel.engine.drafting import Drafter
 from localmodel.engine.sequence import Sequence
 
 MOST_ROWS = 16
 """Guessed tokens of one step, of all sequences together: memory is planned for so many."""
+MOST_SEEDED = 11
+"""Guesses of a sequence with a seed: with its last token they are a product of 12 rows, of which `runner` knows that each is
+rounded as if it had come alone."""
 LEAST_GAIN = 1.03
 """Guesses that promise less are not worth the doubt."""
+MOST_DELAY = 1.5
+"""How much longer a step may take for guesses of some while others in it gain nothing."""
+LIKELY = 0.5
 SECOND_ROW_SHARE = 0.8
 """Of the time of a step of one row, what the second costs where nothing was measured: one row is a matrix times a vector,
 more are a matrix times a matrix."""
@@ -77,8 +84,12 @@ def choose_lengths(chances: Items[Items[float]], rows: int, seconds: Callable[[i
     if not alone:
         return lengths
     likeliest = sorted(((chance, number) for number, each in enumerate(chances) for chance in each), key=lambda pair: -pair[0])
+    everyone_gains = sum(each[0] >= LIKELY for each in chances if each) == rows
+    longest = inf if everyone_gains else MOST_DELAY * alone
     best, taken, tokens = LEAST_GAIN * rows / alone, 0, float(rows)
     for count, (chance, _) in enumerate(likeliest[:MOST_ROWS], 1):
+        if seconds(rows + count) > longest:
+            break
         tokens += chance
         if tokens / seconds(rows + count) > best:
             best, taken = tokens / seconds(rows + count), count
@@ -120,6 +131,9 @@ class Speculation:
         if sequence.drafter is None:
             sequence.drafter = Drafter(sequence.prompt)
         sequence.drafter.follow(sequence.answer)
-        guess = sequence.drafter.guess()[: max(0, sequence.max_tokens - len(sequence.answer) - 1)]
+        most = min(
+            MOST_SEEDED if sequence.sampling.seed is not None else MOST_ROWS, sequence.max_tokens - len(sequence.answer) - 1
+        )
+        guess = sequence.drafter.guess()[: max(0, most)]
         ends = (number for number, token in enumerate(guess) if token in sequence.stop_tokens)
         return guess[: next(ends, len(guess))]

@@ -5,8 +5,10 @@ Random networks do not repeat themselves, so the guesses are made up here: the k
 
 import json
 import random
+import shutil
 
 import pytest
+import torch
 
 from engine_runs import make_prompts
 from localmodel.api.channel import Sampling
@@ -97,6 +99,35 @@ def test_drawn_tokens_of_a_seed(make_engine, dtype):
     assert tokens(without) == tokens(with_guesses)
     engine = make_engine(speculation=Prophet(tokens(without)), dtype=dtype)
     assert {key: tokens(run(engine, {key: request}))[key] for key, request in requests.items()} == tokens(without)
+
+
+@pytest.fixture
+def wide_model(make_model, tmp_path):
+    """Matrices so wide that a CPU computes many rows of them otherwise than few."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=259, hidden_size=576, intermediate_size=1536, num_hidden_layers=2, num_attention_heads=9,
+        num_key_value_heads=3, max_position_embeddings=256, initializer_range=0.15,
+    )  # fmt: skip
+    torch.manual_seed(7)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "wide")
+    shutil.copy(make_model("llama") / "tokenizer.json", tmp_path / "wide")
+    return tmp_path / "wide"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_rounding_of_a_seed(make_engine, wide_model, dtype):
+    """Also beside prompts and many others: log-probabilities are equal to the bit."""
+    requests = {
+        key: (prompt, Sampling(temperature=1, seed=key, max_tokens=20, ignore_eos=True, logprobs=1))
+        for key, prompt in enumerate(make_prompts(20, 1, 100))
+    }
+    settings = {"dtype": dtype, "max_batch_size": 16, "context_window": 256}
+    without, with_guesses = both(make_engine, requests, wide_model, **settings)
+    engine = make_engine(wide_model, **settings)
+    alone = {key: run(engine, {key: request})[key] for key, request in requests.items()}
+    assert alone == without == with_guesses
 
 
 def test_preempted_and_with_shared_beginnings(make_engine):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from localmodel.api.channel import Sampling
 from localmodel.engine.drafting import MATCHED, MOST_DRAFTED, Drafter, find_continuation
 from localmodel.engine.sequence import Sequence
-from localmodel.engine.speculation import LEAST_GAIN, MOST_ROWS, Speculation, StepCost, choose_lengths
+from localmodel.engine.speculation import LEAST_GAIN, MOST_DELAY, MOST_ROWS, Speculation, StepCost, choose_lengths
 
 TOKENS = st.lists(st.sampled_from([0, 1, 256, 65536, 2**31 - 1]), max_size=40)
 
@@ -70,7 +70,9 @@ def test_no_other_choice_of_lengths_promises_more(guesses, per_row, fixed):
 
     chosen = choose_lengths(chances, rows, lambda count: fixed + per_row * count)
     choices = product(*[range(len(each) + 1) for each in chances])
-    best = max(rate(lengths) for lengths in choices if sum(lengths) <= MOST_ROWS)
+    longest = MOST_DELAY * (fixed + per_row * rows)  # one row has no guess
+    allowed = [each for each in choices if sum(each) <= MOST_ROWS and fixed + per_row * (rows + sum(each)) <= longest]
+    best = max(rate(lengths) for lengths in allowed)
     alone = rate([0] * len(chances))
     assert all(length <= len(each) for length, each in zip(chosen, chances, strict=True))
     if best > LEAST_GAIN * alone * (1 + 1e-9):
@@ -86,6 +88,19 @@ def test_on_when_rows_are_cheap_and_off_when_they_are_not():
     assert choose_lengths(sure, 64, lambda rows: 40 + 3 * rows)[0] < choose_lengths(sure, 2, lambda rows: 40 + 3 * rows)[0]
     assert choose_lengths([[0.1], [0.1]], 2, lambda rows: 40 + 10 * rows) == [0, 0]
     assert choose_lengths(sure, 1, lambda rows: 0.0) == [0], "nothing was measured"
+
+
+def test_who_gains_nothing_waits_no_more_than_half_a_step():
+    sure, unsure = [0.99**n for n in range(1, 17)], [0.1**n for n in range(1, 17)]
+
+    def seconds(rows):
+        return 40 + 5 * rows
+
+    for chances, rows in (([sure, unsure, unsure], 3), ([sure], 3)):
+        lengths = choose_lengths(chances, rows, seconds)
+        assert lengths[0] > 0 and seconds(rows + sum(lengths)) <= MOST_DELAY * seconds(rows)
+    for chances in ([sure], [sure] * 3):
+        assert seconds(len(chances) + sum(choose_lengths(chances, len(chances), seconds))) > MOST_DELAY * seconds(len(chances))
 
 
 def test_prices_are_learned_and_forgotten():

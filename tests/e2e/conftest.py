@@ -18,6 +18,7 @@ import deploy
 import wish
 from e2e.local import LocalCluster
 from e2e.world import EMBEDDING_MODEL, MODEL, MODELS, World
+from predict_models import write_bags
 
 RESOURCE = "localmodels.localmodel.dev"
 
@@ -29,10 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def make_models(directory: Path) -> None:
-    """`good`, and the same model truncated; `nothing` has no model in it; an embedding model under its own name."""
+    """`good`, and the same model truncated; `nothing` has no model in it; an embedding model; `bags` of tensors."""
     shutil.rmtree(directory, ignore_errors=True)
     for name, source in (("good", MODEL), ("truncated", MODEL), (EMBEDDING_MODEL.name, EMBEDDING_MODEL)):
         shutil.copytree(source, directory / name, copy_function=os.link)
+    write_bags(directory / "bags")
     (directory / "nothing").mkdir()
     weights = directory / "truncated" / "model.safetensors"
     weights.unlink()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -100,3 +101,31 @@ def test_embedding_model_answers_with_vectors(world: World, model) -> None:
     near, far = (sum(a * b for a, b in zip(vectors[0], other, strict=True)) for other in vectors[1:])
     assert near > far + 0.2
     assert refused.value.code == "model_task_mismatch"
+
+
+def test_network_of_tensors_is_served_and_named_in_the_status(world: World, model) -> None:
+    source = {"pvc": {"claimName": "models", "path": "bags"}}
+    model("bags", model={"source": source, "task": "Predict", "format": "TorchExport"}, maxBatchSize=8)
+    world.wait_ready("bags")
+    inputs = [
+        {"name": "ids", "datatype": "INT64", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]},
+        {"name": "scale", "datatype": "FP32", "shape": [2, 1], "data": [1.0, 2.0]},
+    ]
+    status, answer = infer(world, "bags", inputs)
+    assert status == 200, answer
+    outputs = {each["name"]: each for each in answer["outputs"]}
+    assert outputs["classes"]["shape"] == [2, 3] and outputs["best"]["datatype"] == "INT64"
+    status, refused = infer(world, "bags", inputs[:1])
+    assert status == 400 and "scale" in refused["error"], refused
+
+
+def infer(world: World, name: str, inputs: list[dict[str, object]]) -> tuple[int, dict[str, object]]:
+    body = json.dumps({"inputs": inputs}).encode()
+    request = urllib.request.Request(
+        f"{world.service_url(name)}/v2/models/{name}/infer", body, {"content-type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

@@ -34,7 +34,7 @@ class EngineConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 on a GPU; on a CPU whichever the engine measured as faster for it."""
     quantization: Literal["None", "INT8", "INT4"] = "None"
-    """Weights are rounded while they are loaded: INT8 per output, INT4 in groups of 128 inputs. On a CPU they stay dense."""
+    """Weights are rounded while they are loaded: INT8 per output, INT4 per group of inputs. On a CPU they stay dense."""
     gpu_count: int = Field(0, ge=0, le=16)
     gpu_memory_share: float | None = Field(None, gt=0, le=1)
     """Share of each card that the engine may use; exclusive with gpu_memory_bytes. Absent means 0.8."""

@@ -89,12 +89,13 @@ class Sink:
                 if self._closing or self._target.gone or self._size + len(content) > self._limit:
                     self._miss()
                     continue
-                if self._missed:
-                    self._items.append(_Item(b"", "", self._missed))
-                    self._missed = 0
-                self._items.append(_Item(content, outcome))
+                self._items += [*self._say_missed(), _Item(content, outcome)]
                 self._size += len(content)
             self._changed.notify()
+
+    def _say_missed(self) -> list[_Item]:
+        missed, self._missed = self._missed, 0
+        return [_Item(b"", "", missed)] if missed else []
 
     def miss(self) -> None:
         """A record that got lost before it came here."""
@@ -134,10 +135,7 @@ class Sink:
                 size += len(batch[-1].content)
             self._size -= size
             last = self._closing and not self._items
-            if last and self._missed:
-                batch.append(_Item(b"", "", self._missed))
-                self._missed = 0
-            return batch, last
+            return batch + (self._say_missed() if last else []), last
 
     def _checkpoint_due(self) -> bool:
         return self._unsealed > 0 and monotonic() - self._unsealed_since >= CHECKPOINT_SECONDS

@@ -1,7 +1,7 @@
 """What waits on a CUDA card, with random weights in Qwen2.5-7B's shape: first tokens with a shared prefix, and streams beside
 arriving long prompts.
 
-    PYTHONPATH=operator python tests/bench/engine_waits_cuda.py [--layers 28] [--rounds 5]
+    PYTHONPATH=operator python tests/bench/engine_waits_cuda.py [--layers 28] [--rounds 5] [--chunks 256]
 
 Prints: time to the first token of a prompt of 8,000 tokens, computed whole and with 90 % of it cached; steps per second with
 prompts that share nothing, with and without a look for shared prefixes; the gaps between tokens of 16 streams alone and while
@@ -16,6 +16,7 @@ import torch
 from engine_cuda import make_network
 
 from localmodel.api.channel import Sampling
+from localmodel.engine import holding
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_runner import CardRunner
 from localmodel.engine.engine import Engine
@@ -67,8 +68,8 @@ def first_token(engine: Engine, prompt: list[int]) -> float:
     return seconds
 
 
-def gaps(engine: Engine, seconds: float, arriving: int) -> list[float]:
-    """Times between tokens of 16 streams; `arriving` prompts of 16,000 tokens come one after another."""
+def gaps(engine: Engine, seconds: float, arriving: int, first: int = 7_000) -> list[float]:
+    """Times between tokens of 16 streams; `arriving` prompts of 16,000 tokens come one after another, from token `first` on."""
     for number in range(16):
         ask(engine, number, [number + 5, *range(1000, 1500)], 4_000)
     for _ in range(60):
@@ -77,7 +78,7 @@ def gaps(engine: Engine, seconds: float, arriving: int) -> list[float]:
     until = last + seconds
     while time.perf_counter() < until:
         if sent < arriving and engine.load()[0] == 16:
-            ask(engine, ("long", sent), [7_000 + sent, *range(2_000, 17_999)], 1)
+            ask(engine, ("long", sent), [first + sent, *range(2_000, 17_999)], 1)
             sent += 1
         outputs = engine.step()
         now = time.perf_counter()
@@ -94,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--chunks", nargs="+", type=int, default=[GPU_CHUNK])
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
     engine = make_engine(arguments.layers)
@@ -106,17 +108,23 @@ def main() -> None:
     a, b = statistics.median(whole), statistics.median(shared)
     print(f"first token of 8,000: {a * 1e3:.0f} ms, with 90 % cached {b * 1e3:.0f} ms ({b / a:.2f})", flush=True)
     costs = {True: [], False: []}
-    find = engine._scheduler._find_prefix
+    find = holding.find_prefix
     for number in range(2 * arguments.rounds):
         looks = bool(number % 2)
-        engine._scheduler._find_prefix = find if looks else lambda sequence: []
+        holding.find_prefix = find if looks else lambda pool, sequence: []
         costs[looks].append(first_token(engine, [100 + number, *range(1000, 8999)]))
-    engine._scheduler._find_prefix = find
+    holding.find_prefix = find
     a, b = (statistics.median(costs[looks]) for looks in (False, True))
     print(f"no hits: {a * 1e3:.1f} ms without a look for prefixes, {b * 1e3:.1f} with ({b / a - 1:+.1%})", flush=True)
-    idle, storm = gaps(engine, 4, 0), gaps(engine, 8, 6)
-    a, b = (statistics.quantiles(times, n=100)[98] for times in (idle, storm))
-    print(f"16 streams, p99 gap: {a * 1e3:.1f} ms alone, {b * 1e3:.1f} ms beside prompts of 16,000 ({b / a:.2f})", flush=True)
+    gaps(engine, 4, 2)  # compiles
+    idle = gaps(engine, 4, 0)
+    for number, chunk in enumerate(arguments.chunks):
+        engine._scheduler._chunk = chunk
+        storm = gaps(engine, 8, 6, 7_100 + 100 * number)
+        a, b = (statistics.quantiles(times, n=100)[98] for times in (idle, storm))
+        print(f"16 streams, p99 gap: {a * 1e3:.1f} ms alone, {b * 1e3:.1f} ms beside prompts of 16,000 ({b / a:.2f})", end=", ")
+        print(f"in chunks of {chunk}: median {statistics.median(storm) * 1e3:.1f} ms, {len(storm)} steps", flush=True)
+    engine._scheduler._chunk = GPU_CHUNK
     began = time.perf_counter()
     ask(engine, "document", [3, *range(1000, 7999)], 200)
     finish(engine)

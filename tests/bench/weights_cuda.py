@@ -19,35 +19,58 @@ import torch.nn.functional as F
 from triton.testing import do_bench
 
 from localmodel.engine.quantize import QuantizedWeight
-from localmodel.engine.weight_kernels import multiply_row, multiply_rows
-from localmodel.engine.weight_products import choose_row, choose_rows
+from localmodel.engine.weight_planes_kernel import multiply_planes
+from localmodel.engine.weight_products import LEAST_PLANES, choose_planes, choose_row, choose_rows
+from localmodel.engine.weight_row_kernel import multiply_row, multiply_row4
+from localmodel.engine.weight_rows_kernel import multiply_rows
 
 SHAPES = {"qkv": (4608, 3584), "o": (3584, 3584), "gate_up": (37888, 3584), "down": (3584, 18944), "head": (152064, 3584)}
 PROCESSES = 14
 
 
-def variants(rows, bits, tune, count):
+def chosen(rows, bits, count):
     """(kernel, its options)"""
     if rows == 1:
-        if not tune:
-            return [(multiply_row, choose_row(count, bits))]
-        shapes = [(2, 64, 2), (4, 64, 2), (4, 32, 1), (4, 128, 4), (2, 128, 4), (2, 32, 1), (8, 32, 1), (4, 64, 1)]
-        return [(multiply_row, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
-    if not tune:
-        return [(multiply_rows, choose_rows(rows, count, bits))]
-    columns = [c for c in (16, 32, 64, 128, 256) if c <= max(16, rows) and c * 4 >= rows]
-    sizes = {
-        16: [(16, 4), (32, 4), (64, 4)], 32: [(32, 4), (64, 4)], 64: [(64, 4), (128, 4), (128, 8)],
-        128: [(64, 4), (128, 8), (128, 4)], 256: [(64, 4), (128, 8), (64, 8)],
-    }  # fmt: skip
+        return multiply_row4 if bits == 4 else multiply_row, choose_row(count, bits)
+    if bits == 8 and rows >= LEAST_PLANES:
+        return multiply_planes, choose_planes(rows, count)
+    return multiply_rows, choose_rows(rows, count, bits)
+
+
+def variants(rows, bits, count):
+    """[(kernel, its options)] to choose from."""
     found = []
+    if rows == 1 and bits > 4:
+        shapes = [(1, 128, 4), (2, 128, 4), (4, 128, 4), (8, 128, 4), (4, 32, 1), (8, 32, 1), (4, 64, 2), (2, 64, 2), (4, 256, 8)]
+        found += [(multiply_row, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
+    if bits == 16:
+        return found
+    if rows == 1 and bits == 4:
+        shapes = [(4, 32, 1), (8, 32, 1), (8, 128, 4), (2, 128, 4), (4, 128, 4), (4, 64, 2), (2, 64, 2)]
+        found += [(multiply_row4, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
+
+    def add(kernel, blocks, options):
+        for splits in (1, 2, 4, 8):
+            if splits == 1 or blocks * splits <= 1500:
+                found.append((kernel, {**options, "splits": splits}))
+
+    if bits == 8 and rows >= 64:
+        sizes = [(128, 128, 8), (64, 128, 4), (128, 64, 4), (128, 64, 8), (64, 64, 4)]
+        for (r, c, w), stages in itertools.product(sizes, (3, 4)):
+            options = {"rows": r, "columns": c, "tile": 128, "warps": w, "stages": stages}
+            add(multiply_planes, count // r * -(-rows // c), options)
+    columns = [c for c in (8, 16, 32, 64, 128, 256) if c <= max(8, rows) and c * 2 >= min(rows, 256)]
+    sizes = {
+        8: [(16, 1), (32, 2), (64, 4), (32, 1)], 16: [(16, 1), (32, 2), (64, 4), (32, 4)], 32: [(16, 1), (32, 2), (64, 4)],
+        64: [(64, 4), (128, 4), (128, 8)], 128: [(64, 4), (128, 8)], 256: [(64, 4), (128, 8)],
+    }  # fmt: skip
     for c in columns:
-        for (r, w), splits in itertools.product(sizes[c], (1, 2, 4, 8)):
-            if splits > 1 and count // r * -(-rows // c) * splits > 1500:
-                continue
-            for tile in [128] if bits == 4 else [128, 64] if c < 128 else [64]:
-                options = {"rows": r, "columns": c, "tile": tile, "splits": splits, "warps": w, "stages": 4 if c < 128 else 3}
-                found.append((multiply_rows, options))
+        for r, w in sizes[c]:
+            depths = (3, 5) if c <= 32 else (3,)
+            kinds = [{}] if bits == 4 else [{"tile": 128}, {"tile": 256}] if c <= 32 else [{"tile": 128 if c < 128 else 64}]
+            for stages, kind in itertools.product(depths, kinds):
+                options = {"rows": r, "columns": c, "warps": w, "stages": stages, **kind}
+                add(multiply_rows, count // r * -(-rows // c), options)
     return found
 
 
@@ -69,12 +92,16 @@ def measure(name, rows, bits, tune, shard=None):
     bias = torch.randn(shape[0], dtype=torch.bfloat16, device="cuda")
     expected = F.linear(x.float(), dense.float(), bias.float())
     found = []
-    for number, (kernel, options) in enumerate(variants(rows, bits, tune, shape[0])):
+    for number, (kernel, options) in enumerate(variants(rows, bits, shape[0]) if tune else [chosen(rows, bits, shape[0])]):
         if shard is not None and number % PROCESSES != shard:
             continue
 
         def product(kernel=kernel, options=options):
-            return kernel(x, data, scales, minima, bias, bits, group, **options)
+            if kernel is multiply_rows:
+                return kernel(x, data, scales, minima, bias, bits, group, **options)
+            if kernel is multiply_row4:
+                return kernel(x, data, scales, minima, bias, group, **options)
+            return kernel(x, data, scales, bias, *([bits] if kernel is multiply_row else []), **options)
 
         try:
             error = ((product().float() - expected).norm() / expected.norm()).item()

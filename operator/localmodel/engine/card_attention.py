@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from localmodel.engine.paged_attention_kernel import chunk_attention, decode_attention
+from localmodel.engine.chunk_attention_kernel import chunk_attention
+from localmodel.engine.paged_attention_kernel import decode_attention
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class CardAttention:
     """[T, 4] int32 of the other rows, as `chunk_attention` wants them."""
     page: int
     context: int
+    longest: int = 0
+    """Positions that the last of the rows in `tiles` may see."""
 
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
         output = torch.empty_like(queries)
@@ -36,6 +39,6 @@ class CardAttention:
         if self.tiles is not None:
             chunk_attention(
                 queries, keys, values, self.tables, self.tiles, output,
-                page=self.page, scale=scale, context=self.context, window=window,
+                first_row=decoding, longest=self.longest, page=self.page, scale=scale, context=self.context, window=window,
             )  # fmt: skip
         return output

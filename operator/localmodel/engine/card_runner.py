@@ -30,9 +30,9 @@ from localmodel.engine.card_inputs import (
     prompt_rows,
     prompt_tiles,
 )
+from localmodel.engine.chunk_attention_kernel import tile_rows
 from localmodel.engine.engine import Launched
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.paged_attention_kernel import tile_rows
 from localmodel.engine.runner import Network
 from localmodel.engine.sampler import Sampled, Sampler
 from localmodel.engine.sampling_plan import depends_on_answer
@@ -151,9 +151,10 @@ class CardRunner:
         size = self._cache.block_size
         parts = [decode_rows(decoding, len(decoding), self._row_of, size), prompt_rows(prompts, size)]
         numbers = self._send(np.concatenate(parts, axis=1))
-        tiles = self._send(prompt_tiles(prompts, len(decoding), tile_rows(self._cache.keys.dtype)))
+        longest = max(work.start + work.count for work in prompts)
+        tiles = self._send(prompt_tiles(prompts, len(decoding), tile_rows(self._cache.keys.dtype, longest)))
         slots = numbers[SLOT, : len(decoding)]
-        attend = CardAttention(self._tables, slots, numbers[POSITION], tiles, size, self._cache.context)
+        attend = CardAttention(self._tables, slots, numbers[POSITION], tiles, size, self._cache.context, longest)
         ends = np.cumsum([work.count for work in [*decoding, *prompts]]) - 1
         wanted = ends[[work.samples for work in [*decoding, *prompts]]]
         batch = Batch(self._resolve(numbers), numbers[POSITION], numbers[CACHE_ROW], attend)

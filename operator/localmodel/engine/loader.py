@@ -150,7 +150,7 @@ def _measure(
     """`plan` with what the largest step really takes; the KV cache gets the rest of the cap."""
     from localmodel.engine.sizing import measure_step
 
-    limits = {"slots": config.max_batch_size, "context": config.context_window, "prompt_tokens": burst}
+    limits = {"slots": config.max_batch_size, "context": config.context_window, "prompt_tokens": burst, "beside": GPU_CHUNK}
     peak = measure_step(network, sizes, **limits, dtype=dtype, device=device)
     return plan_blocks(
         sizes,

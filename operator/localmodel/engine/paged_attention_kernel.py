@@ -1,7 +1,7 @@
-"""Attention over a paged cache on a card, in Triton-the-language: one query a sequence (decode), or a chunk of a prompt.
+"""Attention of one query a sequence (decode) over a paged cache on a card, in Triton-the-language.
 
-Why it exists: both read keys and values through block tables, in place, for every head of a group at once, and neither
-depends on anything the host decides after a CUDA graph was captured: lengths come from device tensors. It must not know
+Why it exists: it reads keys and values through block tables, in place, for every head of a group at once, and does not
+depend on anything the host decides after a CUDA graph was captured: lengths come from device tensors. It must not know
 about the scheduler. Scores are kept in base 2. Shapes: A heads, K kv_heads, D head_dim, G = A / K.
 
 Only `Attention` of a card calls it; tests also run it in Triton's interpreter.
@@ -49,8 +49,11 @@ def _decode_kernel(
     for at in range(start, end, TILE):
         index = at + n
         inside = (index < end) & (index >= length - window)
-        page = tl.load(table + index // PAGE, mask=inside, other=0).to(tl.int64)
-        base = ((page * PAGE + index % PAGE) * KV_HEADS + head) * D
+        if PAGE % TILE == 0:
+            base = tl.load(table + at // PAGE).to(tl.int64) * PAGE + at % PAGE + n
+        else:
+            base = tl.load(table + index // PAGE, mask=inside, other=0).to(tl.int64) * PAGE + index % PAGE
+        base = (base * KV_HEADS + head) * D
         loaded = inside[:, None] & (d < D)[None, :]
         key = tl.load(keys + base[:, None] + d[None, :], mask=loaded, other=0.0)
         value = tl.load(values + base[:, None] + d[None, :], mask=loaded, other=0.0)
@@ -75,7 +78,7 @@ def _decode_kernel(
 
 @triton.jit(do_not_specialize=["splits"])
 def _combine_kernel(partials, logsums, output, splits, D: tl.constexpr, D_PAD: tl.constexpr, MOST: tl.constexpr):
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
     s = tl.arange(0, MOST)
     d = tl.arange(0, D_PAD)
     logsum = tl.load(logsums + row * splits + s, mask=s < splits, other=float("-inf"))
@@ -84,50 +87,6 @@ def _combine_kernel(partials, logsums, output, splits, D: tl.constexpr, D_PAD: t
     part = tl.load(partials + (row * splits + s)[:, None] * D + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0)
     result = tl.sum(part * share[:, None], 0) / tl.sum(share, 0)
     tl.store(output + row * D + d, result.to(output.dtype.element_ty), mask=d < D)
-
-
-@triton.jit(do_not_specialize=["table_stride", "window"])
-def _chunk_kernel(
-    queries, keys, values, tables, tiles, output, scale, table_stride, window,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
-    PAGE: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    tile = tl.program_id(0)
-    head = tl.program_id(1)
-    kv_head = head // (HEADS // KV_HEADS)
-    row = tl.load(tiles + tile * 4)
-    count = tl.load(tiles + tile * 4 + 1)
-    position = tl.load(tiles + tile * 4 + 2)
-    table = tables + tl.load(tiles + tile * 4 + 3).to(tl.int64) * table_stride
-    m = tl.arange(0, ROWS)
-    d = tl.arange(0, D_PAD)
-    n = tl.arange(0, TILE)
-    real = (m < count)[:, None] & (d < D)[None, :]
-    query = tl.load(queries + ((row + m)[:, None] * HEADS + head) * D + d[None, :], mask=real, other=0.0)
-    best = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    mixed = tl.zeros([ROWS, D_PAD], tl.float32)
-    end = position + count
-    first = tl.maximum(position + 1 - window, 0) // TILE * TILE
-    for at in range(first, end, TILE):
-        index = at + n
-        inside = index < end
-        page = tl.load(table + index // PAGE, mask=inside, other=0).to(tl.int64)
-        base = ((page * PAGE + index % PAGE) * KV_HEADS + kv_head) * D
-        loaded = inside[:, None] & (d < D)[None, :]
-        key = tl.load(keys + base[:, None] + d[None, :], mask=loaded, other=0.0)
-        value = tl.load(values + base[:, None] + d[None, :], mask=loaded, other=0.0)
-        score = tl.dot(query, tl.trans(key), input_precision=PRECISION) * scale
-        distance = (position + m)[:, None] - index[None, :]
-        score = tl.where((distance >= 0) & (distance < window), score, float("-inf"))
-        better = tl.maximum(tl.maximum(best, tl.max(score, 1)), -1e30)
-        weight = tl.exp2(score - better[:, None])
-        fade = tl.exp2(best - better)
-        total = total * fade + tl.sum(weight, 1)
-        mixed = mixed * fade[:, None] + tl.dot(weight.to(value.dtype), value, input_precision=PRECISION)
-        best = better
-    result = mixed / tl.maximum(total, 1e-30)[:, None]
-    tl.store(output + ((row + m)[:, None] * HEADS + head) * D + d[None, :], result.to(output.dtype.element_ty), mask=real)
 
 
 def count_splits(rows: int, kv_heads: int, context: int) -> int:
@@ -158,27 +117,13 @@ def decode_attention(
         PRECISION="ieee", num_warps=4, num_stages=3 if queries.dtype != torch.float32 else 2,
     )  # fmt: skip
     if splits > 1:
-        _combine_kernel[(rows * heads,)](partials, logsums, output, splits, D=size, D_PAD=wide, MOST=MOST_SPLITS, num_warps=2)
+        combine(partials, logsums, output)
 
 
-def tile_rows(dtype: torch.dtype) -> int:
-    """Query rows of one program of `chunk_attention`."""
-    return 32 if dtype == torch.float32 else 64
-
-
-def chunk_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, tiles: Tensor, output: Tensor, *,
-    page: int, scale: float, context: int, window: int | None = None,
-) -> None:  # fmt: skip
-    """Fills rows of `output` [N, A, D] from the same rows of `queries`, both contiguous.
-
-    tiles [T, 4] int32: first row, rows (at most `tile_rows`), position of the first, slot. Each row attends to the
-    positions of its slot up to its own.
-    """
-    _, heads, size = queries.shape
-    exact = queries.dtype == torch.float32
-    _chunk_kernel[(tiles.shape[0], heads)](
-        queries, keys, values, tables, tiles, output, scale * LOG2_E, tables.stride(0), window or context,
-        HEADS=heads, KV_HEADS=keys.shape[1], D=size, D_PAD=triton.next_power_of_2(max(16, size)), PAGE=page,
-        ROWS=tile_rows(queries.dtype), TILE=32 if exact else 64, PRECISION="ieee", num_warps=4, num_stages=2 if exact else 3,
+def combine(partials: Tensor, logsums: Tensor, output: Tensor) -> None:
+    """partials [R, A, S, D] and logsums [R, A, S] of parts of the keys -> output [R, A, D]."""
+    rows, heads, splits, size = partials.shape
+    _combine_kernel[(rows * heads,)](
+        partials, logsums, output, splits,
+        D=size, D_PAD=triton.next_power_of_2(max(16, size)), MOST=triton.next_power_of_2(splits), num_warps=4,
     )  # fmt: skip

@@ -17,10 +17,13 @@ WORST = Sampling(temperature=1, top_p=0.9, presence_penalty=1, min_p=0.01)
 
 
 def measure_step(
-    network: Network, config: NetworkConfig, *, slots: int, context: int, prompt_tokens: int, dtype: torch.dtype,
+    network: Network, config: NetworkConfig, *, slots: int, context: int, prompt_tokens: int, beside: int, dtype: torch.dtype,
     device: torch.device,
 ) -> int:  # fmt: skip
-    """Bytes that torch's allocator holds at most, weights and graphs included, KV cache not."""
+    """Bytes that torch's allocator holds at most, weights and graphs included, KV cache not.
+
+    `prompt_tokens` of a step while nobody decodes, `beside` of one while others do.
+    """
     blocks = -(-context // GPU_BLOCK)
     cache = KVCache.allocate(config, blocks, GPU_BLOCK, slots, context, dtype, device)
     cache.keys.zero_()
@@ -32,6 +35,9 @@ def measure_step(
     works.append(Work(prompt, slots - 1, 0, count, True, 0, prompt.blocks))
     runner = CardRunner(network, cache, config.vocabulary)
     runner.launch(works).wait()
+    last = Sequence("last", (0,) * (context - 1), 1, sampling=WORST, blocks=list(range(blocks)))
+    start = max(0, context - 1 - beside)  # a chunk behind a long past is cut into parts, which take room of their own
+    runner.launch([*works[:-1], Work(last, slots - 1, start, context - 1 - start, True, 0, last.blocks)]).wait()
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_reserved(device) - cache.size_bytes
     del runner, cache

@@ -1,6 +1,6 @@
 """How four or eight bits become numbers in a kernel, in Triton-the-language and the card's own instructions.
 
-Why it exists: the compiler's conversion of small integers is slow, and the products of `weight_kernels` live on it. It knows
+Why it exists: the compiler's conversion of small integers is slow, and the products of a few rows live on it. It knows
 nothing of matrices.
 """
 
@@ -11,16 +11,12 @@ import triton
 # Four bytes in a register become numbers without the slow conversion: bits are put under the exponent of a power of two,
 # which is then subtracted. Triton's interpreter has no registers, so there it is said plainly.
 NIBBLES_FLOAT = tl.constexpr("""{
-.reg .b32 h, t;
-shr.u32 h, $8, 16;
-lop3.b32 t, $8, 0x0000000F, 0x4B000000, 0xEA; fma.rn.f32 $0, t, 0f3F800000, 0fCB000000;
-lop3.b32 t, $8, 0x000000F0, 0x4B000000, 0xEA; fma.rn.f32 $4, t, 0f3D800000, 0fC9000000;
-lop3.b32 t, $8, 0x00000F00, 0x4B000000, 0xEA; fma.rn.f32 $1, t, 0f3B800000, 0fC7000000;
-lop3.b32 t, $8, 0x0000F000, 0x4B000000, 0xEA; fma.rn.f32 $5, t, 0f39800000, 0fC5000000;
-lop3.b32 t, h, 0x0000000F, 0x4B000000, 0xEA; fma.rn.f32 $2, t, 0f3F800000, 0fCB000000;
-lop3.b32 t, h, 0x000000F0, 0x4B000000, 0xEA; fma.rn.f32 $6, t, 0f3D800000, 0fC9000000;
-lop3.b32 t, h, 0x00000F00, 0x4B000000, 0xEA; fma.rn.f32 $3, t, 0f3B800000, 0fC7000000;
-lop3.b32 t, h, 0x0000F000, 0x4B000000, 0xEA; fma.rn.f32 $7, t, 0f39800000, 0fC5000000;
+.reg .b32 t;
+lop3.b32 $2, $8, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $5, $8, 0x0000F000, 0x43000000, 0xEA;
+shl.b32 t, $8, 16; lop3.b32 $0, t, 0x000F0000, 0x43000000, 0xEA;
+shl.b32 t, $8, 8; lop3.b32 $1, t, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $4, t, 0x0000F000, 0x43000000, 0xEA;
+shr.u32 t, $8, 8; lop3.b32 $3, t, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $6, t, 0x0000F000, 0x43000000, 0xEA;
+shr.u32 t, $8, 16; lop3.b32 $7, t, 0x0000F000, 0x43000000, 0xEA;
 }""")
 NIBBLES_BFLOAT16 = tl.constexpr("""{
 .reg .b32 l, h, c;
@@ -42,14 +38,32 @@ and.b32 a, $1, 0xFF7FFF7F; and.b32 b, $1, 0xFF80FF80; sub.rn.bf16x2 $1, a, b;
 }""")
 
 
+BYTES_FLOAT = tl.constexpr("""{
+.reg .b32 t;
+xor.b32 t, $4, 0x80808080;
+prmt.b32 $0, t, 0x47000000, 0x7404; add.rn.f32 $0, $0, 0fC7008000;
+prmt.b32 $1, t, 0x47000000, 0x7414; add.rn.f32 $1, $1, 0fC7008000;
+prmt.b32 $2, t, 0x47000000, 0x7424; add.rn.f32 $2, $2, 0fC7008000;
+prmt.b32 $3, t, 0x47000000, 0x7434; add.rn.f32 $3, $3, 0fC7008000;
+}""")
+
+
 @triton.jit
-def nibbles(packed, dtype: tl.constexpr, FAST: tl.constexpr):
-    """uint8 [...] -> (low, high) as numbers."""
-    if FAST and dtype == tl.float32:
+def raised_nibbles(packed, FAST: tl.constexpr):
+    """uint8 [...] -> float32: (128 + low, 128 + high / 16), which no instruction has to take apart."""
+    if FAST:
         low, high = tl.inline_asm_elementwise(
             NIBBLES_FLOAT, "=&f,=&f,=&f,=&f,=&f,=&f,=&f,=&f,r", [packed], dtype=(tl.float32, tl.float32), is_pure=True, pack=4
         )
-    elif FAST and dtype == tl.bfloat16:
+    else:
+        low, high = (packed & 15).to(tl.float32) + 128, (packed >> 4).to(tl.float32) * 0.0625 + 128
+    return low, high
+
+
+@triton.jit
+def nibbles(packed, dtype: tl.constexpr, FAST: tl.constexpr):
+    """uint8 [...] -> (low, high) as numbers."""
+    if FAST and dtype == tl.bfloat16:
         low, high = tl.inline_asm_elementwise(
             NIBBLES_BFLOAT16, "=&r,=&r,=&r,=&r,r", [packed], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=4
         )
@@ -63,6 +77,8 @@ def signed_bytes(packed, dtype: tl.constexpr, FAST: tl.constexpr):
     """int8 [...] -> numbers; 16-bit weights stay as they are."""
     if FAST and dtype == tl.bfloat16 and packed.dtype == tl.int8:
         number = tl.inline_asm_elementwise(BYTES_BFLOAT16, "=&r,=&r,r", [packed], dtype=tl.bfloat16, is_pure=True, pack=4)
+    elif FAST and dtype == tl.float32 and packed.dtype == tl.int8:
+        number = tl.inline_asm_elementwise(BYTES_FLOAT, "=&f,=&f,=&f,=&f,r", [packed], dtype=tl.float32, is_pure=True, pack=4)
     else:
         number = packed.to(dtype)
     return number

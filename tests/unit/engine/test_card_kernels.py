@@ -21,39 +21,45 @@ from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_attention import CardAttention
 from localmodel.engine.card_inputs import CACHE_ROW, KINDS
 from localmodel.engine.card_runner import CardRunner, graph_sizes
+from localmodel.engine.chunk_attention_kernel import chunk_attention, count_chunk_splits
 from localmodel.engine.engine import Engine
 from localmodel.engine.fused_kernels import add_rms_norm, gated_silu, turn_and_store
 from localmodel.engine.loader import load_model
-from localmodel.engine.paged_attention_kernel import chunk_attention, decode_attention
+from localmodel.engine.paged_attention_kernel import decode_attention
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.service import build_engine
-
-PAGE = 16
 
 
 class PagedCache:
     """Three sequences of 192 positions in shuffled pages; 6 heads over 2, 24 numbers each."""
 
-    def __init__(self):
+    def __init__(self, page):
         torch.manual_seed(0)
-        self.keys, self.values = torch.randn(2, 40 * PAGE, 2, 24, device=DEVICE)
-        self.tables = torch.randperm(40)[:36].view(3, 12).int().to(DEVICE)
+        self.page = page
+        pages = 192 // page
+        self.keys, self.values = torch.randn(2, (3 * pages + 4) * page, 2, 24, device=DEVICE)
+        self.tables = torch.randperm(3 * pages + 4)[: 3 * pages].view(3, pages).int().to(DEVICE)
 
     def expected(self, queries, slot, start, window):
-        past = locate(self.tables[slot].tolist(), PAGE, start + len(queries))
+        past = locate(self.tables[slot].tolist(), self.page, start + len(queries))
         past = past if isinstance(past, slice) else past.to(DEVICE)
         return attend_one(queries, self.keys[past], self.values[past], start, 24**-0.5, window)
 
 
+@pytest.fixture(params=[16, 64])
+def cache(request):
+    """Pages smaller than what a kernel takes at a time, and pages that hold it."""
+    return PagedCache(request.param)
+
+
 @pytest.mark.parametrize("window", [None, 30])
-def test_decode_reads_every_page_of_its_own_sequence(window):
-    cache = PagedCache()
+def test_decode_reads_every_page_of_its_own_sequence(cache, window):
     slots, positions = torch.tensor([[2, 0, 1], [0, 100, 180]], device=DEVICE)
     queries = torch.randn(3, 6, 24, device=DEVICE)
     output = torch.full_like(queries, torch.nan)
     decode_attention(
         queries, cache.keys, cache.values, cache.tables, slots, positions, output,
-        page=PAGE, scale=24**-0.5, context=192, window=window,
+        page=cache.page, scale=24**-0.5, context=192, window=window,
     )  # fmt: skip
     expected = [
         cache.expected(query[None], slot, position, window)
@@ -62,17 +68,25 @@ def test_decode_reads_every_page_of_its_own_sequence(window):
     torch.testing.assert_close(output, torch.cat(expected))
 
 
+@pytest.mark.parametrize("splits", [1, 3])
 @pytest.mark.parametrize("window", [None, 30])
-def test_a_chunk_sees_what_came_before_it_and_not_what_comes_after(window):
-    cache = PagedCache()
-    queries = torch.randn(50, 6, 24, device=DEVICE)
+def test_a_chunk_sees_what_came_before_it_and_not_what_comes_after(cache, window, splits):
+    queries = torch.randn(52, 6, 24, device=DEVICE)
     output = torch.full_like(queries, torch.nan)
-    tiles = torch.tensor([[0, 32, 70, 1], [32, 10, 102, 1], [42, 8, 0, 2]], dtype=torch.int32, device=DEVICE)
+    tiles = torch.tensor([[2, 32, 70, 1], [34, 10, 102, 1], [44, 8, 0, 2]], dtype=torch.int32, device=DEVICE)
     chunk_attention(
-        queries, cache.keys, cache.values, cache.tables, tiles, output, page=PAGE, scale=24**-0.5, context=192, window=window
-    )
-    expected = [cache.expected(queries[:42], 1, 70, window), cache.expected(queries[42:], 2, 0, window)]
-    torch.testing.assert_close(output, torch.cat(expected))
+        queries, cache.keys, cache.values, cache.tables, tiles, output,
+        first_row=2, longest=112, page=cache.page, scale=24**-0.5, context=192, window=window, splits=splits,
+    )  # fmt: skip
+    expected = [cache.expected(queries[2:44], 1, 70, window), cache.expected(queries[44:], 2, 0, window)]
+    torch.testing.assert_close(output[2:], torch.cat(expected))
+    assert output[:2].isnan().all(), "rows before the first were written"
+
+
+def test_keys_are_cut_only_where_the_card_would_idle():
+    assert count_chunk_splits(2 * 28, 16_000) > 4
+    assert count_chunk_splits(16 * 28, 2_048) == 1, "many programs"
+    assert count_chunk_splits(2 * 28, 300) == 1, "few keys"
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_one_row_of_sixteen_bits(shape):
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "biased"])
 @pytest.mark.parametrize("quantization", ["INT8", "INT4"])
-def test_tokens_are_those_of_the_cpu(cuda_config, engine_config, edit_config, kind, quantization):
+def test_tokens_are_those_of_the_cpu(cuda_config, engine_config, edit_config, nearest_values, kind, quantization):
     directory = edit_config(kind, max_position_embeddings=1024)
     changes = {"quantization": quantization, "context_window": 1024}
     prompts = [*make_prompts(5, 1, 60), *make_prompts(1, 900, 900)]
@@ -55,3 +55,29 @@ def test_tokens_are_those_of_the_cpu(cuda_config, engine_config, edit_config, ki
     expected = run_greedy(build_engine(load_model(engine_config(directory, **changes))), prompts)
     assert run_greedy(engine, prompts) == expected
     assert [run_greedy(engine, [prompt])[0] for prompt in prompts] == expected
+
+
+def test_a_row_with_one_large_number_is_multiplied_as_exactly_as_in_bfloat16():
+    """Whole numbers have one step for a whole row of x: the large one makes it coarse for the others."""
+    torch.manual_seed(0)
+    weight = QuantizedWeight.empty(256, 4096, 8, torch.bfloat16, torch.device("cuda"))
+    weight.copy_(torch.randn(256, 4096))
+    unrounded = weight.data.double() * weight.scales.double().unsqueeze(1)
+    for size in (1, 30, 1000):
+        x = torch.randn(200, 4096, device="cuda")
+        x[:, 7] *= size
+        exact = x.double() @ unrounded.T
+        rounded = x.bfloat16()
+        ours = (weight.multiply(rounded, None).double() - exact).norm() / exact.norm()
+        theirs = (torch.nn.functional.linear(rounded, weight.dense()).double() - exact).norm() / exact.norm()
+        assert ours < 1.1 * theirs, size
+
+
+def test_four_bits_are_rounded_on_samples_as_on_a_cpu(cuda_config, engine_config):
+    """Sums are rounded otherwise there, so some values differ by a step; hardly any."""
+    here, there = (load_model(make("llama", quantization="INT4", dtype="float32")) for make in (engine_config, cuda_config))
+    assert here.rounding == there.rounding and "13 of 13" in there.rounding
+    for (name, ours), (_, theirs) in zip(here.network.tensors(), there.network.tensors(), strict=True):
+        if isinstance(theirs, QuantizedWeight):
+            different = (theirs.dense().cpu() - ours.target).abs() > 1e-4
+            assert different.double().mean() < 0.1, name

@@ -11,6 +11,10 @@ from localmodel.api.channel import SequenceEvent
 from localmodel.gateway.errors import ApiError
 
 
+_LONGEST_SECONDS = 5.0
+"""How far ahead the timer is set: an earlier limit seldom comes after a later one then, and needs no other timer."""
+
+
 class Mailbox:
     __slots__ = ("_events", "_failure", "_loop", "_timer", "_timer_at", "_until", "_waiter", "_whole", "ended", "heard_at")
 
@@ -79,8 +83,9 @@ class Mailbox:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = self._until
-        self._timer = self._loop.call_later(max(0.0, self._until - monotonic()), self._ring)
+        now = monotonic()
+        self._timer_at = min(self._until, now + _LONGEST_SECONDS)
+        self._timer = self._loop.call_later(max(0.0, self._timer_at - now), self._ring)
 
     def _ring(self) -> None:
         self._timer = None

@@ -10,7 +10,6 @@ from time import monotonic
 from localmodel.api.channel import SequenceEvent
 from localmodel.gateway.errors import ApiError
 
-
 _LONGEST_SECONDS = 5.0
 """How far ahead the timer is set: an earlier limit seldom comes after a later one then, and needs no other timer."""
 

@@ -19,8 +19,8 @@ MOST_ROWS = 16
 MOST_SEEDED = 11
 """Guesses of a sequence with a seed: with its last token they are a product of 12 rows, of which `runner` knows that each is
 rounded as if it had come alone."""
-LEAST_GAIN = 1.03
-"""Guesses that promise less are not worth the doubt."""
+LEAST_GAIN = 1.15
+"""Guesses that promise less are not worth the doubt: on a busy machine times are not known better."""
 MOST_DELAY = 1.5
 """How much longer a step may take for guesses of some while others in it gain nothing."""
 LIKELY = 0.5

@@ -225,7 +225,7 @@ async def test_a_closed_connection_is_forgotten_without_a_search_for_cycles(port
             await asyncio.wait_for(reader.readuntil(b"{}"), 5)
             writer.close()
             await asyncio.sleep(0.1)
-        assert not [each for each in gc.get_objects() if isinstance(each, connection.Connection)]
+        assert not [each for each in gc.get_objects() if type(each) is connection.Connection]
     finally:
         gc.enable()
 

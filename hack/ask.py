@@ -2,7 +2,7 @@
 
 For `make demo` and for anyone with an endpoint. It waits while the endpoint is starting; every other failure is told at once.
 
-    python hack/ask.py --url http://127.0.0.1:8080/v1 --model smollm2 --prompt "What is the capital of France?"
+    python hack/ask.py --url http://127.0.0.1:8080/v1 --model smollm2 --prompt "Name the capital of France."
 """
 
 import argparse

@@ -5,7 +5,7 @@ import pytest
 
 from e2e.world import World, until
 
-QUESTION: list = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list = [{"role": "user", "content": "Name the capital of France."}]
 
 
 def test_answer_contains_paris(world: World, chat: str) -> None:

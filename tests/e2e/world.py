@@ -144,7 +144,7 @@ class World:
             self._proxy_url = f"http://{self._proxy.stdout.readline().split()[-1]}" if self._proxy.stdout else ""
         return f"{self._proxy_url}/api/v1/namespaces/{self.namespace}/services/{name}:80/proxy"
 
-    def ask(self, name: str, prompt: str = "What is the capital of France?", *, key: str = "", **options: Any) -> str:
+    def ask(self, name: str, prompt: str = "Name the capital of France.", *, key: str = "", **options: Any) -> str:
         messages: Any = [{"role": "user", "content": prompt}]
         request = {"max_tokens": 24, "temperature": 0, **options}
         with self.client(name, key=key) as client:

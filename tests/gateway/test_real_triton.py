@@ -20,7 +20,7 @@ from localmodel.cli.triton_runtime import triton_command
 
 pytestmark = pytest.mark.triton
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "Name the capital of France."}]
 PATIENCE = 120
 
 

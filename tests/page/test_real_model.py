@@ -44,7 +44,7 @@ async def test_a_person_asks_the_real_model(start: Start, real: RealTriton, brow
             new MutationObserver(note).observe(document.getElementById('messages'), { childList: true, subtree: true });
         }"""
     )
-    await ask(page, "What is the capital of France?")
+    await ask(page, "Name the capital of France.")
     assert "Paris" in await answered(page, PATIENCE)
     assert await page.evaluate("window.seen.size") >= 3, "it came in pieces"
     await expect(page.locator(".notes")).to_contain_text("tokens/s")
@@ -66,7 +66,7 @@ async def test_a_person_asks_the_real_model(start: Start, real: RealTriton, brow
 
     phone = await (await browse(**PHONE, device_scale_factor=2)).open(gateway)
     await picture(phone, "phone-welcome")
-    await phone.fill("#question", "What is the capital of France?")
+    await phone.fill("#question", "Name the capital of France.")
     await phone.tap("#send")
     await answered(phone, PATIENCE)
     await picture(phone, "phone")

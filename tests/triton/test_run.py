@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "smollm2.yaml"
 EMBEDDING_EXAMPLE = ROOT / "examples" / "minilm.yaml"
 PREDICT_EXAMPLE = ROOT / "examples" / "classifier.yaml"
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "Name the capital of France."}]
 
 
 class Run:
@@ -173,9 +173,9 @@ def test_answers_survives_a_killed_triton_and_leaves_nothing(start):
 
 
 def test_a_question_on_the_command_line(start, tmp_path):
-    run = start(EXAMPLE, "--ask", "What is the capital of France?", "--logs", str(tmp_path / "logs"))
+    run = start(EXAMPLE, "--ask", "Name the capital of France.", "--logs", str(tmp_path / "logs"))
     assert run.wait_for_end() == 0
-    assert "Paris" in run.output.partition("> What is")[2]
+    assert "Paris" in run.output.partition("> Name the")[2]
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["gateway.log", "triton.log"]
 
 

@@ -7,7 +7,7 @@ import re
 from localmodel.api.engine import parse_load_failure
 from localmodel.core.hints import hint
 
-QUESTION = "What is the capital of France?"
+QUESTION = "Name the capital of France."
 _TENSOR = re.compile(r"(\S+) (\w+) \[([-0-9, ]+)\]")
 _LONGEST_BODY = 400
 

@@ -14,7 +14,7 @@ const provider = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const model = provider("smollm2");
-const asked = { model, prompt: "What is the capital of France?", temperature: 0, maxOutputTokens: 16, maxRetries: 0 };
+const asked = { model, prompt: "Name the capital of France.", temperature: 0, maxOutputTokens: 16, maxRetries: 0 };
 
 test("generateText answers, with its usage", async () => {
   const { text, usage, finishReason } = await generateText(asked);

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import OpenAI from "openai";
 
 const MODEL = "smollm2";
-const QUESTION = [{ role: "user", content: "What is the capital of France?" }];
+const QUESTION = [{ role: "user", content: "Name the capital of France." }];
 const client = new OpenAI({ baseURL: `${process.env.GATEWAY}/v1`, apiKey: "none", maxRetries: 0, timeout: 300_000 });
 const asked = { model: MODEL, messages: QUESTION, temperature: 0, max_tokens: 16 };
 

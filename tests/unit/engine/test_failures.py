@@ -1,15 +1,17 @@
 """What a failed step is called, and what a quiet engine gives back."""
 
+import json
 import threading
 
 import pytest
 import torch
 
-from localmodel.api.channel import EventBatch, Sampling, decode_batch, encode_batch
+from localmodel.api.channel import EventBatch, Sampling, encode_batch
 from localmodel.api.engine_failure import EngineFailureCode, parse_engine_failure
 from localmodel.engine.failures import explain_failure, explain_hang
 from localmodel.engine.housekeeping import release_memory
 from localmodel.engine.resident import resident_bytes
+from localmodel.gateway.wire import read_batch
 
 CUDA = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"
 
@@ -43,8 +45,8 @@ def test_each_cause_has_its_code_and_says_what_to_do(error, code, words):
 def test_last_words_travel_with_the_last_batch():
     words = str(explain_hang(61.2))
     assert "61 s" in words
-    for batch in (EventBatch(3, ()), EventBatch(3, (), failure=words)):
-        assert decode_batch(encode_batch(batch)) == batch
+    for batch in (EventBatch(3, 0.0, False, ()), EventBatch(3, 0.0, False, (), words)):
+        assert read_batch(json.dumps(encode_batch(batch))) == batch
     assert parse_engine_failure("the JSON schema is too complex to follow") is None
 
 

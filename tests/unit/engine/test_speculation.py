@@ -136,6 +136,21 @@ def test_more_rows_never_cost_less(steps):
     assert all(later >= earlier - 1e-9 for earlier, later in pairwise(prices))
 
 
+def test_a_step_without_guesses_is_measured_now_and_then():
+    """Sixteen copies, of which each row costs as much as the first: nothing is gained, and only a step without shows that."""
+    speculation, drafted = Speculation(), []
+    copies = [sequence([number, 1, 2, 3, 4] * 4) for number in range(16)]
+    speculation.cost.note(32, 3.2)
+    for _ in range(300):
+        drafts = speculation.draft(copies, 16)
+        drafted.append(sum(map(len, drafts)))
+        speculation.cost.note(16 + drafted[-1], 0.1 * (16 + drafted[-1]))
+        for copy in copies:
+            copy.answer.append(copy.drafter.guess()[0])
+            copy.max_tokens += 1
+    assert sum(map(bool, drafted)) < 20
+
+
 def sequence(prompt, answer=(), **more):
     return Sequence("k", tuple(prompt), more.pop("max_tokens", 50), sampling=Sampling(temperature=0), answer=list(answer), **more)
 
@@ -144,6 +159,7 @@ def test_a_draft_ends_before_the_end_of_the_answer():
     speculation = Speculation()
     speculation.cost.seconds = lambda rows: 1.0
     loop = [1, 2, 3, 4] * 5
+    assert speculation.draft([sequence(loop)], 1) == [[]], "the first step of all goes without"
     assert len(speculation.draft([sequence(loop)], 1)[0]) > 0
     assert speculation.draft([sequence(loop, [1, 2], max_tokens=3)], 1) == [[]]
     assert speculation.draft([sequence(loop, stop_tokens={1})], 1) == [[]]

@@ -105,9 +105,9 @@ class BlockPool:
 
 
 def _roomiest(blocks: Iterable[int]) -> int:
-    """Where a sequence can grow longest: in the midst of the most neighbours in `blocks`, so that whoever is before them can, too.
+    """Where a sequence can grow longest: in the midst of the most neighbours in `blocks`, which are not empty.
 
-    `blocks` are not empty.
+    Not at their beginning, where whoever is before them will want to go on.
     """
     best = best_length = start = length = 0
     previous = -2

@@ -33,7 +33,7 @@ def test_heartbeats_repeat_the_number_and_tell_the_age_of_the_step(world):
     assert len(stream.texts) == 1
     world.now += 0.06
     world.pump.run(world.now, 7.5)
-    assert stream.batches[1] == (0, 7.5, False, ())
+    assert stream.batches[1] == (0, 7.5, False, (), "")
 
 
 @pytest.mark.parametrize("document", [{"op": "submit"}, {"op": "events", "instance": "a"}, {"op": "nothing"}, {}])

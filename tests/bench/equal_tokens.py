@@ -85,8 +85,9 @@ def load(directory: Path, threads: int) -> LoadedModel:
 class Watched:
     """An engine over `model` that knows what its steps were like."""
 
-    def __init__(self, model: LoadedModel, *, chunk: int = 64, blocks: int | None = None) -> None:
-        cache = replace(model.cache, blocks=blocks or model.cache.blocks)
+    def __init__(self, model: LoadedModel, *, chunk: int = 64, single_blocks: int = 0) -> None:
+        """`single_blocks`: so many blocks of one token, instead of the model's own."""
+        cache = replace(model.cache, blocks=single_blocks, block_size=1) if single_blocks else model.cache
         self.scheduler = Scheduler(SLOTS, chunk, BlockPool(cache.blocks, cache.block_size, contiguous=True))
         self.rows = 0
         """Of the largest step that computed prompts."""
@@ -132,8 +133,8 @@ def alone(model, prompts):
 
 
 def preempted(model, prompts):
-    """Blocks for one sequence of the whole context and a bit: those that run together take each other's."""
-    watched = Watched(model, blocks=-(-model.cache.context // model.cache.block_size) + 2)
+    """Room for one sequence of the whole context: those that run together take each other's."""
+    watched = Watched(model, single_blocks=model.cache.context)
     answers = watched.answer(prompts)
     return answers, watched.scheduler.preemptions_total > 0, f"{watched.scheduler.preemptions_total} preemptions"
 

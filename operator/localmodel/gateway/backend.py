@@ -11,6 +11,7 @@ from time import monotonic
 from localmodel.api.channel import EngineStatus
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Refused
 from localmodel.gateway.backend_state import DEAD_SECONDS, SILENCE_SECONDS, BackendState
 from localmodel.gateway.canary import canary_answers, canary_embeds, canary_predicts
 from localmodel.gateway.channel import Channel
@@ -24,6 +25,8 @@ _TICK_SECONDS = 0.05
 _STATUS_SECONDS = 2.0
 _QUIET_SECONDS = 30.0
 _CANARY_RETRY_SECONDS = 1.0
+_END_SECONDS = 5.0
+"""From the engine's last words to the moment when Triton knows that it is dead; it was one to three."""
 
 
 class Backend:
@@ -82,7 +85,9 @@ class Backend:
     async def _watch(self) -> bool:
         """One look; False when the engine is gone."""
         if self.stream.failure:
-            return self._lose_engine(self.stream.failure)
+            self._lose_engine(self.stream.failure)
+            await self._see_it_end()
+            return False
         if self._pulse.silent_seconds > SILENCE_SECONDS:
             return await self._explain_silence()
         self._pulse.stop()
@@ -106,6 +111,20 @@ class Backend:
         elif finding == "engine_dead":
             return self._lose_engine(self._pulse.message)
         return True
+
+    async def _see_it_end(self) -> None:
+        """Triton has to notice that the engine's process is gone: asked to unload the model before, it may stop answering."""
+        until = monotonic() + _END_SECONDS
+        while monotonic() < until:
+            try:
+                await self._channel.status(_END_SECONDS)
+            except BackendSilent:
+                continue
+            except (BackendError, BackendUnreachable):
+                return
+            except (BackendGarbage, Refused):
+                pass
+            await asyncio.sleep(_TICK_SECONDS)
 
     def _lose_engine(self, message: str) -> bool:
         """Its process ends or has ended, inside a living Triton."""

@@ -80,7 +80,9 @@ def test_logit_bias_and_penalties_change_the_text(client: openai.OpenAI, model: 
     plain = client.completions.create(**fields).choices[0].text
     for name in ("presence_penalty", "frequency_penalty"):
         assert len(set(client.completions.create(**fields, **{name: 2}).choices[0].text.split())) > len(set(plain.split()))
-    # So small a choice of tokens leaves the greedy one, whatever the temperature.
+    # So small a choice of tokens leaves the greedy one, whatever the temperature, where no two are equally likely.
+    fields |= {"prompt": "The capital of France is", "max_tokens": 4}
+    plain = client.completions.create(**fields).choices[0].text
     for only in ({"min_p": 1}, {"top_k": 1}):
         assert client.completions.create(**{**fields, "temperature": 2}, extra_body=only).choices[0].text == plain
 

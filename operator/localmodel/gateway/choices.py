@@ -9,24 +9,14 @@ import logging
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
-from localmodel.api.channel import TokenLogprob, Usage
+from localmodel.api.channel import Usage
 from localmodel.gateway import errors
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.run import Run
 
 log = logging.getLogger("localmodel.gateway.choices")
-
-
-class Piece(NamedTuple):
-    """News of one choice."""
-
-    choice: int
-    """Its number, from 0."""
-    text: str
-    logprobs: tuple[TokenLogprob, ...] = ()
-    finish_reason: str = ""
-    """Of the last piece of this choice only."""
 
 
 class Source(Protocol):

@@ -2,20 +2,18 @@
 that a stream of ours was made of, which is the cheapest."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from localmodel.api.channel import Usage
 from localmodel.gateway.bodies import KEPT_BYTES
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.stream_fold import StreamFold
-
-if TYPE_CHECKING:
-    from localmodel.gateway.choices import Piece
 
 _EVENT = b"data:"
 _PIECE_BYTES = 200
 
 
-Describe = Callable[[Sequence["Piece"], Usage | None], dict[str, Any]]
+Describe = Callable[[Sequence[Piece], Usage | None], dict[str, Any]]
 
 
 class Kept(Protocol):
@@ -45,7 +43,7 @@ class KeptPieces:
         self._describe = describe
         self._pieces: list[Piece] = []
 
-    def add(self, pieces: "Sequence[Piece]") -> None:
+    def add(self, pieces: Sequence[Piece]) -> None:
         if self.too_large:
             return
         for piece in pieces:

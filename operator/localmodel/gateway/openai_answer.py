@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from localmodel.api.channel import Usage
 from localmodel.gateway import sse
-from localmodel.gateway.choices import Piece
 from localmodel.gateway.openai_choice import Choice, Delta, Whole
 from localmodel.gateway.openai_request import Call
+from localmodel.gateway.pieces import Piece
 
 _ROLE = '"delta": {"role": "assistant", "content": "", "refusal": null}'
 _NO_DELTA, _NO_TEXT = '"delta": {}', '"text": ""'

@@ -5,9 +5,9 @@ Pure. It knows nothing of streams or bodies; both are made of the deltas given h
 
 from typing import Any, NamedTuple
 
-from localmodel.gateway.choices import Piece
 from localmodel.gateway.logprobs import ChatLogprobs, CompletionLogprobs
 from localmodel.gateway.openai_request import Call
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.token_texts import TokenTexts
 from localmodel.gateway.tool_calls import ToolCall, ToolFormat, ToolReader
 

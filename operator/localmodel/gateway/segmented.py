@@ -12,11 +12,12 @@ from typing import Self
 
 from localmodel.api.channel import Usage
 from localmodel.gateway import errors
-from localmodel.gateway.choices import Piece, Source
+from localmodel.gateway.choices import Source
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.lane import Lane
 from localmodel.gateway.long_input import Reading
 from localmodel.gateway.openai_request import Call
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.reading_plan import group, longest_answer
 from localmodel.gateway.run import Run

@@ -8,9 +8,10 @@ from time import monotonic
 
 from localmodel.gateway import errors, sse
 from localmodel.gateway.answers import common_headers
-from localmodel.gateway.choices import Piece, Source
+from localmodel.gateway.choices import Source
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.openai_answer import Chunks
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.reply import Pieces
 from localmodel.gateway.request import Request
 from localmodel.gateway.timers import KEEP_ALIVE_SECONDS, Deadlines

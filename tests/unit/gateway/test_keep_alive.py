@@ -10,11 +10,11 @@ from gateway.invariants import check_stream
 from localmodel.api.channel import Sampling, Usage
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import streaming
-from localmodel.gateway.choices import Piece
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.openai_answer import Chunks, Heading
 from localmodel.gateway.openai_choice import Choice
 from localmodel.gateway.openai_request import Call
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.record import Record
 from localmodel.gateway.request import Request
 from localmodel.gateway.server import Listener

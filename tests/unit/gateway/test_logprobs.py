@@ -7,10 +7,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 import weights
 from localmodel.api.channel import TokenLogprob
-from localmodel.gateway.choices import Piece
 from localmodel.gateway.logprobs import ChatLogprobs, CompletionLogprobs
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import parse_call
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.token_texts import TokenTexts, shown
 
 TEXTS = ["Zoë said: 日本 😀!", "  two  spaces\n\ttab", "\u2028 ¡ÿ \x7f", "Ġ and Ċ are letters too", "<0x41> is text"]

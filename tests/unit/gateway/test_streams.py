@@ -11,11 +11,11 @@ from gateway.invariants import check_stream
 from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent, Usage, encode_batch
 from localmodel.gateway import sse
 from localmodel.gateway.backend_errors import BackendGarbage
-from localmodel.gateway.choices import Piece
 from localmodel.gateway.kept_answer import KeptAnswer, KeptPieces
 from localmodel.gateway.openai_answer import Chunks, Heading, unary
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, Endpoint
+from localmodel.gateway.pieces import Piece
 from localmodel.gateway.wire import parse_batch
 
 HEADING = Heading("id-1", 1, "fp_1")

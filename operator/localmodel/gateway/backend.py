@@ -113,8 +113,8 @@ class Backend:
         return True
 
     async def _see_it_end(self) -> None:
-        """Triton has to notice that the engine's process is gone: asked to unload the model before, it stops
-        answering more often. It still may (2 of 18 times); then the liveness probe has it restarted."""
+        """Triton has to notice that the engine's process is gone: asked to unload the model before, it may stop
+        answering. It still may after that (2 of 18 times); then the liveness probe has it restarted."""
         until = monotonic() + _END_SECONDS
         while monotonic() < until:
             try:

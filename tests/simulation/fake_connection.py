@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from localmodel.controller.cluster import ApiError
+from localmodel.controller.connection import ApiError
 
 
 class FakeConnection:

@@ -13,7 +13,8 @@ import kopf
 import uvloop
 from pydantic import ValidationError
 
-from localmodel.controller.cluster import Cluster, KubernetesConnection, wait_for_resource
+from localmodel.controller.cluster import Cluster
+from localmodel.controller.connection import KubernetesConnection, wait_for_resource
 from localmodel.controller.handlers import build_kopf_settings, register
 from localmodel.controller.lease import Elector
 from localmodel.controller.listing import list_first, list_for_ever

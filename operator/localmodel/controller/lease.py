@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from localmodel.controller.cluster import ApiError, Connection
+from localmodel.controller.connection import ApiError, Connection
 from localmodel.controller.settings import LeaseSettings
 from localmodel.core.kinds import Kind
 from localmodel.core.permissions import is_permitted

@@ -9,7 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from localmodel.controller.cluster import ApiError, Cluster
+from localmodel.controller.cluster import Cluster
+from localmodel.controller.connection import ApiError
 from localmodel.controller.store import Key, Store
 from localmodel.core.kinds import CHILD_KINDS, LOCAL_MODEL, POD, VOLUME_CLAIM, Kind
 from localmodel.core.labels import CHILD_SELECTOR

@@ -13,7 +13,8 @@ from typing import Any
 
 from localmodel.api.localmodel import Invalid, LocalModel, parse_localmodel
 from localmodel.api.status import LocalModelStatus
-from localmodel.controller.cluster import ApiError, Cluster, NotLeader
+from localmodel.controller.cluster import Cluster, NotLeader
+from localmodel.controller.connection import ApiError
 from localmodel.controller.metrics import OperatorMetrics
 from localmodel.controller.prober import Prober
 from localmodel.controller.recorder import Recorder

@@ -12,7 +12,8 @@ from typing import Any
 
 from localmodel.api import constants
 from localmodel.api.localmodel import LocalModel
-from localmodel.controller.cluster import ApiError, Cluster, NotLeader
+from localmodel.controller.cluster import Cluster, NotLeader
+from localmodel.controller.connection import ApiError
 from localmodel.core.drift import digest
 from localmodel.core.transitions import EventNote
 

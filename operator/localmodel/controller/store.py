@@ -4,14 +4,13 @@ An older version of an object never replaces a newer one, wherever it came from:
 here too, so that a slow watch does not make us write the same twice. Bodies are kept packed, pods as summaries.
 """
 
-import json
-import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from localmodel.api import constants
-from localmodel.core.kinds import CHILD_KINDS, DEPLOYMENT, LOCAL_MODEL, POD, VOLUME_CLAIM
+from localmodel.controller.bodies import pack, trim, unpack
+from localmodel.core.kinds import CHILD_KINDS, LOCAL_MODEL, POD, VOLUME_CLAIM
 from localmodel.core.observe import ChildKey, Pod, Rival, summarize_pod
 
 Key = tuple[str, str]
@@ -75,13 +74,13 @@ class Store:
 
     def model(self, key: Key) -> dict[str, Any] | None:
         packed = self._models.get(key)
-        return _unpack(packed) if packed is not None else None
+        return unpack(packed) if packed is not None else None
 
     def model_keys(self) -> list[Key]:
         return list(self._models)
 
     def children(self, key: Key) -> dict[ChildKey, dict[str, Any]]:
-        return {id_: _unpack(packed) for id_, packed in self._children.get(key, {}).items()}
+        return {id_: unpack(packed) for id_, packed in self._children.get(key, {}).items()}
 
     def pods(self, key: Key) -> tuple[Pod, ...]:
         return tuple(self._pods.get(key, {}).values())
@@ -120,7 +119,7 @@ class Store:
                 return set()
             self._pods[key][name] = pod
         elif kind in _CHILD_KINDS:
-            self._children[key][(kind, name)] = _pack(_trim(kind, body))
+            self._children[key][(kind, name)] = pack(trim(kind, body))
         return {key}
 
     def _remove(self, id_: ObjectKey, body: dict[str, Any]) -> set[Key]:
@@ -149,7 +148,7 @@ class Store:
         if claim := (model.get("source", {}).get("pvc") or {}).get("claimName"):
             self._claim_of[key] = (namespace, claim)
             self._claim_users[(namespace, claim)].add(name)
-        self._models[key] = _pack(_trim(LOCAL_MODEL.name, body))
+        self._models[key] = pack(trim(LOCAL_MODEL.name, body))
         return touched | {key} | self._sharers(namespace, served)
 
     def _remove_model(self, key: Key) -> set[Key]:
@@ -184,18 +183,3 @@ def _owner(body: dict[str, Any]) -> Key:
 
 def _version(metadata: dict[str, Any]) -> int:
     return int(metadata.get("resourceVersion") or 0)
-
-
-def _trim(kind: str, body: dict[str, Any]) -> dict[str, Any]:
-    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-    kept = {name: value for name, value in body.items() if name != "status" or kind in (LOCAL_MODEL.name, DEPLOYMENT.name)}
-    return {**kept, "metadata": metadata}
-
-
-def _pack(body: dict[str, Any]) -> bytes:
-    return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 1)
-
-
-def _unpack(packed: bytes) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(zlib.decompress(packed))
-    return body

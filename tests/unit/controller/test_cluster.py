@@ -2,7 +2,8 @@
 
 import pytest
 
-from localmodel.controller.cluster import ApiError, Cluster, NotLeader
+from localmodel.controller.cluster import Cluster, NotLeader
+from localmodel.controller.connection import ApiError
 from localmodel.core.kinds import CONFIG_MAP, DEPLOYMENT, Kind
 from simulation.fake_connection import FakeConnection
 

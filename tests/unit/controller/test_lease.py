@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmodel.controller.cluster import ApiError
+from localmodel.controller.connection import ApiError
 from localmodel.controller.lease import Elector
 from localmodel.controller.settings import LeaseSettings
 from simulation.fake_connection import FakeConnection

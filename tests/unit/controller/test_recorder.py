@@ -4,7 +4,8 @@ import asyncio
 import datetime
 from typing import Any
 
-from localmodel.controller.cluster import ApiError, Cluster
+from localmodel.controller.cluster import Cluster
+from localmodel.controller.connection import ApiError
 from localmodel.controller.recorder import Recorder
 from localmodel.core.transitions import EventNote
 from simulation.fake_connection import FakeConnection

@@ -36,6 +36,9 @@ class EngineConfig(BaseModel):
     quantization: Literal["None", "INT8", "INT4"] = "None"
     """Weights are rounded while they are loaded: INT8 per output, INT4 per group of inputs. On a CPU they stay dense."""
     gpu_count: int = Field(0, ge=0, le=16)
+    """Cards that share a network that generates text, one process each."""
+    cpu_ranks: int | None = Field(None, ge=1, le=16)
+    """The same with processes on a CPU, where it makes nothing faster: what cards do can be tried without one. Absent means 1."""
     gpu_memory_share: float | None = Field(None, gt=0, le=1)
     """Share of each card that the engine may use; exclusive with gpu_memory_bytes. Absent means 0.8."""
     gpu_memory_bytes: int | None = Field(None, gt=0)
@@ -47,6 +50,11 @@ class EngineConfig(BaseModel):
     """File with the random token that the gateway and the engine share. Whichever starts first creates it, atomically."""
     reconnect_grace_seconds: float = Field(2.0, ge=0)
     """How long sequences outlive the event stream that owned them."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share the network."""
+        return max(1, self.gpu_count) if self.device == "cuda" else self.cpu_ranks or 1
 
 
 class LoadErrorCode(StrEnum):
@@ -63,6 +71,8 @@ class LoadErrorCode(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     """Weights and the smallest useful KV cache are predicted not to fit; predicted and allowed bytes are in the message."""
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
+    GPU_COUNT_UNSUITABLE = "GpuCountUnsuitable"
+    """The network has no equal shares for so many cards; the message names the counts that work."""
     SIGNATURE_MISSING = "SignatureMissing"
     """The file does not tell its tensors, and neither does `spec.model.config`."""
     SIGNATURE_MISMATCH = "SignatureMismatch"

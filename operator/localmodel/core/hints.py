@@ -33,6 +33,7 @@ _HINTS: dict[str, str] = {
     LoadErrorCode.CONTEXT_WINDOW_TOO_LARGE: "Lower spec.contextWindow to the model's own limit.",
     LoadErrorCode.OUT_OF_MEMORY: "Lower contextWindow or maxBatchSize, or raise resources.limits.memory (on a GPU: gpu.memory).",
     LoadErrorCode.DEVICE_UNAVAILABLE: "Check the GPU and its driver on the node, or set spec.gpu.count to 0.",
+    LoadErrorCode.GPU_COUNT_UNSUITABLE: "Set spec.gpu.count to one of the counts that the message names.",
     LoadErrorCode.SIGNATURE_MISSING: "Write the network's tensors into spec.model.config, as the message shows.",
     LoadErrorCode.SIGNATURE_MISMATCH: "Correct spec.model.config, or leave it out if the file names its tensors.",
     LoadErrorCode.UNSAFE_MODEL_FILE: "Export the network again with torch.export.save or torch.jit.save, without what is named.",

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.errors import UnsupportedArchitecture
-from localmodel.engine.layers import Places
+from localmodel.engine.linear import Places
 from localmodel.engine.network_config import positive
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}

@@ -19,13 +19,13 @@ from torch import Tensor
 from localmodel.engine.attention import Batch, Segment, SegmentedAttention
 from localmodel.engine.errors import LoadError
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.layers import EMBEDDING
 from localmodel.engine.memory import activation_bytes
 from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.quantize import Observer, QuantizedWeight, RoundedRows, Weight, observing, storage_of
 from localmodel.engine.rounding import Groups, compensate
 from localmodel.engine.runner import Network
 from localmodel.engine.tokenizer import load_tokenizer
+from localmodel.engine.words import EMBEDDING
 
 SAMPLES = Path(__file__).with_name("samples.txt")
 LENGTH = 512

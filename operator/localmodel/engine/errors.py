@@ -52,6 +52,10 @@ class DeviceUnavailable(LoadError):
     code = LoadErrorCode.DEVICE_UNAVAILABLE
 
 
+class GpuCountUnsuitable(LoadError):
+    code = LoadErrorCode.GPU_COUNT_UNSUITABLE
+
+
 class SignatureMissing(LoadError):
     code = LoadErrorCode.SIGNATURE_MISSING
 

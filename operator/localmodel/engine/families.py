@@ -14,7 +14,7 @@ from localmodel.engine.attention import Batch
 from localmodel.engine.errors import UnsupportedArchitecture
 from localmodel.engine.gemma3 import Gemma3Network, parse_gemma3_config
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.layers import Places
+from localmodel.engine.linear import Places
 from localmodel.engine.llama import LlamaNetwork
 from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.qwen2 import Qwen2Network

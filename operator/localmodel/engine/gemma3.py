@@ -17,9 +17,11 @@ from torch import Tensor
 from localmodel.engine.attention import Batch
 from localmodel.engine.errors import UnsupportedArchitecture
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.layers import Attention, GatedMLP, Places, RMSNorm, RotaryTable, Words
+from localmodel.engine.layers import Attention, GatedMLP, RMSNorm, RotaryTable
+from localmodel.engine.linear import Places
 from localmodel.engine.network_config import NetworkConfig, check_activation, read_sizes
 from localmodel.engine.rope import parse_rope_parameters
+from localmodel.engine.words import make_words
 
 LOCAL_THETA, GLOBAL_THETA = 10_000.0, 1_000_000.0
 PATTERN = 6
@@ -113,7 +115,7 @@ class Gemma3Network:
     def __init__(self, config: NetworkConfig, context: int, dtype: torch.dtype, device: torch.device) -> None:
         """Weights are uninitialized until `tensors` is loaded."""
         self.config = config
-        self.words = Words(config, dtype, device)
+        self.words = make_words(config, dtype, device)
         self.scale = float(torch.tensor(config.hidden**0.5, dtype=dtype))
         self.rotary = RotaryTable(config.rope, config.head_dim, context, dtype, device)
         self.local_rotary = RotaryTable(config.local_rope or config.rope, config.head_dim, context, dtype, device)

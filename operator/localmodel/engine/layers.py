@@ -4,22 +4,21 @@ Why it exists: a family's file then shows only what is special to it. Layers hol
 checkpoint names of its parts and the places to load them into (`tensors`). They know nothing of sampling or scheduling.
 On a card the small steps between two matrix products are one kernel each (`fused_kernels`).
 
-Shapes: N tokens of one step, flat over all sequences; H hidden; A heads, K kv_heads, D head_dim.
+Shapes: N tokens of one step, flat over all sequences; H hidden; A heads, K kv_heads, D head_dim. Heads and inner sizes are
+those of this rank.
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.attention import Batch
+from localmodel.engine.linear import Places, column_parallel, row_parallel
 from localmodel.engine.network_config import NetworkConfig
-from localmodel.engine.quantize import Place, Weight, make_weight, multiply, places_of, rows_of
 from localmodel.engine.rope import Rope, YarnScaling
 
-Places = Iterator[tuple[str, Place]]
 Residual = tuple[Tensor, Tensor | None]
 """The stream of a network [N, H], and what the last layer adds to it, not added yet: the next norm does that on its way."""
 
@@ -47,58 +46,6 @@ class RMSNorm:
             return add_rms_norm(x, delta, self.weight, self.epsilon)
         x = x + delta
         return x, self(x)
-
-
-class Linear:
-    """x @ weight.T + bias. Several matrices of a checkpoint may lie in one, so that a step makes one product of them."""
-
-    def __init__(self, rows: int, columns: int, *, bias: bool, dtype: torch.dtype, device: torch.device, bits: int = 16) -> None:
-        """`bits` of a number of the weight; 16: it is of `dtype`."""
-        self._bits = bits
-        self.weight: Weight = make_weight(rows, columns, bits, dtype, device)
-        self.bias = torch.empty(rows, dtype=dtype, device=device) if bias else None
-
-    def tensors(self, parts: dict[str, int]) -> Places:
-        """`parts`: checkpoint names without their last word, and rows of each, from the first row on."""
-        sizes = list(parts.values())
-        for name, part in zip(parts, places_of(self.weight, self._bits, sizes), strict=True):
-            yield f"{name}.weight", part
-        if self.bias is not None:
-            for name, part in zip(parts, self.bias.split(sizes), strict=True):
-                yield f"{name}.bias", part
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return multiply(x, self.weight, self.bias)
-
-
-EMBEDDING = "model.embed_tokens.weight"
-WORDS_GROUP = 64
-"""At most so many neighbours share a scale in short rows: words are much of a small network, and forgive more than the rest."""
-
-
-class Words:
-    """The embedding of a network and its head, which may be one matrix."""
-
-    def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self._bits = config.weight_bits
-        self._tied = config.tied_embeddings
-        self._sizes = [config.vocabulary]
-        make = (config.vocabulary, config.hidden, self._bits, dtype, device, WORDS_GROUP)
-        self.embedding = make_weight(*make)
-        self.head = self.embedding if self._tied else make_weight(*make)
-
-    def tensors(self) -> Places:
-        yield EMBEDDING, places_of(self.embedding, self._bits, self._sizes, WORDS_GROUP)[0]
-        if not self._tied:
-            yield "lm_head.weight", places_of(self.head, self._bits, self._sizes, WORDS_GROUP)[0]
-
-    def embed(self, tokens: Tensor) -> Tensor:
-        """[N] -> [N, H]"""
-        return rows_of(self.embedding, tokens)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """[N, H] -> [N, V]"""
-        return multiply(x, self.head, None)
 
 
 class RotaryTable:
@@ -165,10 +112,9 @@ class Attention:
         self.scale = scale or self.head_dim**-0.5
         self.window = window
         rows = (self.heads + 2 * self.kv_heads) * self.head_dim
-        self.qkv = Linear(rows, config.hidden, bias=qkv_bias, dtype=dtype, device=device, bits=config.weight_bits)
-        self.output = Linear(
-            config.hidden, self.heads * self.head_dim, bias=output_bias, dtype=dtype, device=device, bits=config.weight_bits
-        )
+        self.qkv = column_parallel(config, rows, config.hidden, bias=qkv_bias, dtype=dtype, device=device)
+        columns = self.heads * self.head_dim
+        self.output = row_parallel(config, config.hidden, columns, bias=output_bias, dtype=dtype, device=device)
 
     def tensors(self, prefix: str) -> Places:
         sizes = {"q": self.heads, "k": self.kv_heads, "v": self.kv_heads}
@@ -201,11 +147,9 @@ class GatedMLP:
     """silu(gate(x)) * up(x), then down. Gate and up are one matrix."""
 
     def __init__(self, config: NetworkConfig, dtype: torch.dtype, device: torch.device) -> None:
-        bias = config.mlp_bias
-        self.gate_up = Linear(
-            2 * config.intermediate, config.hidden, bias=bias, dtype=dtype, device=device, bits=config.weight_bits
-        )
-        self.down = Linear(config.hidden, config.intermediate, bias=bias, dtype=dtype, device=device, bits=config.weight_bits)
+        rows, bias = 2 * config.intermediate, config.mlp_bias
+        self.gate_up = column_parallel(config, rows, config.hidden, bias=bias, dtype=dtype, device=device)
+        self.down = row_parallel(config, config.hidden, config.intermediate, bias=bias, dtype=dtype, device=device)
 
     def tensors(self, prefix: str) -> Places:
         rows = self.gate_up.weight.shape[0] // 2

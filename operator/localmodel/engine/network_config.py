@@ -35,6 +35,9 @@ class NetworkConfig:
     """Of the layers with a window, where it is another."""
     weight_bits: int = 16
     """Of a matrix's numbers; 16: as many as the dtype has. Not the model's but the user's wish."""
+    rank: int = 0
+    ranks: int = 1
+    """That share the network. Heads, kv_heads and intermediate are then the share of this one (`shards.divide`)."""
 
     @property
     def kv_elements_per_token(self) -> int:

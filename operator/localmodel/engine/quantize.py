@@ -11,6 +11,7 @@ loader like the tensor that it stands for.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,10 +37,11 @@ class QuantizedWeight:
 
     @classmethod
     def empty(
-        cls, rows: int, columns: int, bits: int, dtype: torch.dtype, device: torch.device, short: int = SHORT_ROW_GROUP
-    ) -> "QuantizedWeight":
-        """`short`: the largest group where rows are short."""
-        group = group_of(columns, short) if bits == 4 else 0
+        cls, rows: int, columns: int, bits: int, dtype: torch.dtype, device: torch.device, short: int = SHORT_ROW_GROUP,
+        whole: int = 0,
+    ) -> "QuantizedWeight":  # fmt: skip
+        """`short`: the largest group where rows are short. `whole`: columns of the matrix whose groups these are, if not all."""
+        group = group_of(whole or columns, short) if bits == 4 else 0
         if not group:
             data = torch.empty(rows, columns, dtype=torch.int8, device=device)
             scales = torch.empty(rows, dtype=dtype, device=device)
@@ -70,14 +72,15 @@ class QuantizedWeight:
         minima = self.minima.split(list(sizes)) if self.bits == 4 else [self.minima] * len(parts)
         return [QuantizedWeight(self.bits, self.group, *part, low) for part, low in zip(parts, minima, strict=True)]
 
-    def copy_(self, source: Tensor) -> None:
-        """Rounds `source` [N, K] into this weight."""
+    def copy_(self, source: Tensor, columns: slice = slice(None)) -> None:
+        """Rounds `source` [N, ...] and takes `columns` of it, which are K."""
         for at in range(0, source.shape[0], ROWS_AT_ONCE):
             here = slice(at, at + ROWS_AT_ONCE)
-            part = source[here].to(self.data.device).float()
             if self.bits == 8:
-                self.data[here], self.scales[here] = round_rows(part, self.scales.dtype)
+                numbers, self.scales[here] = round_rows(source[here].to(self.data.device).float(), self.scales.dtype)
+                self.data[here] = numbers[:, columns]
             else:
+                part = source[here, columns].to(self.data.device).float()
                 self.store(round_nearest(part, self.group, self.scales.dtype), here)
 
     def store(self, groups: Groups, rows: slice = slice(None)) -> None:
@@ -112,26 +115,40 @@ class QuantizedWeight:
 
 
 Weight = Tensor | QuantizedWeight
-Place = Tensor | QuantizedWeight | RoundedRows
-"""Where a checkpoint's tensor goes: it has a shape, nbytes, numel() and copy_(source)."""
+
+
+class Place(Protocol):
+    """Where a checkpoint's tensor goes."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def numel(self) -> int: ...
+
+    def copy_(self, source: Tensor) -> object: ...
 
 
 def make_weight(
-    rows: int, columns: int, bits: int, dtype: torch.dtype, device: torch.device, short: int = SHORT_ROW_GROUP
+    rows: int, columns: int, bits: int, dtype: torch.dtype, device: torch.device, short: int = SHORT_ROW_GROUP, whole: int = 0
 ) -> Weight:
-    """Uninitialized; `short`: the largest group of short rows. On a CPU it is dense whatever `bits` says, with values that were
-    rounded when they were loaded: torch's own products with 8 bits took 1.5 to 30 times as long there as float32 (torch 2.15,
-    an EPYC without AVX-512)."""
+    """Uninitialized; `short` and `whole`: as of `QuantizedWeight.empty`. On a CPU it is dense whatever `bits` says, with values
+    that were rounded when they were loaded: torch's own products with 8 bits took 1.5 to 30 times as long there as float32
+    (torch 2.15, an EPYC without AVX-512)."""
     if bits == 16 or device.type == "cpu":
         return torch.empty(rows, columns, dtype=dtype, device=device)
-    return QuantizedWeight.empty(rows, columns, bits, dtype, device, short)
+    return QuantizedWeight.empty(rows, columns, bits, dtype, device, short, whole)
 
 
-def places_of(weight: Weight, bits: int, sizes: Sequence[int], short: int = SHORT_ROW_GROUP) -> Sequence[Place]:
+def places_of(
+    weight: Weight, bits: int, sizes: Sequence[int], short: int = SHORT_ROW_GROUP, whole: int = 0
+) -> Sequence[Tensor | QuantizedWeight | RoundedRows]:
     """What to load into the parts of `sizes` rows that `weight` is made of."""
     if bits == 16 or not isinstance(weight, Tensor):
         return weight.split(list(sizes))
-    group = group_of(weight.shape[1], short) if bits == 4 else 0
+    group = group_of(whole or weight.shape[1], short) if bits == 4 else 0
     return [RoundedRows(part, 4 if group else 8, group) for part in weight.split(list(sizes))]
 
 

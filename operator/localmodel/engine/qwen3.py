@@ -8,8 +8,10 @@ from torch import Tensor
 
 from localmodel.engine.attention import Batch
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.layers import Attention, GatedMLP, Places, Residual, RMSNorm, RotaryTable, Words
+from localmodel.engine.layers import Attention, GatedMLP, Residual, RMSNorm, RotaryTable
+from localmodel.engine.linear import Places
 from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.words import make_words
 
 
 class Qwen3Attention(Attention):
@@ -55,7 +57,7 @@ class Qwen3Network:
     def __init__(self, config: NetworkConfig, context: int, dtype: torch.dtype, device: torch.device) -> None:
         """Weights are uninitialized until `tensors` is loaded."""
         self.config = config
-        self.words = Words(config, dtype, device)
+        self.words = make_words(config, dtype, device)
         self.rotary = RotaryTable(config.rope, config.head_dim, context, dtype, device)
         self.blocks = [Qwen3Block(config, window, dtype, device) for window in config.windows]
         self.norm = RMSNorm(config.hidden, config.norm_epsilon, dtype, device)

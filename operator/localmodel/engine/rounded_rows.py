@@ -36,11 +36,15 @@ class RoundedRows:
     def numel(self) -> int:
         return self.target.numel()
 
-    def copy_(self, source: Tensor) -> None:
+    def copy_(self, source: Tensor, columns: slice = slice(None)) -> None:
+        """Rounds `source` and takes `columns` of it."""
         for at in range(0, source.shape[0], ROWS_AT_ONCE):
             part = source[at : at + ROWS_AT_ONCE]
             part, dtype = part.to(self.target.device).float(), self.target.dtype
-            rounded = round_nearest(part, self.group, dtype).dense() if self.bits == 4 else dense_rows(*round_rows(part, dtype))
+            if self.bits == 4:
+                rounded = round_nearest(part[:, columns], self.group, dtype).dense()
+            else:
+                rounded = dense_rows(*round_rows(part, dtype))[:, columns]
             self.target[at : at + ROWS_AT_ONCE] = rounded
 
     def store(self, groups: Groups) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from localmodel.engine.attention import Batch, Segment, SegmentedAttention, locate
 from localmodel.engine.kv_cache import KVCache
-from localmodel.engine.layers import Places
+from localmodel.engine.linear import Places
 from localmodel.engine.sampler import Sampler
 from localmodel.engine.sequence import Sequence, Work
 

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from engine_runs import make_prompts, run_greedy
-from localmodel.engine.layers import WORDS_GROUP
 from localmodel.engine.loader import load_model
 from localmodel.engine.packing import GROUPS, SHORT_ROW_GROUP, pack, unpack
 from localmodel.engine.quantize import QuantizedWeight, RoundedRows, make_weight, places_of
 from localmodel.engine.service import build_engine
+from localmodel.engine.words import WORDS_GROUP
 
 CPU = torch.device("cpu")
 

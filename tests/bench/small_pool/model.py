@@ -1,0 +1,34 @@
+"""The engine in the real Triton with fewer blocks than its sequences want, so that they take each other's; preemptions are told
+in a file. All else is the engine's own.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path[:0] = [folder for folder in os.environ.get("LOCALMODEL_PYTHONPATH", "").split(os.pathsep) if folder]
+
+from localmodel.engine import loader, service  # noqa: E402
+from localmodel.engine.memory import MemoryPlan  # noqa: E402
+from localmodel.engine.scheduler import Scheduler  # noqa: E402
+from localmodel.engine.triton import TritonPythonModel  # noqa: E402
+
+BLOCKS = int(os.environ["SMALL_POOL_BLOCKS"])
+COUNT = Path(os.environ["SMALL_POOL_PREEMPTIONS"])
+plan_blocks = loader.plan_blocks
+
+
+def plan_few_blocks(*sizes, most_blocks: int, **limits) -> MemoryPlan:
+    return plan_blocks(*sizes, most_blocks=min(BLOCKS, most_blocks), **limits)
+
+
+class CountingScheduler(Scheduler):
+    def _preempt(self, sequence) -> None:
+        super()._preempt(sequence)
+        COUNT.write_text(str(self.preemptions_total))
+
+
+loader.plan_blocks = plan_few_blocks
+service.Scheduler = CountingScheduler
+
+__all__ = ["TritonPythonModel"]

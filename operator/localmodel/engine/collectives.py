@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-MEET_SECONDS = 600.0
-"""All ranks have loaded when they meet; after this time one must have died."""
+MOST_SECONDS = 120.0
+"""That a rank waits for the others: all have loaded when they meet, and no step takes so long."""
 FIRST = 0
 """The rank that plans and chooses."""
 
@@ -28,7 +28,7 @@ def join(rank: int, ranks: int, meeting_file: Path, device: torch.device) -> Non
         store=dist.FileStore(str(meeting_file), ranks),
         rank=rank,
         world_size=ranks,
-        timeout=timedelta(seconds=MEET_SECONDS),
+        timeout=timedelta(seconds=MOST_SECONDS),
         device_id=device if on_card else None,
     )
 
@@ -36,6 +36,12 @@ def join(rank: int, ranks: int, meeting_file: Path, device: torch.device) -> Non
 def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def abort() -> None:
+    """From another thread: whoever waits in a collective between cards is freed, with an error or with garbage."""
+    if dist.is_initialized() and dist.get_backend() == "nccl":
+        dist.distributed_c10d._abort_process_group()
 
 
 def least_of_ranks(value: int, device: torch.device) -> int:
@@ -59,7 +65,8 @@ def take_from_first(x: Tensor) -> Tensor:
 
 def gather_columns(x: Tensor, columns: int) -> Tensor:
     """x [N, C] of each rank -> [N, columns], C * ranks >= columns; what is beyond them is cut off."""
-    parts = x.new_empty(dist.get_world_size(), *x.shape)
+    rows = x.shape[0]
+    parts = x.new_empty(dist.get_world_size() * rows, x.shape[1])
     dist.all_gather_into_tensor(parts, x.contiguous())
-    whole = torch.cat(parts.unbind(), dim=1)
+    whole = torch.cat(parts.split(rows), dim=1)
     return whole if whole.shape[1] == columns else whole[:, :columns].contiguous()

@@ -44,7 +44,7 @@ def open_device(config: EngineConfig) -> torch.device:
 def cap_bytes(config: EngineConfig, device: torch.device) -> int | None:
     """What the engine may take in all; None where nothing was said of a CPU's memory."""
     if device.type == "cpu":
-        return config.host_memory_bytes
+        return config.host_memory_bytes and config.host_memory_bytes // config.ranks
     total = torch.cuda.get_device_properties(device).total_memory
     return config.gpu_memory_bytes or int(total * (config.gpu_memory_share or GPU_MEMORY_SHARE))
 

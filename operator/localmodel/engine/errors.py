@@ -68,6 +68,11 @@ class UnsafeModelFile(LoadError):
     code = LoadErrorCode.UNSAFE_MODEL_FILE
 
 
+def load_error(code: LoadErrorCode, message: str) -> LoadError:
+    """The error of `code`."""
+    return next(kind for kind in LoadError.__subclasses__() if kind.code == code)(message)
+
+
 class Refused(Exception):
     """One request can't be served; the engine and all other requests are well."""
 

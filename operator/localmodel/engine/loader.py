@@ -17,6 +17,7 @@ Without native instructions it is slower than float32.
 """
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,12 +36,14 @@ from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.progress_file import show_progress
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.speculation import MOST_ROWS
+from localmodel.engine.team import Alone, Team
 
 WEIGHT_BITS = {"None": 16, "INT8": 8, "INT4": 4}
 CPU_CHUNK = 64
 GPU_CHUNK = 256
 """Beside 64 sequences that decode it makes a step of a 7B network half as long again on an H100, not twice."""
 GPU_BURST = 2048
+ALONE = Alone()
 MOST_GPU_BLOCKS = 65536
 """4 million tokens; more would be prefixes that nobody asks for again."""
 
@@ -57,14 +60,15 @@ class LoadedModel:
     """The same while none does."""
     parameters: int
     weights_bytes: int
+    """Of this rank, as are those predicted."""
     predicted_bytes: int
     load_seconds: float
     rounding: str = ""
     """What to say of the weights in the log."""
 
 
-def load_model(config: EngineConfig) -> LoadedModel:
-    """Raises LoadError."""
+def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
+    """`team`: the ranks that share the network, of which each loads its own share. Raises LoadError."""
     began = time.monotonic()
     directory = open_model_directory(Path(config.model_path))
     family, parse = choose_decoder(directory.architecture)
@@ -74,10 +78,10 @@ def load_model(config: EngineConfig) -> LoadedModel:
             f"context window {config.context_window} is larger than what the model was made for: limit {sizes.max_context}"
         )
     device = open_device(config)
-    if device.type == "cpu" and config.cpu_threads:
-        torch.set_num_threads(config.cpu_threads)
+    if device.type == "cpu" and (config.cpu_threads or config.ranks > 1):
+        torch.set_num_threads(threads_of_rank(config))
     dtype = choose_dtype(config)
-    sizes = replace(sizes, weight_bits=WEIGHT_BITS[config.quantization])
+    sizes = team.divide(replace(sizes, weight_bits=WEIGHT_BITS[config.quantization]))
     on_cpu = device.type == "cpu"
     on_paper = replace(sizes, weight_bits=16) if on_cpu else sizes  # on a CPU weights are rounded and stay dense
     skeleton = [place for _, place in family(on_paper, 1, dtype, torch.device("meta")).tensors()]
@@ -111,8 +115,14 @@ def load_model(config: EngineConfig) -> LoadedModel:
     ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
     try:
         network = family(sizes, config.context_window, dtype, device)
-        with show_progress(config.channel_token_file, directory.weight_files, began) as on_read:
+        first = sizes.rank == 0
+        with (
+            show_progress(config.channel_token_file, directory.weight_files, began)
+            if first
+            else nullcontext(_hear_nothing) as on_read
+        ):
             load_tensors(directory.weight_files, network.tensors(), ignored, on_read)
+        team.meet(device)
         rounding = ""
         if sizes.weight_bits == 4:
             room = None if cap is None else cap - fixed
@@ -125,7 +135,8 @@ def load_model(config: EngineConfig) -> LoadedModel:
                 torch.cuda.empty_cache()
         if cap is not None and not on_cpu:
             plan = _measure(network, sizes, config, plan, cap, burst, dtype, device)
-        cache = KVCache.allocate(sizes, plan.blocks, block_size, config.max_batch_size, config.context_window, dtype, device)
+        blocks = team.agree_on(plan.blocks)
+        cache = KVCache.allocate(sizes, blocks, block_size, config.max_batch_size, config.context_window, dtype, device)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"predicted {plan.predicted_bytes} bytes, and the card gave less: {error}") from error
     return LoadedModel(
@@ -141,6 +152,10 @@ def load_model(config: EngineConfig) -> LoadedModel:
         load_seconds=time.monotonic() - began,
         rounding=rounding,
     )
+
+
+def _hear_nothing(count: int) -> None:
+    pass
 
 
 def _measure(
@@ -162,6 +177,11 @@ def _measure(
         element_bytes=dtype.itemsize,
         cap_bytes=cap,
     )
+
+
+def threads_of_rank(config: EngineConfig) -> int:
+    """Ranks on a CPU share it."""
+    return max(1, (config.cpu_threads or torch.get_num_threads()) // config.ranks)
 
 
 def choose_dtype(config: EngineConfig) -> torch.dtype:

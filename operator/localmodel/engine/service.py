@@ -16,17 +16,19 @@ from localmodel.api.engine import EngineConfig
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
-from localmodel.engine.engine import Engine, Launched, at_once
+from localmodel.engine.engine import Engine
+from localmodel.engine.failures import RankFailed
 from localmodel.engine.gateways import Stream
 from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory
 from localmodel.engine.json_schema import JsonSchemas
-from localmodel.engine.loader import LoadedModel, load_model
+from localmodel.engine.launching import make_launch
+from localmodel.engine.loader import LoadedModel, load_model, threads_of_rank
 from localmodel.engine.publisher import Publisher
+from localmodel.engine.ranks import Ranks
 from localmodel.engine.resident import resident_bytes
-from localmodel.engine.runner import Runner
 from localmodel.engine.scheduler import Scheduler
-from localmodel.engine.sequence import Work
 from localmodel.engine.speculation import Speculation
+from localmodel.engine.team import Alone
 from localmodel.engine.tokenizer import load_tokenizer
 
 
@@ -36,9 +38,17 @@ class EngineService:
         self._config = config
         self._log = log
         self._exit_process = exit_process
-        self._model = model = load_model(config)
-        tokenizer = load_tokenizer(model.directory.tokenizer_file)
-        self.engine = build_engine(model)
+        self._ranks = Ranks(config, self._rank_failed) if config.ranks > 1 else None
+        try:
+            self._model = model = load_model(config, self._ranks or Alone())
+            tokenizer = load_tokenizer(model.directory.tokenizer_file)
+            self.engine = build_engine(model, self._ranks)
+        except Exception as error:
+            if self._ranks is None:
+                raise
+            cause = self._ranks.explain(error)
+            self._ranks.stop()
+            raise cause from error
         self._publisher = Publisher(self.engine, self._fatal)
         self._channel = Channel(
             self.engine,
@@ -72,6 +82,8 @@ class EngineService:
         self._channel.close()
         self._publisher.stop()
         self._loop.join()
+        if self._ranks:
+            self._ranks.stop()
 
     def status(self) -> EngineStatus:
         model, cache, engine = self._model, self._model.cache, self.engine
@@ -104,25 +116,29 @@ class EngineService:
     def _run(self) -> None:
         try:
             if self._config.cpu_threads and self._config.device == "cpu":
-                torch.set_num_threads(self._config.cpu_threads)
+                torch.set_num_threads(threads_of_rank(self._config))
             device = self._model.cache.keys.device
             while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(device)):
                 self._publisher.put(self.engine.step())
         except Exception as error:
             self._log(traceback.format_exc())
-            self._publisher.fail(error)
+            self._publisher.fail(self._ranks.explain(error) if self._ranks else error)
+
+    def _rank_failed(self, failure: RankFailed) -> None:
+        self._publisher.fail(failure)
 
     def _fatal(self, message: str) -> None:
         self._log(f"{message}; process {os.getpid()} ends")
         self._exit_process()
 
 
-def build_engine(model: LoadedModel) -> Engine:
+def build_engine(model: LoadedModel, ranks: Ranks | None = None) -> Engine:
     """The two verbs over a loaded model, without threads or channel."""
     cache = model.cache
     on_card = cache.keys.is_cuda
+    launch = make_launch(model)
     return Engine(
-        _make_launch(model),
+        ranks.follow(launch) if ranks else launch,
         Scheduler(
             cache.slots,
             model.chunk,
@@ -135,12 +151,3 @@ def build_engine(model: LoadedModel) -> Engine:
         vocabulary=model.network_config.vocabulary,
         stop_tokens=model.directory.stop_tokens,
     )
-
-
-def _make_launch(model: LoadedModel) -> Callable[[list[Work]], Launched]:
-    network, cache, vocabulary = model.network, model.cache, model.network_config.vocabulary
-    if not cache.keys.is_cuda:
-        return at_once(Runner(network, cache, vocabulary).run)
-    from localmodel.engine.card_runner import CardRunner  # its kernels need Triton's compiler, which a CPU's torch lacks
-
-    return CardRunner(network, cache, vocabulary).launch

@@ -63,6 +63,7 @@ SIZES = {
     "eos_token_id": 257,
     "bos_token_id": 256,
 }
+FOUR = "-4"
 ROPES = {
     "llama3": {
         "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -75,21 +76,24 @@ ROPES = {
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory, byte_tokenizer):
-    """make_model(kind) -> directory of a random network: llama, llama3 (rope scaling), biased, mistral, qwen2."""
+    """make_model(kind) -> directory of a random network: llama, llama3 (rope scaling), biased, mistral, qwen2; with FOUR heads
+    for keys where the kind ends so."""
     made: dict[str, Path] = {}
 
     def make(kind: str) -> Path:
         if kind not in made:
             made[kind] = directory = tmp_path_factory.mktemp(kind)
             torch.manual_seed(7)
-            _network(kind).save_pretrained(directory)
+            four = kind.endswith(FOUR)
+            sizes = {**SIZES, "num_attention_heads": 8, "num_key_value_heads": 4} if four else SIZES
+            _network(kind.removesuffix(FOUR), sizes).save_pretrained(directory)
             byte_tokenizer.save(str(directory / "tokenizer.json"))
         return made[kind]
 
     return make
 
 
-def _network(kind: str):
+def _network(kind: str, sizes: dict):
     from transformers import (
         Gemma3ForCausalLM,
         Gemma3TextConfig,
@@ -104,25 +108,25 @@ def _network(kind: str):
     )
 
     if kind in ROPES:
-        return LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=ROPES[kind]))
+        return LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=ROPES[kind]))
     if kind == "mistral-window":
-        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=24))
+        return MistralForCausalLM(MistralConfig(**sizes, sliding_window=24))
     if kind == "qwen2-window":
-        return Qwen2ForCausalLM(Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=24, max_window_layers=1))
+        return Qwen2ForCausalLM(Qwen2Config(**sizes, use_sliding_window=True, sliding_window=24, max_window_layers=1))
     if kind == "qwen3":
-        return _with_random_norms(Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=24)))
+        return _with_random_norms(Qwen3ForCausalLM(Qwen3Config(**sizes, head_dim=24)))
     if kind == "gemma3":
         own = {"head_dim": 24, "sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scalar": 6}
-        sizes = {**SIZES, "tie_word_embeddings": False, "initializer_range": 0.1}  # tied, it repeats its last token
+        sizes = {**sizes, "tie_word_embeddings": False, "initializer_range": 0.1}  # tied, it repeats its last token
         return _with_random_norms(Gemma3ForCausalLM(Gemma3TextConfig(**sizes, **own)))
     if kind == "llama":
-        return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True))
+        return LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True))
     if kind == "biased":
-        network = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, head_dim=24))
+        network = LlamaForCausalLM(LlamaConfig(**sizes, attention_bias=True, mlp_bias=True, head_dim=24))
     elif kind == "mistral":
-        return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None))
+        return MistralForCausalLM(MistralConfig(**sizes, sliding_window=None))
     else:
-        network = Qwen2ForCausalLM(Qwen2Config(**SIZES))
+        network = Qwen2ForCausalLM(Qwen2Config(**sizes))
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)

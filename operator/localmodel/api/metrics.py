@@ -72,6 +72,12 @@ GATEWAY_RETRIES = Metric(
     "Failed requests sent to the engine again, by what came of it: answered, failed, or not sent: no_budget.",
     ("result",),
 )
+GATEWAY_EVENT_STREAM_CUTS = Metric(
+    "localmodel_gateway_event_stream_cuts_total",
+    "counter",
+    "Ends of the engine's event stream that nobody wanted, by reason; it is resumed, and the gateway's own log says more.",
+    ("reason",),
+)
 GATEWAY_BREAKER = Metric("localmodel_gateway_breaker", "gauge", "1 for the state that the circuit breaker is in.", ("state",))
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")

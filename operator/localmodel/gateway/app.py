@@ -50,16 +50,9 @@ _STOP_SECONDS = 2.0
 
 class Gateway:
     def __init__(
-        self,
-        settings: GatewaySettings,
-        prompts: Prompts,
-        records: RecordLog,
-        session: aiohttp.ClientSession,
-        *,
-        pod: str,
-        token: str,
-        instance: str,
-    ) -> None:
+        self, settings: GatewaySettings, prompts: Prompts, records: RecordLog, session: aiohttp.ClientSession,
+        *, pod: str, token: str, instance: str,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._prompts = Prompts(None, None) if settings.task == "Predict" else prompts
         self._pod = pod
@@ -89,6 +82,7 @@ class Gateway:
             on_new_triton=self._drain.backend_returned,
             on_new_engine=self._forget_engine,
             on_status=lambda engine: self._gate.resize(engine.kv_tokens_capacity),
+            on_cut=lambda reason: self._metrics.of(declared.GATEWAY_EVENT_STREAM_CUTS).labels(reason).inc(),
         )
         self._readiness = Readiness(self._backend, self._drain, self._ending, settings.step_timeout_seconds)
         self._keys = KeyDirectory(settings.keys_directory) if settings.keys_directory else None

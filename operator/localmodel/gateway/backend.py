@@ -15,7 +15,7 @@ from localmodel.gateway.backend_errors import BackendError, BackendGarbage, Back
 from localmodel.gateway.backend_state import DEAD_SECONDS, SILENCE_SECONDS, BackendState
 from localmodel.gateway.canary import canary_answers, canary_embeds, canary_predicts
 from localmodel.gateway.channel import Channel
-from localmodel.gateway.events import EventStream
+from localmodel.gateway.events import CutReason, EventStream
 from localmodel.gateway.load_progress import ProgressReader
 from localmodel.gateway.loading import Loadable, Loading
 from localmodel.gateway.pulse import Pulse
@@ -40,6 +40,7 @@ class Backend:
         on_new_triton: Callable[[], None],
         on_new_engine: Callable[[], None],
         on_status: Callable[[EngineStatus], None],
+        on_cut: Callable[[CutReason], None],
     ) -> None:
         self._settings = settings
         self._channel = link
@@ -47,7 +48,7 @@ class Backend:
         self._on_new_triton = on_new_triton
         self._on_new_engine = on_new_engine
         self._on_status = on_status
-        self.stream = EventStream(link, sequences)
+        self.stream = EventStream(link, sequences, on_cut)
         self._pulse = Pulse(link, self.stream)
         self.state = BackendState(since=monotonic())
         self._loading = Loading(triton, self.state, ProgressReader(settings.channel_token_file))
@@ -66,7 +67,6 @@ class Backend:
         self.stream.forget()
         self._on_new_engine()
         self.state.evidence = False
-        self.stream.heard_at = monotonic()
         self._canary_at = 0.0
         reading = asyncio.create_task(self.stream.run())
         polling = asyncio.create_task(self._poll_status())
@@ -88,7 +88,7 @@ class Backend:
             self._lose_engine(self.stream.failure)
             await self._see_it_end()
             return False
-        if self._pulse.silent_seconds > SILENCE_SECONDS:
+        if self._pulse.look() > SILENCE_SECONDS:
             return await self._explain_silence()
         self._pulse.stop()
         if self.stream.step_age_seconds >= self._settings.step_timeout_seconds:
@@ -100,7 +100,7 @@ class Backend:
 
     async def _explain_silence(self) -> bool:
         finding = await self._pulse.ask()
-        silent = self._pulse.silent_seconds
+        silent = self.stream.silence.seconds
         if finding == "late" and silent > SILENCE_SECONDS:
             self._loading.enter("Hung", f"No event and no answer for {silent:.1f} seconds.")
             if silent > DEAD_SECONDS:

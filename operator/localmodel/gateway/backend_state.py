@@ -72,13 +72,13 @@ def _describe(engine: EngineStatus) -> dict[str, Any]:
     return plain if engine.signature is None else {**plain, "signature": engine.signature.wire().describe()}
 
 
-def why_dead(state: BackendState, now: float, heard_at: float, step_age: float, step_timeout: float) -> str:
+def why_dead(state: BackendState, now: float, silent_seconds: float, step_age: float, step_timeout: float) -> str:
     """Empty if Triton and the engine deserve to live, else why the container should be restarted."""
     if state.state == "Unreachable":
         return "Triton can't be reached."
     if state.state in ("Ready", "Hung"):
-        if now - heard_at >= DEAD_SECONDS:
-            return f"The engine has been silent for {now - heard_at:.1f} seconds."
+        if silent_seconds >= DEAD_SECONDS:
+            return f"The engine has been silent for {silent_seconds:.1f} seconds."
         if step_age >= step_timeout:
             return f"A step of the engine has run for {step_age:.1f} seconds; {step_timeout:g} are allowed."
         return ""

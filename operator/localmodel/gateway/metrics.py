@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from localmodel.api import metrics as declared
 from localmodel.api.gateway import Outcome
+from localmodel.gateway.events import CutReason
 from localmodel.gateway.gen_ai import GenAi
 from localmodel.gateway.record import Endpoint, Record
 from localmodel.gateway.retries import Result
@@ -34,6 +35,8 @@ class GatewayMetrics:
         self._completion_tokens = self.of(declared.GATEWAY_TOKENS).labels("completion")
         for sink in get_args(SinkName):
             self.of(declared.GATEWAY_LOG_RECORDS_LOST).labels(sink)
+        for reason in get_args(CutReason):
+            self.of(declared.GATEWAY_EVENT_STREAM_CUTS).labels(reason)
         for result in get_args(Result):
             self.of(declared.GATEWAY_RETRIES).labels(result)
 

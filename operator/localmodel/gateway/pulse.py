@@ -1,6 +1,7 @@
 """Tells silence from death: when the event stream falls silent, the engine is asked, and how it answers decides.
 
-It reports what it finds; what follows from it is the supervisor's decision. A dead engine inside a living Triton takes a
+It reports what it finds; what follows from it is the supervisor's decision. All times are of listening (see `silence`), so that a
+gateway that was itself stopped finds nothing late. A dead engine inside a living Triton takes a
 second to be told from a hung one, so a verdict comes in two steps: late, then the cause.
 """
 
@@ -16,6 +17,8 @@ from localmodel.gateway.events import EventStream
 _LATE_SECONDS = 0.4
 _PROBE_SECONDS = 2.0
 _RENEW_SECONDS = 2.5
+_PROOF_SECONDS = 1.0
+"""So long the engine must have been known to answer while its stream says nothing: one that was frozen answers first."""
 _WAIT_SECONDS = 0.05
 
 Finding = Literal["alive", "asking", "late", "engine_dead", "triton_gone"]
@@ -27,30 +30,43 @@ class Pulse:
         self._stream = stream
         self._probe: asyncio.Task[Finding] | None = None
         self._asked_at = 0.0
+        self._answered_at: float | None = None
+        """Of this silence, when the engine was first found to answer. Both in seconds of silence."""
         self.message = ""
         """Of the last finding of death, word for word."""
         self.engine: EngineStatus | None = None
         """The last answer."""
 
-    @property
-    def silent_seconds(self) -> float:
-        return monotonic() - self._stream.heard_at
+    def look(self) -> float:
+        """Seconds of silence; to be called all the time."""
+        return self._stream.silence.look(monotonic())
 
     async def ask(self) -> Finding:
         """Called again and again while the stream is silent; one probe runs at a time."""
+        silent = self._stream.silence.seconds
         if self._probe is None:
-            self._asked_at = monotonic()
+            self._asked_at = silent
             self._probe = asyncio.create_task(self._ask_engine())
         done, _ = await asyncio.wait({self._probe}, timeout=_WAIT_SECONDS)
+        late = silent - self._asked_at > _LATE_SECONDS
         if not done:
-            return "late" if monotonic() - self._asked_at > _LATE_SECONDS else "asking"
+            return "late" if late else "asking"
         finding = self._probe.result()
         self._probe = None
-        if finding == "alive" and self.silent_seconds > _RENEW_SECONDS:
-            self._stream.reconnect()
+        if finding == "late" and not late:
+            return "asking"
+        if finding != "alive":
+            self._answered_at = None
+        elif self._answered_at is None:
+            self._answered_at = silent
+        elif self._stream.silence.seconds > max(_RENEW_SECONDS, self._answered_at + _PROOF_SECONDS):
+            self._answered_at = silent  # the next connection gets its time, too
+            self._stream.reconnect(f"no event for {silent:.1f} s though the engine answers")
         return finding
 
     def stop(self) -> None:
+        """The stream speaks again."""
+        self._answered_at = None
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None

@@ -27,7 +27,7 @@ class Readiness:
     def why_dead(self) -> str:
         stream = self._backend.stream
         state, now = self._backend.state, monotonic()
-        return backend_state.why_dead(state, now, stream.heard_at, stream.step_age_seconds, self._step_timeout_seconds)
+        return backend_state.why_dead(state, now, stream.silence.seconds, stream.step_age_seconds, self._step_timeout_seconds)
 
     def check(self) -> None:
         """Raises if a new request should not be taken."""

@@ -31,6 +31,11 @@ BACKEND = Row(
             (Target(aggregate("sum", (*MODEL, "state"), metrics.GATEWAY_BREAKER, CHOSEN), f"{ONE_MODEL} {{{{state}}}}"),),
         ),
         Panel(
+            "Event stream cuts",
+            "How often the engine's one event stream was cut and resumed, by reason. Should be zero.",
+            (Target(rate((*MODEL, "reason"), metrics.GATEWAY_EVENT_STREAM_CUTS, CHOSEN), f"{ONE_MODEL} {{{{reason}}}}"),),
+        ),
+        Panel(
             "Long input",
             "Parts in which documents that are too long were read, and tokens left out of chats, per second.",
             (

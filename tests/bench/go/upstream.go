@@ -26,10 +26,23 @@ type sequence struct {
 	direct  chan string
 }
 
+// client is what the engine keeps of one gateway: numbered batches, and enough of the past to say it again after a cut.
 type client struct {
 	epoch  int
+	open   bool
 	number int
-	news   chan []byte
+	past   [][]byte
+	news   chan struct{}
+}
+
+const kept = 4096
+
+// after returns the batches behind `number`; false if some of them are gone or never were. The caller holds the lock.
+func (c *client) after(number int) ([][]byte, bool) {
+	if number > c.number || c.number-number > len(c.past) {
+		return nil, false
+	}
+	return c.past[len(c.past)-(c.number-number):], true
 }
 
 type engine struct {
@@ -84,10 +97,13 @@ func (e *engine) step() {
 
 func (c *client) tell(rows string) {
 	c.number++
+	if len(c.past) == 2*kept {
+		c.past = append(make([][]byte, 0, 2*kept), c.past[kept:]...)
+	}
+	c.past = append(c.past, envelope(fmt.Sprintf(`[%d,0.0,false,%s]`, c.number, rows)))
 	select {
-	case c.news <- envelope(fmt.Sprintf(`[%d,0.0,false,%s]`, c.number, rows)):
+	case c.news <- struct{}{}:
 	default:
-		panic("the gateway does not read its events")
 	}
 }
 
@@ -114,7 +130,8 @@ func (e *engine) generate(w http.ResponseWriter, r *http.Request) {
 		e.Lock()
 		c := e.clients[m.Instance]
 		accepted := []string{}
-		if c != nil {
+		heard := c != nil && c.open && c.epoch == m.Epoch
+		if heard {
 			for _, s := range m.Sequences {
 				prompt := bytes.Count(s.Prompt, []byte(",")) + 1
 				e.running[s.ID] = &sequence{id: s.ID, tokens: max(1, s.Sampling.MaxTokens), prompt: prompt, channel: c}
@@ -122,7 +139,7 @@ func (e *engine) generate(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		e.Unlock()
-		if c == nil {
+		if !heard {
 			w.Write(envelope(`{"code":"no_event_stream","message":"open events first"}`))
 			return
 		}
@@ -143,11 +160,36 @@ func (e *engine) generate(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// events resumes by number, as the engine does; a newer epoch takes over.
 func (e *engine) events(w http.ResponseWriter, r *http.Request, m message) {
 	e.Lock()
-	c := &client{epoch: m.Epoch, number: m.After, news: make(chan []byte, 4096)}
-	e.clients[m.Instance] = c
+	c := e.clients[m.Instance]
+	if c == nil {
+		c = &client{news: make(chan struct{}, 1)}
+		e.clients[m.Instance] = c
+	}
+	if m.Epoch <= c.epoch {
+		e.Unlock()
+		w.Write(envelope(`{"code":"stale_epoch","message":"a newer stream is open"}`))
+		return
+	}
+	c.epoch, c.open = m.Epoch, true
+	sent := m.After
+	_, known := c.after(sent)
+	if !known {
+		sent = c.number
+		for key, s := range e.running {
+			if s.channel == c {
+				delete(e.running, key)
+			}
+		}
+	}
 	e.Unlock()
+	defer func() {
+		e.Lock()
+		defer e.Unlock()
+		c.open = c.open && c.epoch != m.Epoch
+	}()
 	w.Header().Set("content-type", "text/event-stream")
 	send := func(payload []byte) {
 		w.Write([]byte("data: "))
@@ -155,20 +197,24 @@ func (e *engine) events(w http.ResponseWriter, r *http.Request, m message) {
 		w.Write([]byte("\n\n"))
 		w.(http.Flusher).Flush()
 	}
-	beat := func() []byte {
-		e.Lock()
-		defer e.Unlock()
-		return envelope(fmt.Sprintf(`[%d,0.0,false,[]]`, c.number))
-	}
-	send(beat())
+	beat := func(lost bool) { send(envelope(fmt.Sprintf(`[%d,0.0,%t,[]]`, sent, lost))) }
+	beat(!known)
 	for {
-		select {
-		case payload := <-c.news:
+		e.Lock()
+		fresh, known := c.after(sent)
+		current := c.epoch == m.Epoch
+		e.Unlock()
+		if !current || !known {
+			return
+		}
+		for _, payload := range fresh {
 			send(payload)
+			sent++
+		}
+		select {
+		case <-c.news:
 		case <-time.After(100 * time.Millisecond):
-			if len(c.news) == 0 {
-				send(beat())
-			}
+			beat(false)
 		case <-r.Context().Done():
 			return
 		}

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localmodel.api.channel import RESPONSE, EventBatch, NewSequence, Sampling, SequenceEvent, Submitted, Usage, encode_batch
 from localmodel.gateway.backend_errors import BackendUnreachable
-from localmodel.gateway.events import EventStream
+from localmodel.gateway.events import CutReason, EventStream
 from localmodel.gateway.sequences import Sequence, Sequences
 
 TEXTS = ("Zo\u00eb ", "\u65e5", "\u672c ", "\U0001f600", "\u2028\n\n", "data: ", "end")
@@ -109,3 +111,79 @@ async def test_a_cut_at_every_byte() -> None:
 )
 def test_many_cuts(texts: list[str], sequences: int, cuts: list[int], piece: int) -> None:
     asyncio.run(follow(tuple(texts), sequences, list(cuts), piece))
+
+
+class Scripted:
+    """Connection n sends `connections[n]` and ends, or stays open after the last; says after which number each was asked for."""
+
+    token = instance = "x"
+
+    def __init__(self, *connections: list[EventBatch]) -> None:
+        self._connections = list(connections)
+        self.after: list[int] = []
+        self.all_sent = asyncio.Event()
+
+    async def submit(self, epoch: int, sequences: list[NewSequence], *_: Any) -> Submitted:
+        return Submitted(accepted=tuple(each.id for each in sequences), refused={})
+
+    @asynccontextmanager
+    async def events(self, epoch: int, after: int) -> AsyncIterator[Any]:
+        self.after.append(after)
+        yield Pipe([encode(batch) for batch in self._connections.pop(0)])
+        if not self._connections:
+            self.all_sent.set()
+            await asyncio.Event().wait()
+
+
+def hello(number: int) -> EventBatch:
+    return EventBatch(number, 0.0, False, ())
+
+
+def text(number: int) -> EventBatch:
+    return EventBatch(number, 0.0, False, (SequenceEvent("s1", f"{number} ", 1),))
+
+
+async def watch(link: Scripted | CutChannel) -> tuple[list[CutReason], str]:
+    """What was cut, and the text that arrived."""
+    cuts: list[CutReason] = []
+    table = Sequences(link, lambda _: None)  # type: ignore[arg-type]
+    running = table.start((1,), Sampling(), 1.0, lambda: None)
+    stream = EventStream(link, table, cuts.append, pause_seconds=0.0)  # type: ignore[arg-type]
+    task = asyncio.create_task(stream.run())
+    await asyncio.wait_for(link.all_sent.wait(), 30)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return cuts, "".join(event.text for event in read(running))
+
+
+@pytest.mark.parametrize("ahead", [[hello(3)], [hello(4)], [text(4)], [hello(1)]])
+async def test_a_number_that_does_not_follow_costs_no_event(ahead: list[EventBatch], caplog: pytest.LogCaptureFixture) -> None:
+    """A heartbeat before the events that it counts would have them taken for known ones."""
+    link = Scripted([hello(0), text(1), text(2), *ahead, text(3)], [hello(2), text(3), text(4)])
+    with caplog.at_level(logging.INFO, "localmodel.gateway.events"):
+        cuts, heard = await watch(link)
+    assert heard == "1 2 3 4 " and link.after == [0, 2] and cuts == ["protocol"]
+    said = [record.getMessage() for record in caplog.records]
+    assert "cut (protocol) after event 2, 1 sequences running" in said[0] and "is back after" in said[1]
+
+
+async def test_each_cut_is_counted_and_an_end_of_ours_is_none() -> None:
+    assert await watch(Scripted([hello(0), text(1)], [hello(1), text(2)], [hello(2)])) == (["closed"] * 2, "1 2 ")
+    assert await watch(Scripted([], [hello(0)])) == ([], ""), "it had not been open"
+
+
+async def test_a_stream_given_up_is_a_cut() -> None:
+    cuts: list[CutReason] = []
+    link = Scripted([hello(0)])
+    table = Sequences(link, lambda _: None)  # type: ignore[arg-type]
+    stream = EventStream(link, table, cuts.append, pause_seconds=0.0)  # type: ignore[arg-type]
+    task = asyncio.create_task(stream.run())
+    await asyncio.wait_for(stream.open.wait(), 30)
+    link._connections.append([hello(0)])
+    stream.reconnect("nothing came")
+    assert not cuts
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert cuts == ["silent"] and len(link.after) == 2

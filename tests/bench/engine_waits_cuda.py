@@ -1,7 +1,7 @@
 """What waits on a CUDA card, with random weights in Qwen2.5-7B's shape: first tokens with a shared prefix, and streams beside
 arriving long prompts.
 
-    PYTHONPATH=operator python tests/bench/engine_waits_cuda.py [--layers 28] [--rounds 5] [--chunks 256]
+    PYTHONPATH=operator python tests/bench/engine_waits_cuda.py [--layers 28] [--rounds 5] [--chunks 112 176]
 
 Prints: time to the first token of a prompt of 8,000 tokens, computed whole and with 90 % of it cached; steps per second with
 prompts that share nothing, with and without a look for shared prefixes; the gaps between tokens of 16 streams alone and while
@@ -9,8 +9,10 @@ prompts of 16,000 tokens arrive; a document of 7,000 tokens answered in 200. Not
 """
 
 import argparse
+import gc
 import statistics
 import time
+from functools import partial
 
 import torch
 from engine_cuda import make_network
@@ -19,7 +21,9 @@ from localmodel.api.channel import Sampling
 from localmodel.engine import holding
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_runner import CardRunner
+from localmodel.engine.card_steps import room_beside
 from localmodel.engine.engine import Engine
+from localmodel.engine.housekeeping import settle
 from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
 from localmodel.engine.loader import GPU_BURST, GPU_CHUNK
 from localmodel.engine.network_config import parse_network_config
@@ -42,7 +46,8 @@ def make_engine(layers: int) -> Engine:
     del reference, source
     torch.cuda.empty_cache()
     cache = KVCache.allocate(sizes, BLOCKS, GPU_BLOCK, SLOTS, CONTEXT, torch.bfloat16, device)
-    scheduler = Scheduler(SLOTS, GPU_CHUNK, BlockPool(BLOCKS, GPU_BLOCK), burst=GPU_BURST)
+    beside = partial(room_beside, slots=SLOTS)
+    scheduler = Scheduler(SLOTS, GPU_CHUNK, BlockPool(BLOCKS, GPU_BLOCK), burst=GPU_BURST, beside=beside)
     launch = CardRunner(network, cache, sizes.vocabulary).launch
     return Engine(launch, scheduler, slots=SLOTS, context=CONTEXT, vocabulary=sizes.vocabulary, stop_tokens=frozenset())
 
@@ -95,10 +100,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--chunks", nargs="+", type=int, default=[GPU_CHUNK])
+    parser.add_argument("--chunks", nargs="*", type=int, default=[], help="prompt tokens beside streams, besides the default")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
     engine = make_engine(arguments.layers)
+    collections = []
+    for _ in range(2):
+        began = time.perf_counter()
+        gc.collect()
+        collections.append((time.perf_counter() - began) * 1e3)
+        settle()
+    print(f"the collector looks at everything in {collections[0]:.1f} ms, after `settle` in {collections[1]:.1f}", flush=True)
     first_token(engine, [1, *range(1000, 8999)])
     whole, shared = [], []
     for number in range(arguments.rounds):
@@ -116,15 +128,17 @@ def main() -> None:
     holding.find_prefix = find
     a, b = (statistics.median(costs[looks]) for looks in (False, True))
     print(f"no hits: {a * 1e3:.1f} ms without a look for prefixes, {b * 1e3:.1f} with ({b / a - 1:+.1%})", flush=True)
-    gaps(engine, 4, 2)  # compiles
-    idle = gaps(engine, 4, 0)
-    for number, chunk in enumerate(arguments.chunks):
-        engine._scheduler._chunk = chunk
-        storm = gaps(engine, 8, 6, 7_100 + 100 * number)
+    chosen = engine._scheduler._beside
+    for number, chunk in enumerate([chosen(16), *arguments.chunks]):
+        engine._scheduler._beside = lambda decoding, chunk=chunk: chunk
+        gaps(engine, 2, 2, 7_000 + 10 * number)  # captures
+        idle = gaps(engine, 4, 0)
+        storm = gaps(engine, 8, 12, 7_100 + 100 * number)
         a, b = (statistics.quantiles(times, n=100)[98] for times in (idle, storm))
         print(f"16 streams, p99 gap: {a * 1e3:.1f} ms alone, {b * 1e3:.1f} ms beside prompts of 16,000 ({b / a:.2f})", end=", ")
-        print(f"in chunks of {chunk}: median {statistics.median(storm) * 1e3:.1f} ms, {len(storm)} steps", flush=True)
-    engine._scheduler._chunk = GPU_CHUNK
+        middle, longest = statistics.median(storm) * 1e3, max(storm) * 1e3
+        print(f"in chunks of {chunk}: median {middle:.1f} ms, longest {longest:.1f}, {len(storm)} steps", flush=True)
+    engine._scheduler._beside = chosen
     began = time.perf_counter()
     ask(engine, "document", [3, *range(1000, 7999)], 200)
     finish(engine)

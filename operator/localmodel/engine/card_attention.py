@@ -17,8 +17,8 @@ from localmodel.engine.paged_attention_kernel import decode_attention
 class CardAttention:
     tables: Tensor
     """[slots, pages] int32"""
-    slots: Tensor
-    """[R] int64 of the first R rows, which decode."""
+    slots: Tensor | None
+    """[R] int64 of the first R rows, which decode; None: none does."""
     positions: Tensor
     """[N] int64"""
     tiles: Tensor | None
@@ -27,11 +27,14 @@ class CardAttention:
     context: int
     longest: int = 0
     """Positions that the last of the rows in `tiles` may see."""
+    full_tiles: int | None = None
+    """As many as are expected to have rows; None: all."""
 
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
         output = torch.empty_like(queries)
-        decoding = self.slots.shape[0]
-        if decoding:
+        decoding = 0
+        if self.slots is not None:
+            decoding = self.slots.shape[0]
             decode_attention(
                 queries[:decoding], keys, values, self.tables, self.slots, self.positions, output[:decoding],
                 page=self.page, scale=scale, context=self.context, window=window,
@@ -40,5 +43,6 @@ class CardAttention:
             chunk_attention(
                 queries, keys, values, self.tables, self.tiles, output,
                 first_row=decoding, longest=self.longest, page=self.page, scale=scale, context=self.context, window=window,
+                full_tiles=self.full_tiles,
             )  # fmt: skip
         return output

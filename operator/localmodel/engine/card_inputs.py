@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from localmodel.engine.card_steps import MOST_PROMPTS, StepShape
 from localmodel.engine.sequence import Sequence, Work
 
 Numbers = NDArray[np.int64]
 TOKEN, SOURCE, POSITION, CACHE_ROW, SLOT = range(5)
 KINDS = 5
+TILE_NUMBERS = 4
 NOWHERE = -1
 
 
@@ -56,7 +58,7 @@ def prompt_rows(works: list[Work], block_size: int) -> Numbers:
         part[CACHE_ROW] = np.array(work.blocks, dtype=np.int64)[positions // block_size] * block_size + positions % block_size
         part[SLOT] = work.slot
         parts.append(part)
-    return np.concatenate(parts, axis=1)
+    return np.concatenate(parts, axis=1) if parts else np.empty((KINDS, 0), dtype=np.int64)
 
 
 def prompt_tiles(works: list[Work], first_row: int, tile_rows: int) -> NDArray[np.int32]:
@@ -69,6 +71,38 @@ def prompt_tiles(works: list[Work], first_row: int, tile_rows: int) -> NDArray[n
         row += work.count
     tiles.sort(key=lambda tile: -tile[2])
     return np.array(tiles, dtype=np.int32)
+
+
+def step_sizes(shape: StepShape, slots: int, tile: int) -> tuple[int, int, int]:
+    """(rows, tiles of `tile` rows, rows that get logits) of a graph with prompts."""
+    return shape.decoding + shape.prompts, -(-shape.prompts // tile) + MOST_PROMPTS, min(slots, shape.decoding + MOST_PROMPTS)
+
+
+def step_numbers(
+    decoding: list[Work], prompts: list[Work], shape: StepShape, slots: int, tile: int, row_of: Mapping[Sequence, int],
+    block_size: int,
+) -> Numbers:  # fmt: skip
+    """All that a graph of `shape` reads, flat: rows [KINDS, rows], tiles [tiles, TILE_NUMBERS], rows that get logits.
+
+    Padding goes nowhere: tiles of no rows, and row 0 for logits that nobody takes.
+    """
+    rows, tiles, choices = step_sizes(shape, slots, tile)
+    numbers = np.zeros(KINDS * rows + TILE_NUMBERS * tiles + choices, dtype=np.int64)
+    table = numbers[: KINDS * rows].reshape(KINDS, rows)
+    table[SOURCE] = table[CACHE_ROW] = NOWHERE
+    table[:, : shape.decoding] = decode_rows(decoding, shape.decoding, row_of, block_size)
+    chunks = prompt_rows(prompts, block_size)
+    table[:, shape.decoding : shape.decoding + chunks.shape[1]] = chunks
+    cut = prompt_tiles(prompts, shape.decoding, tile)
+    numbers[KINDS * rows : KINDS * rows + cut.size] = cut.reshape(-1)
+    wanted = [row for row, work in enumerate(decoding) if work.samples]
+    row = shape.decoding
+    for work in prompts:
+        row += work.count
+        if work.samples:
+            wanted.append(row - 1)
+    numbers[KINDS * rows + TILE_NUMBERS * tiles :][: len(wanted)] = wanted
+    return numbers
 
 
 class TableKeeper:

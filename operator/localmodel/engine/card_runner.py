@@ -1,8 +1,8 @@
 """Runs steps on a card: launches one, and says later what it chose, so that the next can be launched meanwhile.
 
 Why it exists: what to compute is the scheduler's decision and how a network computes is the family's; this is the seam
-between them. A step that only decodes is one CUDA graph, captured when its size is first met; others are launched kernel by
-kernel. The last chosen tokens stay on the card, where the next step reads them.
+between them. A step is one CUDA graph (`card_graphs`) wherever one fits; large prompts alone are launched kernel by kernel.
+The last chosen tokens stay on the card, where the next step reads them.
 
 A row of a matrix product may be rounded otherwise in other company, and a sequence with a seed must be answered the same
 in any. cuBLAS computes 1-8 rows of a 3584x3584 product otherwise than 9-16, and a row's place among them changes nothing
@@ -17,19 +17,9 @@ from torch import Tensor
 
 from localmodel.engine.attention import Batch
 from localmodel.engine.card_attention import CardAttention
-from localmodel.engine.card_inputs import (
-    CACHE_ROW,
-    KINDS,
-    NOWHERE,
-    POSITION,
-    SLOT,
-    SOURCE,
-    TOKEN,
-    TableKeeper,
-    decode_rows,
-    prompt_rows,
-    prompt_tiles,
-)
+from localmodel.engine.card_graphs import CardGraphs
+from localmodel.engine.card_inputs import CACHE_ROW, POSITION, TableKeeper, decode_rows, prompt_rows, prompt_tiles, step_numbers
+from localmodel.engine.card_steps import fit_step, graph_sizes
 from localmodel.engine.chunk_attention_kernel import tile_rows
 from localmodel.engine.engine import Launched
 from localmodel.engine.kv_cache import KVCache
@@ -38,11 +28,8 @@ from localmodel.engine.sampler import Sampled, Sampler
 from localmodel.engine.sampling_plan import depends_on_answer
 from localmodel.engine.sequence import Sequence, Work
 
-
-def graph_sizes(slots: int) -> list[int]:
-    """Rows that decode graphs are made for: a step takes the next one up."""
-    steps = [1, 2, 4, *range(8, 64, 8), *range(64, 256, 16), *range(256, slots, 32)]
-    return [size for size in steps if size < slots] + [slots]
+Chosen = tuple[Tensor, Tensor | None]
+"""Logits of works that sample, and where a graph has them already, their best tokens."""
 
 
 class CardRunner:
@@ -57,11 +44,12 @@ class CardRunner:
         self._chosen = torch.zeros(cache.slots, dtype=torch.int64, device=self._device)
         self._row_of: dict[Sequence, int] = {}
         self._sizes = graph_sizes(cache.slots)
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-        self._numbers = torch.zeros(KINDS * cache.slots, dtype=torch.int64, device=self._device)
-        self._pool: tuple[int, int] | None = None
+        self._graphs = self._make_graphs(network, cache, vocabulary)
         with torch.inference_mode():
-            self._graph(cache.slots)  # the largest: the others find their memory in its
+            self._graphs.decode(cache.slots)  # the largest: the others find their memory in its
+
+    def _make_graphs(self, network: Network, cache: KVCache, vocabulary: int) -> CardGraphs:
+        return CardGraphs(network, cache, self._tables, self._chosen, vocabulary)
 
     @torch.inference_mode()
     def launch(self, works: list[Work]) -> Launched:
@@ -73,9 +61,9 @@ class CardRunner:
         prompts = works[len(decoding) :]
         if any(work.sequence.sampling.seed is not None for work in works):
             parts = [self._decode(decoding, self._cache.slots)] if decoding else []
-            parts += [self._compute([], [work]) for work in prompts]
+            parts += [self._compute([work]) for work in prompts]
         elif prompts:
-            parts = [self._compute(decoding, prompts)]
+            parts = self._run_together(decoding, prompts)
         else:
             parts = [self._decode(decoding, len(decoding))]
         sequences = [work.sequence for work in works if work.samples]
@@ -83,8 +71,7 @@ class CardRunner:
             return Launched(list, may_be_followed=True)
         return self._choose([part for part in parts if part is not None], sequences)
 
-    def _choose(self, parts: list[tuple[Tensor, Tensor | None]], sequences: list[Sequence]) -> Launched:
-        """`parts`: logits and, where a graph has them already, their best tokens."""
+    def _choose(self, parts: list[Chosen], sequences: list[Sequence]) -> Launched:
         plan = self._sampler.prepare(sequences)
         logits = parts[0][0] if len(parts) == 1 else torch.cat([logits for logits, _ in parts])
         best = parts[0][1] if len(parts) == 1 else None
@@ -113,58 +100,45 @@ class CardRunner:
 
         return wait
 
-    def _decode(self, works: list[Work], least: int) -> tuple[Tensor, Tensor | None] | None:
-        """Logits of the works that sample, from the graph of at least `least` rows."""
+    def _decode(self, works: list[Work], least: int) -> Chosen | None:
+        """From the graph of at least `least` rows."""
         rows = next(size for size in self._sizes if size >= least)
-        graph, logits, best = self._graph(rows)
+        graph = self._graphs.decode(rows)
         numbers = decode_rows(works, rows, self._row_of, self._cache.block_size)
-        self._numbers[: KINDS * rows].copy_(self._pin(numbers.reshape(-1)), non_blocking=True)
-        graph.replay()
+        graph.numbers.copy_(self._pin(numbers.reshape(-1)), non_blocking=True)
+        graph.graph.replay()
         wanted = [row for row, work in enumerate(works) if work.samples]
         if len(wanted) == len(works):
-            return logits[: len(works)], best[: len(works)]
-        return (logits[self._send(np.array(wanted))], None) if wanted else None
+            return graph.logits[: len(works)], graph.best[: len(works)]
+        return (graph.logits[self._send(np.array(wanted))], None) if wanted else None
 
-    def _graph(self, rows: int) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
-        """(graph, its logits [rows, V], its best tokens [rows]); captured here if need be. All share one pool of memory."""
-        if rows not in self._graphs:
-            numbers = self._numbers[: KINDS * rows].view(KINDS, rows)
-            numbers.zero_()
-            numbers[SOURCE] = NOWHERE
-            numbers[CACHE_ROW] = NOWHERE
-            self._run_decode(numbers)  # compiles kernels, which a capture may not
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                logits, best = self._run_decode(numbers)
-            self._pool = graph.pool()
-            self._graphs[rows] = graph, logits, best
-        return self._graphs[rows]
-
-    def _run_decode(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        attend = CardAttention(self._tables, numbers[SLOT], numbers[POSITION], None, self._cache.block_size, self._cache.context)
-        batch = Batch(self._resolve(numbers), numbers[POSITION], numbers[CACHE_ROW], attend)
-        logits = self._network(batch, self._cache, None)
-        return logits, logits.argmax(dim=-1)
-
-    def _compute(self, decoding: list[Work], prompts: list[Work]) -> tuple[Tensor, Tensor | None] | None:
-        """Logits of the works that sample, computed together and without a graph."""
-        size = self._cache.block_size
-        parts = [decode_rows(decoding, len(decoding), self._row_of, size), prompt_rows(prompts, size)]
-        numbers = self._send(np.concatenate(parts, axis=1))
+    def _run_together(self, decoding: list[Work], prompts: list[Work]) -> list[Chosen | None]:
+        """In the graph that holds all; else those that decode in theirs, and the prompts kernel by kernel."""
+        cache = self._cache
         longest = max(work.start + work.count for work in prompts)
-        tiles = self._send(prompt_tiles(prompts, len(decoding), tile_rows(self._cache.keys.dtype, longest)))
-        slots = numbers[SLOT, : len(decoding)]
-        attend = CardAttention(self._tables, slots, numbers[POSITION], tiles, size, self._cache.context, longest)
-        ends = np.cumsum([work.count for work in [*decoding, *prompts]]) - 1
-        wanted = ends[[work.samples for work in [*decoding, *prompts]]]
-        batch = Batch(self._resolve(numbers), numbers[POSITION], numbers[CACHE_ROW], attend)
-        logits = self._network(batch, self._cache, self._send(wanted))
-        return (logits, None) if len(wanted) else None
+        shape = fit_step(len(decoding), [work.count for work in prompts], longest, slots=cache.slots, context=cache.context)
+        if shape is None:
+            return [*([self._decode(decoding, len(decoding))] if decoding else []), self._compute(prompts)]
+        graph = self._graphs.mixed(shape)
+        tile = tile_rows(cache.keys.dtype, shape.longest)
+        numbers = step_numbers(decoding, prompts, shape, cache.slots, tile, self._row_of, cache.block_size)
+        graph.numbers.copy_(self._pin(numbers), non_blocking=True)
+        graph.graph.replay()
+        count = sum(work.samples for work in [*decoding, *prompts])
+        return [(graph.logits[:count], graph.best[:count])] if count else []
 
-    def _resolve(self, numbers: Tensor) -> Tensor:
-        """Token ids, those that the step before chose included."""
-        source = numbers[SOURCE]
-        return torch.where(source >= 0, self._chosen[source.clamp(min=0)], numbers[TOKEN])
+    def _compute(self, prompts: list[Work]) -> Chosen | None:
+        """Computed together and without a graph."""
+        cache = self._cache
+        numbers = self._send(prompt_rows(prompts, cache.block_size))
+        longest = max(work.start + work.count for work in prompts)
+        tiles = self._send(prompt_tiles(prompts, 0, tile_rows(cache.keys.dtype, longest)))
+        attend = CardAttention(self._tables, None, numbers[POSITION], tiles, cache.block_size, cache.context, longest)
+        ends = np.cumsum([work.count for work in prompts]) - 1
+        wanted = ends[[work.samples for work in prompts]]
+        batch = Batch(self._graphs.resolve(numbers), numbers[POSITION], numbers[CACHE_ROW], attend)
+        logits = self._network(batch, cache, self._send(wanted))
+        return (logits, None) if len(wanted) else None
 
     def _send(self, array: np.ndarray) -> Tensor:
         return self._pin(array).to(self._device, non_blocking=True)

@@ -101,16 +101,18 @@ def count_chunk_splits(programs: int, length: int, multiprocessors: int = 132) -
 def chunk_attention(
     queries: Tensor, keys: Tensor, values: Tensor, tables: Tensor, tiles: Tensor, output: Tensor, *,
     first_row: int, longest: int, page: int, scale: float, context: int, window: int | None = None, splits: int | None = None,
+    full_tiles: int | None = None,
 ) -> None:  # fmt: skip
     """Fills rows from `first_row` of `output` [N, A, D] from the same rows of `queries`, both contiguous.
 
     tiles [T, 4] int32: first row, rows (at most `tile_rows`), position of the first, slot. Each row attends to the
-    positions of its slot up to its own. longest: at least the last position of any row, plus one.
+    positions of its slot up to its own. longest: at least the last position of any row, plus one. full_tiles: how many
+    of the tiles the keys are cut for, if others may have no rows.
     """
     rows, heads, size = queries.shape
     exact = queries.dtype == torch.float32
     count = tiles.shape[0]
-    splits = splits or count_chunk_splits(count * heads, min(longest, window or longest))
+    splits = splits or count_chunk_splits((full_tiles or count) * heads, min(longest, window or longest))
     parts = (rows - first_row, heads, splits if splits > 1 else 0)
     partials = torch.empty((*parts, size), dtype=torch.float32, device=queries.device)
     logsums = torch.empty(parts, dtype=torch.float32, device=queries.device)

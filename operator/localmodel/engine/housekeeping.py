@@ -1,10 +1,12 @@
-"""Gives memory that nothing is in back to the system after a quiet time.
+"""What is done outside of steps: unused memory goes back after a quiet time, and Python's collector learns what stays.
 
 Why it exists: allocators keep what a burst of long prompts took, and on a shared machine somebody else could use it. It must
-run between two steps, on the thread that computes: a step that is captured or running must not lose its memory.
+run between two steps, on the thread that computes: a step that is captured or running must not lose its memory. A collection
+that looks at all of torch in the middle of an answer is a pause that clients see.
 """
 
 import ctypes
+import gc
 import sys
 
 import torch
@@ -20,3 +22,9 @@ def release_memory(device: torch.device) -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
         if trim is not None:
             trim(0)
+
+
+def settle() -> None:
+    """Call when all that lives to the end has been made: the collector looks at it no more."""
+    gc.collect()
+    gc.freeze()

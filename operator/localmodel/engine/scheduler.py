@@ -3,14 +3,16 @@
 Why it exists: continuous batching is decided here and nowhere else, so that it can be tested by a thousand random
 histories. Rules:
 
-* A step has one budget: a token for every slot, and `chunk`. Every running sequence decodes one token, first of all; then
-  prompts are computed, oldest arrival first, at most `chunk` tokens of them, or `burst` while nobody waits for a token.
+* A step has one budget. Every running sequence decodes one token, first of all; then prompts are computed, oldest arrival
+  first, at most `chunk` tokens of them (or what `beside` says for so many that decode), or `burst` while nobody waits for a
+  token.
 * A sequence runs from its admission to its end, in order of arrival, with a slot and with the blocks of all its tokens.
   Blocks that hold its beginning already are shared instead of computed (`blocks`).
 * When a decoding sequence finds no block, the youngest gives up its own and waits again, first in line; what it had is
   computed anew. The oldest never does, and all blocks suffice for any one, so everybody comes to an end.
 * A sequence with a seed is computed in the same pieces whatever the company, so its roundings are the same: its chunks
-  begin at multiples of `chunk`, it shares no prefix, and after a preemption its answer is computed token by token.
+  begin at multiples of `chunk`, it shares no prefix, and after a preemption its answer is computed token by token. The first
+  prompt of a step may be such a chunk though the budget is less.
 * Where guesses pay (`speculation`), a sequence decodes its last token and guessed ones behind it; those that turn out to
   be what would have been chosen are kept. Guesses take no block that somebody may need. Such a step is committed before
   the next is planned.
@@ -19,7 +21,7 @@ histories. Rules:
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -37,13 +39,16 @@ class Scheduler:
     """Sequences waiting and running, both in order of arrival. Not thread-safe: the engine holds its lock around every call."""
 
     def __init__(
-        self, slots: int, chunk: int, pool: BlockPool, *, burst: int = 0, speculation: Speculation | None = None
-    ) -> None:
-        """`pool` holds at least one sequence of the whole context window."""
+        self, slots: int, chunk: int, pool: BlockPool, *, burst: int = 0, beside: Callable[[int], int] | None = None,
+        speculation: Speculation | None = None,
+    ) -> None:  # fmt: skip
+        """`pool` holds at least one sequence of the whole context window; `beside`: prompt tokens of a step in which so many
+        sequences decode, >= 1, by default `chunk`."""
         self.pool = pool
         self.speculation = speculation
         self._chunk = chunk
         self._burst = max(burst, chunk)
+        self._beside = beside or (lambda decoding: chunk)
         self._free_slots = list(range(slots))
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
@@ -99,7 +104,7 @@ class Scheduler:
         drafts = self._draft(decoding)
         decode = [self._work(sequence, 1, drafts.get(sequence, ())) for sequence in decoding]
         prefill = []
-        budget = self._chunk if decode else self._burst
+        budget = self._beside(len(decode)) if decode else self._burst
         for sequence in self._running.values():
             left = sequence.length - sequence.computed
             if left <= 0 or self._decodes(sequence):
@@ -107,10 +112,10 @@ class Scheduler:
             count = min(left, budget)
             if sequence.sampling.seed is not None:
                 piece = min(len(sequence.prompt) - sequence.computed, self._chunk - sequence.computed % self._chunk)
-                count = piece if piece <= budget else 0
+                count = piece if piece <= budget or not prefill else 0
             if count == 0:
                 break  # nobody later may overtake the oldest prompt
-            budget -= count
+            budget = max(0, budget - count)
             prefill.append(self._work(sequence, count))
         return decode + prefill
 

@@ -14,12 +14,13 @@ import torch
 from localmodel.api.channel import EngineStatus
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.blocks import BlockPool
+from localmodel.engine.card_steps import room_beside
 from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
 from localmodel.engine.engine import Engine
 from localmodel.engine.failures import RankFailed
 from localmodel.engine.gateways import Stream
-from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory
+from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory, settle
 from localmodel.engine.json_schema import JsonSchemas
 from localmodel.engine.launching import make_launch
 from localmodel.engine.loader import LoadedModel, load_model, threads_of_rank
@@ -62,6 +63,7 @@ class EngineService:
         self._loop = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
+        settle()
         self._publisher.start(self._channel)
         self._loop.start()
         model = self._model
@@ -144,6 +146,7 @@ def build_engine(model: LoadedModel, ranks: Ranks | None = None) -> Engine:
             model.chunk,
             BlockPool(cache.blocks, cache.block_size, contiguous=not on_card),
             burst=model.burst,
+            beside=(lambda decoding: room_beside(decoding, cache.slots)) if on_card else None,
             speculation=None if on_card else Speculation(),
         ),
         slots=cache.slots,

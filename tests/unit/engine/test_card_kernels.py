@@ -4,6 +4,9 @@
 
 import os
 import sys
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,12 +18,14 @@ if DEVICE == "cpu":
 
 from engine_runs import make_prompts, run_all
 from localmodel.api.channel import Sampling
-from localmodel.engine import card_runner, layers
+from localmodel.engine import card_graphs, card_runner, layers
 from localmodel.engine.attention import attend_one, locate
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_attention import CardAttention
-from localmodel.engine.card_inputs import CACHE_ROW, KINDS
-from localmodel.engine.card_runner import CardRunner, graph_sizes
+from localmodel.engine.card_graphs import CardGraphs, Graph
+from localmodel.engine.card_inputs import step_numbers
+from localmodel.engine.card_runner import CardRunner
+from localmodel.engine.card_steps import StepShape
 from localmodel.engine.chunk_attention_kernel import chunk_attention, count_chunk_splits
 from localmodel.engine.engine import Engine
 from localmodel.engine.fused_kernels import add_rms_norm, gated_silu, turn_and_store
@@ -73,7 +78,8 @@ def test_decode_reads_every_page_of_its_own_sequence(cache, window):
 def test_a_chunk_sees_what_came_before_it_and_not_what_comes_after(cache, window, splits):
     queries = torch.randn(52, 6, 24, device=DEVICE)
     output = torch.full_like(queries, torch.nan)
-    tiles = torch.tensor([[2, 32, 70, 1], [34, 10, 102, 1], [44, 8, 0, 2]], dtype=torch.int32, device=DEVICE)
+    rows = [[2, 32, 70, 1], [0, 0, 0, 0], [34, 10, 102, 1], [44, 8, 0, 2], [0, 0, 0, 0]]
+    tiles = torch.tensor(rows, dtype=torch.int32, device=DEVICE)
     chunk_attention(
         queries, cache.keys, cache.values, cache.tables, tiles, output,
         first_row=2, longest=112, page=cache.page, scale=24**-0.5, context=192, window=window, splits=splits,
@@ -121,30 +127,44 @@ class TableAttention(CardAttention):
 
     def __call__(self, queries, keys, values, scale, window):
         output = torch.full_like(queries, torch.nan)
-        rows = [(row, 1, self.positions[row].item(), self.slots[row].item()) for row in range(len(self.slots))]
+        slots = [] if self.slots is None else self.slots.tolist()
+        rows = [(row, 1, self.positions[row].item(), slot) for row, slot in enumerate(slots)]
         for row, count, position, slot in rows + ([] if self.tiles is None else self.tiles.tolist()):
+            if not count:
+                continue
             past = locate(self.tables[slot].tolist(), self.page, position + count)
             here = slice(row, row + count)
             output[here] = attend_one(queries[here], keys[past], values[past], position, scale, window)
         return output
 
 
+class HostGraphs(CardGraphs):
+    """Without a card a graph's replay computes anew. Its padding is computed too, and written behind what the pool hands out."""
+
+    def __init__(self, network, cache, *rest):
+        def pad(batch, cache, rows):
+            places = torch.where(batch.cache_rows < 0, cache.tokens - 1, batch.cache_rows)
+            return network(replace(batch, cache_rows=places), cache, rows)
+
+        super().__init__(pad, cache, *rest)
+        self.replayed = Counter()
+
+    def _capture(self, numbers, run):
+        logits, best = (part.clone() for part in run())
+
+        def replay():
+            for place, part in zip((logits, best), run(), strict=True):
+                place.copy_(part)
+            self.replayed[len(numbers)] += 1
+
+        return Graph(numbers, SimpleNamespace(replay=replay), logits, best)
+
+
 class HostCard(CardRunner):
-    """Without a card: a graph's replay computes anew, copies are where they are read."""
+    """Without a card: copies are where they are read."""
 
-    vocabulary = 259
-
-    def _graph(self, rows):
-        numbers = self._numbers[: KINDS * rows].view(KINDS, rows)
-        logits, best = torch.zeros(rows, self.vocabulary), torch.zeros(rows, dtype=torch.int64)
-        outer = self
-
-        class Graph:
-            def replay(self):
-                used = int((numbers[CACHE_ROW] >= 0).sum())
-                logits[:used], best[:used] = outer._run_decode(numbers[:, :used])
-
-        return Graph(), logits, best
+    def _make_graphs(self, network, cache, vocabulary):
+        return HostGraphs(network, cache, self._tables, self._chosen, vocabulary)
 
     @staticmethod
     def _fetch(tokens):
@@ -168,8 +188,9 @@ def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(eng
         "penalty": ([7] * 18, Sampling(temperature=0, presence_penalty=2, max_tokens=9, ignore_eos=True)),
     }
     expected = run_all(build_engine(model), requests)
-    monkeypatch.setattr(card_runner, "CardAttention", TableAttention)
-    runner = HostCard(model.network, model.cache, HostCard.vocabulary)
+    for module in (card_runner, card_graphs):
+        monkeypatch.setattr(module, "CardAttention", TableAttention)
+    runner = HostCard(model.network, model.cache, 259)
     scheduler = Scheduler(3, 32, BlockPool(9, 16))
     engine = Engine(runner.launch, scheduler, slots=3, context=128, vocabulary=259, stop_tokens=frozenset())
     assert run_all(engine, requests) == expected
@@ -177,9 +198,5 @@ def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(eng
     for key, request in requests.items():
         assert run_all(engine, {key: request})[key] == expected[key]
     assert scheduler.prefix_tokens_total >= 32
-
-
-def test_sizes_of_graphs_grow_by_steps_and_end_at_the_slots():
-    assert graph_sizes(1) == [1]
-    assert graph_sizes(16) == [1, 2, 4, 8, 16]
-    assert graph_sizes(100)[-4:] == [64, 80, 96, 100]
+    with_prompts = len(step_numbers([], [], StepShape(3, 125, 128), 3, 32, {}, 16))
+    assert runner._graphs.replayed[with_prompts] > 5, "prompts were not computed in graphs"

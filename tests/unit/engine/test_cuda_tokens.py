@@ -55,6 +55,28 @@ def test_prompts_of_several_chunks(cuda_config, edit_config, kind):
     assert [run_greedy(engine, [prompt])[0] for prompt in prompts] == expected
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen2-window"])
+def test_prompts_that_arrive_beside_streams_are_computed_in_graphs(cuda_config, edit_config, kind):
+    """Of every size: short and long prompts, short and long pasts, many at once; answers are those that come alone."""
+    directory = edit_config(kind, max_position_embeddings=LONG)
+    engine = build_engine(load_model(cuda_config(directory, context_window=LONG, max_batch_size=24)))
+    runner = engine._launch.__self__
+    prompts = [*make_prompts(20, 1, 30), *make_prompts(2, 2500, 3500, seed=5), *make_prompts(12, 100, 700, seed=6)]
+    greedy = Sampling(temperature=0, max_tokens=40, ignore_eos=True)
+    answers = {number: [] for number in range(len(prompts))}
+    waiting = list(enumerate(prompts))
+    while waiting or any(engine.load()[:2]):
+        for _ in range(2 if waiting else 0):
+            key, prompt = waiting.pop(0)
+            engine.add_request(key, prompt, greedy)
+        for output in engine.step():
+            answers[output.key].append(output.token)
+    shapes = set(runner._graphs._mixed)
+    assert {shape.decoding for shape in shapes} == {16, 24} and {shape.longest for shape in shapes} == {2048, LONG}
+    assert len({shape.prompts for shape in shapes}) > 2
+    assert [run_greedy(engine, [prompt], 40)[0] for prompt in prompts] == list(answers.values())
+
+
 class Recorder:
     """A network that keeps its last logits."""
 

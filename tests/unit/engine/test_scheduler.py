@@ -77,6 +77,29 @@ def test_more_of_a_prompt_while_nobody_waits_for_a_token():
     assert [(w.sequence.key, w.count) for w in step(scheduler)[0]] == [("long", 1), ("short", 1), ("later", 8)]
 
 
+def test_what_is_computed_beside_others_depends_on_how_many_decode():
+    scheduler = make(slots=4, chunk=8, beside=lambda decoding: 6 // decoding)
+    for key, length in (("a", 2), ("long", 30)):
+        scheduler.add(sequence(key, length, max_tokens=9))
+    step(scheduler)  # a, and what is left of 8
+    assert [(work.sequence.key, work.count) for work in step(scheduler)[0]] == [("a", 1), ("long", 6)]
+    scheduler.add(sequence("b", 2))
+    scheduler.end("long", "cancelled")
+    step(scheduler)
+    scheduler.add(sequence("c", 7))
+    assert [(work.sequence.key, work.count) for work in step(scheduler)[0]] == [("a", 1), ("b", 1), ("c", 3)]
+
+
+def test_a_chunk_with_a_seed_is_computed_whole_when_it_comes_first():
+    scheduler = make(slots=4, chunk=8, beside=lambda decoding: 5)
+    scheduler.add(sequence("a", 2, max_tokens=9))
+    step(scheduler)
+    for key, length, seed in (("seeded", 10, 1), ("other", 9, None)):
+        scheduler.add(sequence(key, length, seed=seed))
+    shapes = [[(work.sequence.key, work.count) for work in step(scheduler)[0]] for _ in range(2)]
+    assert shapes == [[("a", 1), ("seeded", 8)], [("a", 1), ("seeded", 2), ("other", 3)]]
+
+
 def test_with_a_seed_chunks_begin_at_multiples_whatever_the_company():
     alone = make(slots=2, chunk=8)
     alone.add(sequence("long", 21, seed=1))

@@ -1,10 +1,11 @@
 """Tokens per second of the event stream: the engine with a step that costs nothing, in the real Triton, without a gateway.
 
-    PYTHONPATH=operator:tests:hack python -m bench.event_stream [--sequences 256] [--submits 500] [--seconds 10] [--step 0.001]
+    PYTHONPATH=operator:tests:hack python -m bench.event_stream [--sequences 256] [--submits 500] [--step 0.001] [--core]
 
 Two runs: the stream alone, and with so many submits (of one token each) a second beside it. Printed are tokens per second, the
-gaps between two events, and processor time per token. The reader only counts. The baseline is Triton's own form: one response
-for each token and request (`python -m bench.gateway_triton` has it end to end).
+gaps between two events, and processor time per token: of the engine's process, of Triton's server, and of this one, which
+reads as the gateway does and sends the submits. They share two cores, or with `--core` one. The baseline is Triton's own form:
+one response for each token and request (`python -m bench.gateway_triton` has it end to end).
 """
 
 import argparse
@@ -12,11 +13,11 @@ import asyncio
 import itertools
 import json
 import os
-import re
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
 import aiohttp
@@ -26,104 +27,118 @@ from bench.cancels import shorten
 from bench.gateway_parts import Part, machine
 from gateway.conftest import ROOT, eventually
 from gateway.test_real_triton import RealTriton
+from localmodel.gateway import sse
+from localmodel.gateway.kept_connections import KeptConnections
+from localmodel.gateway.wire import parse_batch
 
 WINDOW = 1024
 PROMPT = list(range(1000, 1016))
-_ROW = re.compile(rb'\[\\"[a-z]')
-"""A row begins with the sequence's name, inside of a JSON text."""
+SAMPLING = {"temperature": 0, "ignore_eos": True}
+LENGTH = WINDOW - len(PROMPT)
 
 
 class Channel:
     """As little of the gateway's end as the measurement needs."""
 
     def __init__(self, triton: RealTriton, session: aiohttp.ClientSession) -> None:
-        self._url = f"http://127.0.0.1:{triton.port}/v2"
+        self._url = f"http://127.0.0.1:{triton.port}"
+        self._calls = KeptConnections(self._url)
         self._token = triton.token
         self._session = session
         self._names = itertools.count()
         self._instance = f"bench-{id(self)}"
         self.refused = 0
         self.tokens = 0
+        self.ended = 0
+        """Long sequences."""
         self.events: list[float] = []
 
     async def _ask(self, **fields: Any) -> dict[str, Any]:
-        async with self._session.post(f"{self._url}/models/llm/generate", json=self._envelope(**fields)) as reply:
-            return dict(json.loads((await reply.json(content_type=None))["RESPONSE"]))
+        body = json.dumps(self._envelope(**fields)).encode()
+        _, answer = await self._calls.post("/v2/models/llm/generate", body, {"content-type": "application/json"}, 10)
+        return dict(json.loads(json.loads(answer)["RESPONSE"]))
 
     def _envelope(self, **fields: Any) -> dict[str, str]:
         return {"REQUEST": json.dumps({"token": self._token.read_text().strip(), **fields})}
 
     async def load(self) -> bool:
         try:
-            async with self._session.post(f"{self._url}/repository/models/llm/load") as reply:
+            async with self._session.post(f"{self._url}/v2/repository/models/llm/load") as reply:
                 return reply.status == 200
         except aiohttp.ClientError:
             return False
 
-    async def submit(self, count: int, tokens: int) -> int:
-        """How many were accepted."""
-        sampling = {"max_tokens": tokens, "temperature": 0, "ignore_eos": True}
-        new = [{"id": f"s{next(self._names)}", "prompt": PROMPT, "sampling": sampling} for _ in range(count)]
+    async def submit(self, kind: str, lengths: Sequence[int]) -> None:
+        new = [
+            {"id": f"{kind}{next(self._names)}", "prompt": PROMPT, "sampling": {**SAMPLING, "max_tokens": length}}
+            for length in lengths
+        ]
         accepted = (await self._ask(op="submit", instance=self._instance, epoch=1, sequences=new)).get("accepted", [])
-        self.refused += count - len(accepted)
-        return len(accepted)
+        self.refused += len(lengths) - len(accepted)
 
     async def read(self) -> None:
         events = self._envelope(op="events", instance=self._instance, epoch=1)
-        async with self._session.post(f"{self._url}/models/llm/generate_stream", json=events) as reply:
-            rest = b""
+        async with self._session.post(f"{self._url}/v2/models/llm/generate_stream", json=events) as reply:
+            decoder = sse.Decoder()
             async for chunk in reply.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if rows := len(_ROW.findall(line)):
-                        self.tokens += rows
+                for payload in decoder.feed(chunk):
+                    if events := parse_batch(payload).events:
                         self.events.append(monotonic())
+                        self.tokens += sum(event.tokens for event in events)
+                        self.ended += sum(event.finish_reason is not None and event.id.startswith("long") for event in events)
 
 
-async def measure(channel: Channel, triton: Part, sequences: int, submits: int, seconds: float) -> None:
+async def measure(channel: Channel, triton: RealTriton, sequences: int, submits: int, seconds: float) -> None:
+    def spent() -> list[float]:
+        engine = sum(Part("", pid).cpu() for pid in triton.stubs())
+        return [engine, Part("", triton.pid).cpu() - engine, process_time()]
+
     running = asyncio.create_task(keep_running(channel, sequences))
     beside = asyncio.create_task(keep_submitting(channel, submits))
     await asyncio.sleep(2)
     channel.events.clear()
-    before, spent, began = channel.tokens, triton.cpu(), monotonic()
+    tokens, before, began = channel.tokens, spent(), monotonic()
     await asyncio.sleep(seconds)
-    tokens, took, spent = channel.tokens - before, monotonic() - began, triton.cpu() - spent
+    took, parts = monotonic() - began, [now - earlier for earlier, now in zip(before, spent(), strict=True)]
+    tokens = channel.tokens - tokens
     gaps = sorted(later - earlier for earlier, later in itertools.pairwise(channel.events))
     for task in (running, beside):
         task.cancel()
-    print(
-        f"{sequences} sequences, {submits} submits a second beside: {tokens / took:,.0f} tokens/s, {len(gaps) / took:.0f} events"
-    )
+    print(f"{sequences} sequences, {submits} submits a second beside: {tokens / took:,.0f} tokens/s", end=", ")
+    print(f"{len(gaps) / took:.0f} events; {channel.refused} submits refused")
     print(f"    gap p50 {statistics.median(gaps) * 1000:.1f} ms, p99 {gaps[int(len(gaps) * 0.99)] * 1000:.1f} ms", end="; ")
-    print(f"processor time {spent / tokens * 1e6:.2f} us a token, {spent / took:.2f} cores; {channel.refused} submits refused")
+    print("us a token and cores:", end=" ")
+    shares = zip(("engine", "server", "reader"), parts, strict=True)
+    print(", ".join(f"{part} {each / tokens * 1e6:.2f} ({each / took:.2f})" for part, each in shares))
 
 
 async def keep_running(channel: Channel, sequences: int) -> None:
-    """At the start all, then what has ended."""
-    length = WINDOW - len(PROMPT)
-    await channel.submit(sequences, length)
-    made = channel.tokens
+    """At the start all, which end one after another, then what has ended."""
+    for begin in range(0, sequences, 256):
+        await channel.submit("long", [LENGTH * (number + 1) // sequences for number in range(begin, min(sequences, begin + 256))])
+    begun = 0
     while True:
-        await asyncio.sleep(0.02)
-        ended = (channel.tokens - made) // length
-        if ended:
-            made += ended * length
-            await channel.submit(ended, length)
+        await asyncio.sleep(0.005)
+        if ended := channel.ended - begun:
+            begun += ended
+            await channel.submit("long", [LENGTH] * ended)
 
 
 async def keep_submitting(channel: Channel, rate: int) -> None:
     due = monotonic()
-    waiting: set[asyncio.Task[int]] = set()
+    waiting: set[asyncio.Task[None]] = set()
     while rate:
         due += 1 / rate
         if (rest := due - monotonic()) > 0:
             await asyncio.sleep(rest)
-        waiting.add(task := asyncio.create_task(channel.submit(1, 1)))
+        waiting.add(task := asyncio.create_task(channel.submit("short", [1])))
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         waiting = {task for task in waiting if not task.done()}
 
 
 async def main(options: argparse.Namespace) -> None:
+    if options.core:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         model = shorten(weights.make(weights.default_destination()), 1, Path(name) / "model")
@@ -141,7 +156,7 @@ async def main(options: argparse.Namespace) -> None:
                     channel = Channel(triton, session)
                     reading = asyncio.create_task(channel.read())
                     await asyncio.sleep(0.5)
-                    await measure(channel, Part("", triton.pid), options.sequences, submits, options.seconds)
+                    await measure(channel, triton, options.sequences, submits, options.seconds)
                     reading.cancel()
                     await asyncio.sleep(4)
         finally:
@@ -154,4 +169,5 @@ if __name__ == "__main__":
     parser.add_argument("--submits", type=int, default=500, help="a second")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--step", type=float, default=0.0, help="seconds")
+    parser.add_argument("--core", action="store_true", help="all on one")
     asyncio.run(main(parser.parse_args()))

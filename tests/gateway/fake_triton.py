@@ -220,7 +220,8 @@ class FakeTriton:
                 if made == plan.stall_after:
                     await asyncio.Event().wait()
                 made += 1
-                self.tell(client, [sequence, text, 1, None, None, None, *logprobs(message, made)])
+                more = logprobs(message, made)
+                self.tell(client, [sequence, text, 1, None, None, None, *more] if more else [sequence, text])
                 await asyncio.sleep(plan.gap)
         except asyncio.CancelledError:
             self.running.pop(sequence, None)

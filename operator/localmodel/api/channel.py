@@ -228,7 +228,7 @@ class SequenceEvent(NamedTuple):
 
     id: str
     text: str
-    tokens: int
+    tokens: int = 1
     """Tokens sampled since the last event of this sequence; may be > 0 with an empty text (half a character)."""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
@@ -251,10 +251,10 @@ class EventBatch(NamedTuple):
 
 
 def encode_batch(batch: EventBatch) -> list[Any]:
-    """The JSON form: [number, step age, lost, rows], a row [id, text, tokens, finish, [in, out] | null, error].
+    """The JSON form: [number, step age, lost, rows], a row [id, text, tokens, finish, [in, out] | null, error, logprobs].
 
-    A fifth member says why the engine ends, if it does.
-    A row has a seventh member, [[token, logprob, [[token, logprob], ...]], ...], only where log-probabilities were asked for.
+    Members at the end of a row that say what they usually say are left out: most are [id, text], one token. Log-probabilities are
+    [[token, logprob, [[token, logprob], ...]], ...]. A fifth member of the document says why the engine ends, if it does.
     """
     events = [_encode_event(event) for event in batch.events]
     document = [batch.number, round(batch.step_age_seconds, 3), batch.lost, events]
@@ -262,4 +262,8 @@ def encode_batch(batch: EventBatch) -> list[Any]:
 
 
 def _encode_event(event: SequenceEvent) -> tuple[Any, ...]:
-    return event if event.logprobs else event[:6]
+    if event.logprobs:
+        return event
+    if event.finish_reason is None:
+        return event[:2] if event.tokens == 1 else event[:3]
+    return event[:6] if event.error is not None else event[:5]

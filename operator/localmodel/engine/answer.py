@@ -11,17 +11,22 @@ from tokenizers import Tokenizer
 from localmodel.api.channel import FinishReason, SequenceEvent, Usage
 from localmodel.engine.detokenizer import Detokenizer
 from localmodel.engine.logprob_queue import LogprobQueue
+from localmodel.engine.plain_tokens import PlainTokens
 from localmodel.engine.sequence import Output
 from localmodel.engine.stopping import StopCutter
 
 
 class Answer:
-    def __init__(self, id_: str, tokenizer: Tokenizer, prompt: Ids[int], stops: Ids[str]) -> None:
+    def __init__(
+        self, id_: str, tokenizer: Tokenizer, prompt: Ids[int], stops: Ids[str], plain: PlainTokens | None = None
+    ) -> None:
+        """`plain`: of the same tokenizer, shared by all answers."""
         self.id = id_
         self._prompt_tokens = len(prompt)
         self._tokens = 0
         self._detokenizer = Detokenizer(tokenizer, prompt)
         self._cutter = StopCutter(stops)
+        self._plain = None if stops else plain
         self._logprobs = LogprobQueue()
         self._made = 0
         """Characters that came from tokens; some of them may be held back."""
@@ -30,6 +35,15 @@ class Answer:
 
     def take(self, output: Output, error: str | None = None) -> SequenceEvent | None:
         """The news of one output; None after the end."""
+        _, token, finish, logprob, _ = output
+        if self._plain is not None and token is not None and finish is None and logprob is None:
+            text = self._plain[token]
+            if text and self._detokenizer.feed_plain(token, text):
+                self._tokens += 1
+                return SequenceEvent(self.id, text, 1)
+        return self._take(output, error)
+
+    def _take(self, output: Output, error: str | None) -> SequenceEvent | None:
         if self.finish:
             return None
         tokens = 0
@@ -51,9 +65,11 @@ class Answer:
             logprobs += self._logprobs.cut(self._out)
         self._tokens += tokens
         self.finish = "stop" if self._cutter.stopped else output.finish
-        usage = Usage(self._prompt_tokens, self._tokens) if self.finish else None
-        error = error if self.finish == "error" else None
-        return SequenceEvent(self.id, text, tokens, self.finish, usage, error, logprobs)
+        if self.finish is None:
+            return SequenceEvent(self.id, text, tokens, logprobs=logprobs)
+        self._plain = None
+        usage = Usage(self._prompt_tokens, self._tokens)
+        return SequenceEvent(self.id, text, tokens, self.finish, usage, error if self.finish == "error" else None, logprobs)
 
     def _cut(self, piece: str) -> str:
         self._made += len(piece)

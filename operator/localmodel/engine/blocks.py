@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
+from localmodel.engine.free_blocks import FreeBlocks
+
 ROOT = b""
 """Digest of nothing: the parent of every first block."""
 
@@ -25,14 +27,13 @@ class BlockPool:
     """Blocks 0 ... count - 1 of `size` tokens each. Not thread-safe."""
 
     def __init__(self, count: int, size: int, *, contiguous: bool = False) -> None:
-        """`contiguous`: give a sequence neighbouring blocks where possible, so that a CPU may read them without a copy;
-        a first block then costs a look at all of them."""
+        """`contiguous`: give a sequence neighbouring blocks where possible, so that a CPU may read them without a copy."""
         self.count = count
         self.size = size
         self._contiguous = contiguous
         self._holders = [0] * count
-        self._unused: dict[int, None] = dict.fromkeys(reversed(range(count)))
-        self._kept: dict[int, None] = {}
+        self._unused = FreeBlocks(count, contiguous=contiguous)
+        self._kept = FreeBlocks(contiguous=contiguous)
         self._digest_of: dict[int, bytes] = {}
         self._block_of: dict[bytes, int] = {}
 
@@ -56,9 +57,9 @@ class BlockPool:
         """Takes a free block, the neighbour of `after` if neighbours are wanted. The caller has checked `free`."""
         block = self._choose(after)
         if block in self._unused:
-            del self._unused[block]
+            self._unused.remove(block)
         else:
-            del self._kept[block]
+            self._kept.remove(block)
             del self._block_of[self._digest_of.pop(block)]
         self._holders[block] = 1
         return block
@@ -70,7 +71,7 @@ class BlockPool:
     def hold(self, block: int) -> None:
         """One more sequence reads a block that `find` gave."""
         if self._holders[block] == 0:
-            del self._kept[block]
+            self._kept.remove(block)
         self._holders[block] += 1
 
     def is_kept(self, block: int) -> bool:
@@ -87,35 +88,17 @@ class BlockPool:
         for block in reversed(list(blocks)):
             self._holders[block] -= 1
             if self._holders[block] == 0:
-                (self._kept if block in self._digest_of else self._unused)[block] = None
+                (self._kept if block in self._digest_of else self._unused).add(block)
 
     def forget_prefixes(self) -> None:
         """Makes every kept block unused."""
-        for block in self._kept:
+        for block in self._kept.pop_all():
             del self._block_of[self._digest_of.pop(block)]
-            self._unused[block] = None
-        self._kept.clear()
+            self._unused.add(block)
 
     def _choose(self, after: int | None) -> int:
         if not self._contiguous:
-            return next(reversed(self._unused)) if self._unused else next(iter(self._kept))
+            return self._unused.newest() if self._unused else self._kept.oldest()
         if after is not None and (after + 1 in self._unused or after + 1 in self._kept):
             return after + 1
-        return _roomiest(self._unused or self._kept)
-
-
-def _roomiest(blocks: Iterable[int]) -> int:
-    """Where a sequence can grow longest: in the midst of the most neighbours in `blocks`, which are not empty.
-
-    Not at their beginning, where whoever is before them will want to go on.
-    """
-    best = best_length = start = length = 0
-    previous = -2
-    for block in sorted(blocks):
-        if block != previous + 1:
-            start, length = block, 0
-        previous = block
-        length += 1
-        if length > best_length:
-            best, best_length = start, length
-    return best + best_length // 2 if best else 0
+        return (self._unused or self._kept).roomiest()

@@ -9,7 +9,8 @@ from collections.abc import Sequence as Ids
 
 from tokenizers import Tokenizer
 
-REPLACEMENT = "\ufffd"
+from localmodel.engine.plain_tokens import REPLACEMENT
+
 LONGEST_WINDOW = 64
 """Only an endless run of invisible tokens or broken bytes makes the window so long."""
 LONGEST_INCOMPLETE = 3
@@ -29,14 +30,26 @@ class Detokenizer:
         self._out = len(self._decode())
         """Characters of the window's text that are out."""
         self._holding = False
+        self._visible = self._out > 0
+        """All text so far is out, and there is some: a plain token's text is what it always is."""
+        self._last: int | None = None
+        """A plain token that is to become the window."""
 
     @property
     def holding(self) -> bool:
         """Whether the last tokens made text that is not certain yet."""
         return self._holding
 
+    def feed_plain(self, token: int, text: str) -> bool:
+        """Takes in a token of PlainTokens with its text, which is then what became certain; False if it must be fed instead."""
+        if self._visible:
+            self._last = token
+            return True
+        return False
+
     def feed(self, ids: Ids[int]) -> str:
         """The text that became certain with `ids`."""
+        self._open_window()
         self._window += ids
         broken = len(self._window) > LONGEST_WINDOW
         text = self._decode()
@@ -44,20 +57,27 @@ class Detokenizer:
         piece = text[self._out : certain]
         self._out = max(self._out, certain)
         self._holding = self._out < len(text)
+        self._visible = bool(piece) and certain == len(text) and not broken
         if broken:
             self._window = self._window[-CONTEXT_TOKENS:]
             self._context, self._out = 0, _certain_length(self._decode(), broken=True)
-        elif piece and certain == len(text):
+        elif self._visible:
             self._window = self._window[self._context :]
             self._context, self._out = len(self._window), len(self._decode())
         return piece
 
     def flush(self) -> str:
         """What is left at the end; an incomplete character comes out as U+FFFD."""
+        self._open_window()
         piece = self._decode()[self._out :]
         self._out += len(piece)
         self._holding = False
         return piece
+
+    def _open_window(self) -> None:
+        if self._last is not None:
+            self._window, self._last = [self._last], None
+            self._context, self._out = 1, len(self._decode())
 
     def _decode(self) -> str:
         return self._tokenizer.decode(self._window, skip_special_tokens=True) if self._window else ""

@@ -26,8 +26,9 @@ class Outbox:
         return bool(self._pending)
 
     def add(self, event: SequenceEvent) -> None:
-        earlier = self._pending.get(event.id)
-        self._pending[event.id] = merge_events(earlier, event) if earlier else event
+        first = self._pending.setdefault(event.id, event)
+        if first is not event:
+            self._pending[event.id] = merge_events(first, event)
 
     def make_batch(self) -> EventBatch | None:
         """Everything added since the last batch, numbered; None if nothing was."""

@@ -4,12 +4,13 @@ Why it exists: all sending on long streams happens here, from one thread, so tha
 events keep their order. The clock is passed in.
 """
 
-import json
+import msgspec
 
 from localmodel.api.channel import HEARTBEAT_SECONDS, MIN_EVENT_GAP_SECONDS, EventBatch, encode_batch
 from localmodel.engine.channel import Channel
 from localmodel.engine.gateways import Gateway, Stream
 
+_encode = msgspec.json.Encoder().encode
 POLL_SECONDS = 0.02
 """Between two questions to Triton whether a stream's client has left; each is a round trip to the server."""
 
@@ -35,7 +36,7 @@ class Pump:
                 if batch:
                     gateway.sent_at = now
                     document = encode_batch(batch._replace(step_age_seconds=step_age_seconds, failure=failure))
-                    sends.append((gateway, gateway.stream, _dump(document)))
+                    sends.append((gateway, gateway.stream, _encode(document).decode()))
                 elif gateway.outbox.pending:
                     wait = min(wait, gateway.sent_at + MIN_EVENT_GAP_SECONDS - now)
                 if now - gateway.polled_at >= POLL_SECONDS:
@@ -100,10 +101,6 @@ class Pump:
                     channel.drop_sequence(key)
                     del channel.directs[key]
         return POLL_SECONDS if directs else HEARTBEAT_SECONDS
-
-
-def _dump(document: object) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def _sent(stream: Stream, text: str, *, final: bool = False) -> bool:

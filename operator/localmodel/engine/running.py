@@ -16,6 +16,7 @@ from localmodel.engine.constraint import Constraint
 from localmodel.engine.direct import Direct
 from localmodel.engine.errors import Refused
 from localmodel.engine.gateways import Gateway
+from localmodel.engine.plain_tokens import PlainTokens
 from localmodel.engine.sequence import Key, Output
 
 
@@ -34,6 +35,7 @@ class Running:
     def __init__(self, engine: TakesRequests, tokenizer: Tokenizer) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
+        self._plain = PlainTokens(tokenizer)
         self._answers: dict[Key, tuple[Answer, Gateway | Direct]] = {}
 
     def begin(
@@ -41,7 +43,7 @@ class Running:
         deadline_seconds: float | None = None, constraint: Constraint | None = None,
     ) -> None:  # fmt: skip
         """Raises Refused; nothing has begun then."""
-        self._answers[key] = Answer(id_, self._tokenizer, prompt, sampling.stop), listener
+        self._answers[key] = Answer(id_, self._tokenizer, prompt, sampling.stop, self._plain), listener
         try:
             self._engine.add_request(key, prompt, sampling, deadline_seconds, constraint)
         except Refused:
@@ -52,15 +54,17 @@ class Running:
 
     def take(self, outputs: Iterable[Output], error: str | None) -> None:
         """Makes the events of `outputs`; `error` explains those that finish with `error`."""
+        answers = self._answers
         for output in outputs:
-            if output.key not in self._answers:
+            entry = answers.get(output.key)
+            if entry is None:
                 continue
-            answer, listener = self._answers[output.key]
+            answer, listener = entry
             event = answer.take(output, output.error or error)
             if event is None:
                 continue
             (listener if isinstance(listener, Direct) else listener.outbox).add(event)
-            if answer.finish:
+            if event.finish_reason:
                 self._forget(output.key)
                 if output.finish is None:
                     self._engine.cancel(output.key)

@@ -22,15 +22,15 @@ histories. Rules:
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import islice
+from math import inf
 
 from localmodel.api.channel import FinishReason
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.holding import let_go, make_room, remember, try_hold
 from localmodel.engine.sequence import GREEDY, Key, Output, Sequence, Work
 from localmodel.engine.speculation import Speculation
-from localmodel.engine.verification import keep_tokens
+from localmodel.engine.verification import keep_token, keep_tokens
 
 __all__ = ["GREEDY", "Key", "Output", "Scheduler", "Sequence", "Work"]
 
@@ -52,6 +52,8 @@ class Scheduler:
         self._free_slots = list(range(slots))
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
+        self._next_deadline = inf
+        """No sequence has an earlier one."""
         self.preemptions_total = 0
         self.prefix_tokens_total = 0
         """Prompt tokens that were found in the cache."""
@@ -77,6 +79,8 @@ class Scheduler:
         if sequence.key in self:
             raise ValueError(f"sequence {sequence.key!r} is known")
         self._waiting[sequence.key] = sequence
+        if sequence.deadline is not None:
+            self._next_deadline = min(self._next_deadline, sequence.deadline)
 
     def end(self, key: Key, reason: FinishReason) -> Output | None:
         """Ends a sequence wherever it is; None if it is unknown or ended."""
@@ -88,26 +92,25 @@ class Scheduler:
 
     def expire(self, now: float) -> list[Output]:
         """Ends what has outlived its deadline."""
-        everyone = [*self._running.values(), *self._waiting.values()]
-        late = [s.key for s in everyone if s.deadline is not None and s.deadline <= now]
+        if now < self._next_deadline:
+            return []
+        deadlines = {s.key: s.deadline for s in (*self._running.values(), *self._waiting.values()) if s.deadline is not None}
+        self._next_deadline = min((at for at in deadlines.values() if at > now), default=inf)
+        late = [key for key, at in deadlines.items() if at <= now]
         return [output for key in late if (output := self.end(key, "deadline"))]
 
     def plan(self) -> list[Work]:
         """The next step, decoding first; empty when there is nothing to do."""
         while self._waiting and self._free_slots and self._admit(next(iter(self._waiting.values()))):
             pass
-        decoding = [
-            sequence
-            for sequence in list(self._running.values())
-            if sequence.slot is not None and self._may_decode(sequence) and self._grow(sequence)
-        ]
+        decoding, prompts = self._sort_running()
         drafts = self._draft(decoding)
         decode = [self._work(sequence, 1, drafts.get(sequence, ())) for sequence in decoding]
         prefill = []
         budget = self._beside(len(decode)) if decode else self._burst
-        for sequence in self._running.values():
+        for sequence in prompts:
             left = sequence.length - sequence.computed
-            if left <= 0 or self._decodes(sequence):
+            if left <= 0 or sequence.slot is None:
                 continue
             count = min(left, budget)
             if sequence.sampling.seed is not None:
@@ -126,30 +129,38 @@ class Scheduler:
         if self.speculation and seconds is not None and all(work.decodes for work in works):
             self.speculation.cost.note(sum(work.count for work in works), seconds)
         chosen = iter(tokens)
-        outputs = []
+        outputs: list[Output] = []
         for work in works:
-            sequence, made = work.sequence, list(islice(chosen, work.choices))
+            sequence, _, start, count, samples, life, _, draft = work
+            made = list(islice(chosen, 1 + len(draft))) if draft else [next(chosen)] if samples else ()
             if sequence.finish is not None:
                 continue
-            if sequence.failure and made:
-                outputs.append(replace(self._end(sequence, "error"), error=sequence.failure))
-            else:
-                outputs += self._take_in(work, made)
+            if made and sequence.failure:
+                outputs.append(self._end(sequence, "error")._replace(error=sequence.failure))
+                continue
+            if draft:
+                count -= self._take_draft(work, made, outputs)
+            elif made:
+                sequence.pending -= 1
+                outputs.append(keep_token(sequence, made[0]))
+            if life == sequence.life and (start + count) // self.pool.size > sequence.remembered:
+                remember(self.pool, sequence, start + count)
+            if made and (reason := outputs[-1].finish):
+                self._end(sequence, reason)
         return outputs
 
-    def _take_in(self, work: Work, made: list[int]) -> list[Output]:
+    def _take_draft(self, work: Work, made: list[int], outputs: list[Output]) -> int:
+        """Adds the news of a work with a draft to `outputs`; how many of its tokens do not count."""
         sequence = work.sequence
-        sequence.pending -= bool(made)
-        outputs = keep_tokens(work, made) if made else []
-        dropped = len(made) - len(outputs)
-        if self.speculation and work.draft:
-            self.speculation.note(drafted=len(work.draft), accepted=len(outputs) - 1)
+        sequence.pending -= 1
+        kept = keep_tokens(work, made)
+        outputs += kept
+        dropped = len(made) - len(kept)
+        if self.speculation:
+            self.speculation.note(drafted=len(work.draft), accepted=len(kept) - 1)
         if work.life == sequence.life:
             sequence.computed -= dropped
-            remember(self.pool, sequence, work.start + work.count - dropped)
-        if outputs and (reason := outputs[-1].finish):
-            self._end(sequence, reason)
-        return outputs
+        return dropped
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> Output:
         self._waiting.pop(sequence.key, None)
@@ -167,15 +178,26 @@ class Scheduler:
         self._running[sequence.key] = self._waiting.pop(sequence.key)
         return True
 
-    def _decodes(self, sequence: Sequence) -> bool:
-        """Its next token comes alone: only the last one is left, or it has a seed and its answer is computed anew."""
-        if sequence.computed < len(sequence.prompt):
-            return False
-        return sequence.computed + 1 == sequence.length or sequence.sampling.seed is not None
+    def _sort_running(self) -> tuple[list[Sequence], list[Sequence]]:
+        """(those that decode now and have a block for it, those with more to compute).
 
-    def _may_decode(self, sequence: Sequence) -> bool:
-        """Not if the running step chooses the last token that was asked for."""
-        return self._decodes(sequence) and len(sequence.answer) + sequence.pending < sequence.max_tokens
+        The next token of a sequence comes alone if only the last one is left, or if it has a seed and its answer is computed
+        anew; not if the running step chooses the last token that was asked for. One of the second may have given way.
+        """
+        decoding, prompts = [], []
+        size = self.pool.size
+        for sequence in list(self._running.values()):
+            computed, answered = sequence.computed, len(sequence.answer) + sequence.pending
+            after_prompt = computed - len(sequence.prompt)
+            if after_prompt < 0 or (after_prompt + 1 != answered and sequence.sampling.seed is None):
+                prompts.append(sequence)
+            elif (
+                answered < sequence.max_tokens
+                and sequence.slot is not None
+                and (computed < len(sequence.blocks) * size or self._grow(sequence))
+            ):
+                decoding.append(sequence)
+        return decoding, prompts
 
     def _draft(self, decoding: list[Sequence]) -> dict[Sequence, list[int]]:
         """Guesses worth verifying, as far as there are blocks to spare."""
@@ -211,10 +233,15 @@ class Scheduler:
             heapq.heappush(self._free_slots, sequence.slot)
             sequence.slot = None
 
-    def _work(self, sequence: Sequence, count: int, draft: Iterable[int] = ()) -> Work:
+    @staticmethod
+    def _work(sequence: Sequence, count: int, draft: Iterable[int] = ()) -> Work:
         assert sequence.slot is not None
-        start, draft = sequence.computed, tuple(draft)
+        start = sequence.computed
         samples = start + count == sequence.length
-        sequence.computed += count + len(draft)
-        sequence.pending += samples
-        return Work(sequence, sequence.slot, start, count + len(draft), samples, sequence.life, sequence.blocks, draft)
+        if draft:
+            draft = tuple(draft)
+            count += len(draft)
+        sequence.computed = start + count
+        if samples:
+            sequence.pending += 1
+        return Work(sequence, sequence.slot, start, count, samples, sequence.life, sequence.blocks, draft)

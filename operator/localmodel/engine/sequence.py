@@ -17,7 +17,7 @@ Key = Hashable
 GREEDY = Sampling(temperature=0)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Sequence:
     """One prompt and its answer so far."""
 
@@ -116,8 +116,7 @@ class Work(NamedTuple):
         return 1 + len(self.draft) if self.samples else 0
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """News of one sequence: a token, an end, or both."""
 
     key: Key

@@ -13,9 +13,7 @@ def keep_tokens(work: Work, made: list[int]) -> list[Output]:
     sequence, outputs = work.sequence, []
     right = next((number for number, token in enumerate(work.draft) if token != made[number]), len(work.draft))
     for token in made[: 1 + right]:
-        sequence.answer.append(token)
-        logprob = sequence.logprobs.popleft() if sequence.logprobs else None
-        outputs.append(Output(sequence.key, token, _finish(sequence), logprob))
+        outputs.append(keep_token(sequence, token))
         if outputs[-1].finish:
             break
     if work.draft:
@@ -25,7 +23,13 @@ def keep_tokens(work: Work, made: list[int]) -> list[Output]:
     return outputs
 
 
-def _finish(sequence: Sequence) -> FinishReason | None:
-    if sequence.answer[-1] in sequence.stop_tokens:
-        return "stop"
-    return "length" if len(sequence.answer) >= sequence.max_tokens else None
+def keep_token(sequence: Sequence, token: int) -> Output:
+    """Appends it to the answer, which it may end."""
+    answer = sequence.answer
+    answer.append(token)
+    finish: FinishReason | None = None
+    if token in sequence.stop_tokens:
+        finish = "stop"
+    elif len(answer) >= sequence.max_tokens:
+        finish = "length"
+    return Output(sequence.key, token, finish, sequence.logprobs.popleft() if sequence.logprobs else None)

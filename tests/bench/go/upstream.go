@@ -80,9 +80,9 @@ func (e *engine) step() {
 				close(s.direct)
 			}
 		} else {
-			row := fmt.Sprintf(`["%s","%s",1,null,null,null]`, s.id, word)
+			row := fmt.Sprintf(`["%s","%s"]`, s.id, word)
 			if last {
-				row = fmt.Sprintf(`["%s","%s",1,"length",[%d,%d],null]`, s.id, word, s.prompt, s.made)
+				row = fmt.Sprintf(`["%s","%s",1,"length",[%d,%d]]`, s.id, word, s.prompt, s.made)
 			}
 			rows[s.channel] = append(rows[s.channel], row)
 		}

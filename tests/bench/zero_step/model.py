@@ -76,7 +76,7 @@ class TritonPythonModel:
             for identity, counts in list(running.items()):
                 counts[0] += 1
                 last = counts[0] >= counts[1]
-                rows.append([identity, WORD, 1, "length" if last else None, [9, counts[0]] if last else None, None])
+                rows.append([identity, WORD, 1, "length", [9, counts[0]]] if last else [identity, WORD])
                 if last:
                     del running[identity]
             number += bool(rows)

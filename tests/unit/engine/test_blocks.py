@@ -2,6 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localmodel.engine.blocks import BlockPool, digest_block
+from localmodel.engine.free_blocks import BlockRuns
 
 
 def test_a_digest_names_the_tokens_and_all_before_them():
@@ -55,7 +56,7 @@ def test_neighbours_are_given_where_a_copy_would_cost():
 
 
 def test_sequences_that_grow_side_by_side_stay_in_one_piece():
-    """Each to its sixteenth block, in turns, as decoding does it; a look for a new place costs a look at all blocks."""
+    """Each to its sixteenth block, in turns, as decoding does it."""
     pool = BlockPool(8 * 16, 16, contiguous=True)
     sequences = [[pool.allocate()] for _ in range(8)]
     for _ in range(15):
@@ -90,3 +91,18 @@ def test_any_history_counts_every_block_once(actions, contiguous):
         held = {block for blocks in holders for block in blocks}
         assert pool.held == len(held) and pool.free == 6 - len(held)
         assert {digest: pool.find(digest) for digest in contents} == contents
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 24), st.lists(st.integers(0, 23), max_size=60))
+def test_runs_are_those_of_the_set(count, changes):
+    runs, blocks = BlockRuns(count), set(range(count))
+    for block in changes:
+        (runs.remove if block in blocks else runs.add)(block)
+        blocks ^= {block}
+        if blocks:
+            lengths = {
+                start: next(n for n in range(1, 26) if start + n not in blocks) for start in blocks if start - 1 not in blocks
+            }
+            start = min(lengths, key=lambda start: (-lengths[start], start))
+            assert runs.middle_of_longest() == (start + lengths[start] // 2 if start else 0)

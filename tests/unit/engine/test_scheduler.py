@@ -228,6 +228,7 @@ class History:
         self.cells = {}
         self.running = None
         self.asked, self.tokens, self.ended = {}, {}, {}
+        self.deadline = None
 
     def add(self, length, max_tokens, family, seeded):
         """Four families of prompts share their beginnings."""
@@ -235,7 +236,7 @@ class History:
         self.asked[key] = (tuple((family, number) for number in range(length)), max_tokens)
         prompt = tuple(family * 100 + number for number in range(length))
         sampling = Sampling(temperature=0, seed=1 if seeded else None)
-        self.scheduler.add(Sequence(key, prompt, max_tokens, sampling=sampling))
+        self.scheduler.add(Sequence(key, prompt, max_tokens, sampling=sampling, deadline=self.deadline))
 
     def note(self, outputs):
         for output in outputs:
@@ -357,12 +358,15 @@ def test_a_deadline_ends_what_runs_and_what_waits(actions, blocks):
     history = History(2, 4, blocks, 4, True)
     for action, *details in actions:
         if action == "add":
+            history.deadline = (5.0, 7.0, None)[len(history.asked) % 3]
             history.add(*details)
         else:
             history.step()
-    for sequence in [*history.scheduler._running.values(), *history.scheduler._waiting.values()]:
-        sequence.deadline = 5.0
-    open_keys = set(history.asked) - set(history.ended)
-    outputs = history.scheduler.expire(5.0)
-    assert {output.key for output in outputs} == open_keys and all(output.finish == "deadline" for output in outputs)
+    assert history.scheduler.expire(4.9) == []
+    for now, rest in ((5.0, 0), (6.9, None), (7.0, 1)):
+        open_keys = {key for key in history.asked if key % 3 == rest} - set(history.ended)
+        outputs = history.scheduler.expire(now)
+        assert {output.key for output in outputs} == open_keys and all(output.finish == "deadline" for output in outputs)
+    for key in set(history.asked) - set(history.ended):
+        history.scheduler.end(key, "cancelled")
     assert history.scheduler.plan() == [] and history.scheduler.pool.free == blocks

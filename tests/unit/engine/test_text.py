@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, models
 
 from localmodel.api.channel import TokenLogprob
 from localmodel.engine.answer import Answer
-from localmodel.engine.detokenizer import LONGEST_WINDOW, REPLACEMENT, Detokenizer
+from localmodel.engine.detokenizer import LONGEST_WINDOW, Detokenizer
+from localmodel.engine.plain_tokens import REPLACEMENT, PlainTokens, looks_at_no_neighbour
 from localmodel.engine.scheduler import Output
 from localmodel.engine.stopping import StopCutter
 
@@ -162,3 +163,43 @@ def test_every_logprob_whose_text_came_came_once_in_order(byte_tokenizer, text, 
     events, _ = carried(Answer("s", byte_tokenizer, [1], stops), ids)
     out = "".join(piece for piece, _ in events)
     assert [token for _, tokens in events for token in tokens] == ids[: len(out.encode())]
+
+
+def every_way(tokenizer, prompt, ids):
+    """The events' texts, with and without the table of plain tokens."""
+    plain = PlainTokens(tokenizer)
+    answers = [Answer("s", tokenizer, prompt, (), table) for table in (None, plain, plain)]
+    return [[answer.take(Output("k", token)).text for token in ids] for answer in answers], plain
+
+
+@settings(max_examples=150, deadline=None)
+@given(ids=st.lists(st.integers(0, 258), max_size=40), prompt=st.lists(st.integers(0, 258), max_size=7))
+def test_the_table_of_plain_tokens_changes_no_event_byte_level(byte_tokenizer, ids, prompt):
+    (slow, fast, again), _ = every_way(byte_tokenizer, prompt, ids)
+    assert slow == fast == again
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_the_table_of_plain_tokens_changes_no_event_byte_fallback(fallback_tokenizer, data):
+    token = st.integers(0, fallback_tokenizer.get_vocab_size() - 1)
+    prompt, ids = data.draw(st.lists(token, max_size=7)), data.draw(st.lists(token, max_size=40))
+    (slow, fast, again), _ = every_way(fallback_tokenizer, prompt, ids)
+    assert slow == fast == again
+
+
+def test_whole_characters_are_looked_up_and_parts_of_them_are_not(byte_tokenizer, fallback_tokenizer):
+    for tokenizer in (byte_tokenizer, fallback_tokenizer):
+        prompt = tokenizer.encode("go").ids
+        ids = tokenizer.encode("go a é").ids[len(prompt) :]
+        _, plain = every_way(tokenizer, prompt, ids)
+        assert plain[ids[0]] in (" ", " a") and "" in plain.values(), "é is two bytes in both"
+
+
+def test_a_decoder_that_looks_at_neighbours_has_no_plain_tokens():
+    words = Tokenizer(models.WordLevel({"end.": 0, "more": 1, "?": 2}, unk_token="?"))
+    (slow, fast, _), plain = every_way(words, [], [1, 0, 1])
+    assert slow == fast == ["more", " end.", " more"] and set(plain.values()) == {""}
+    assert looks_at_no_neighbour({"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "ByteLevel"}]})
+    for unknown in ({"type": "CTC"}, {"type": "Replace", "pattern": {"Regex": "a+"}}, {"type": "Strip", "stop": 1}):
+        assert not looks_at_no_neighbour({"type": "Sequence", "decoders": [{"type": "Fuse"}, unknown]})

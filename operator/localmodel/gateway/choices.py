@@ -14,7 +14,7 @@ from typing import Protocol, Self
 from localmodel.api.channel import Usage
 from localmodel.gateway import errors
 from localmodel.gateway.pieces import Piece
-from localmodel.gateway.run import Run
+from localmodel.gateway.run import Run, Say
 
 log = logging.getLogger("localmodel.gateway.choices")
 
@@ -34,8 +34,10 @@ class Source(Protocol):
 
     async def first(self) -> Sequence[Piece]: ...
 
-    async def more(self, wake_at: float = float("inf")) -> Sequence[Piece]:
-        """Empty pieces, or none, at `wake_at` (monotonic seconds). Raises ApiError."""
+    async def more(self, wake_at: float = float("inf"), say: Say | None = None) -> Sequence[Piece]:
+        """Empty pieces, or none, at `wake_at` (monotonic seconds). Raises ApiError.
+
+        `say` may get texts of the only choice as soon as they come, instead of the caller, until it returns False."""
         ...
 
     async def rest(self) -> Sequence[Piece]:
@@ -57,8 +59,8 @@ class OneChoice:
     async def first(self) -> tuple[Piece]:
         return self._piece(await self._run.first())
 
-    async def more(self, wake_at: float = float("inf")) -> tuple[Piece]:
-        return self._piece(await self._run.more(wake_at))
+    async def more(self, wake_at: float = float("inf"), say: Say | None = None) -> tuple[Piece]:
+        return self._piece(await self._run.more(wake_at, say))
 
     async def rest(self) -> tuple[Piece]:
         return self._piece(await self._run.rest())
@@ -102,7 +104,7 @@ class ManyChoices:
         """Returns as soon as one choice has text."""
         return await self.more()
 
-    async def more(self, wake_at: float = float("inf")) -> list[Piece]:
+    async def more(self, wake_at: float = float("inf"), say: Say | None = None) -> list[Piece]:
         if not self._pieces and self._failure is None:
             self._news.clear()
             try:

@@ -1,10 +1,11 @@
-"""Where a sequence's events wait for the request that asked for them.
+"""Where a sequence's events wait for the request that asked for them, or are handed on at once for a request that waits.
 
 One waiter, one lazy timer: moving a deadline later costs nothing, which matters because every token does it. It knows
 nothing of HTTP, and of an event only whether it is the last.
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 
 from localmodel.api.channel import SequenceEvent
@@ -14,8 +15,14 @@ _LONGEST_SECONDS = 5.0
 """How far ahead the timer is set: an earlier limit seldom comes after a later one then, and needs no other timer."""
 
 
+Read = Callable[[SequenceEvent], bool]
+
+
 class Mailbox:
-    __slots__ = ("_events", "_failure", "_loop", "_timer", "_timer_at", "_until", "_waiter", "_whole", "ended", "heard_at")
+    __slots__ = (
+        "_broken", "_events", "_failure", "_loop", "_read", "_timer", "_timer_at", "_until", "_waiter", "_whole",
+        "ended", "heard_at",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._events: list[SequenceEvent] = []
@@ -24,6 +31,10 @@ class Mailbox:
         self._waiter: asyncio.Future[None] | None = None
         self._whole = False
         """The waiter wants no news before the last."""
+        self._read: Read | None = None
+        """Takes the news before the last in the waiter's stead."""
+        self._broken: Exception | None = None
+        """What `_read` raised."""
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -33,13 +44,26 @@ class Mailbox:
         """The last event has come, or will never come."""
 
     def put(self, event: SequenceEvent, now: float) -> None:
-        self._events.append(event)
         self.heard_at = now
         if event.finish_reason is not None:
+            self._events.append(event)
             self.ended = True
             self._wake()
-        elif len(self._events) == 1 and not self._whole:
-            self._wake()
+        elif self._read is not None:
+            self._hand_on(event, self._read)
+        else:
+            self._events.append(event)
+            if len(self._events) == 1 and not self._whole:
+                self._wake()
+
+    def _hand_on(self, event: SequenceEvent, read: Read) -> None:
+        try:
+            if read(event):
+                return
+        except Exception as error:  # the waiter's, not that of whoever brings the news
+            self._broken = error
+        self._read = None
+        self._wake()
 
     def fail(self, error: ApiError) -> None:
         """Ends the wait with an error, after the events that already arrived. The first error stays."""
@@ -48,10 +72,12 @@ class Mailbox:
         self.ended = True
         self._wake()
 
-    async def take(self, until: float, *, whole: bool = False) -> list[SequenceEvent]:
+    async def take(self, until: float, *, whole: bool = False, read: Read | None = None) -> list[SequenceEvent]:
         """All events that have arrived; waits for the first, or if `whole` for the last.
 
         What there is, maybe nothing, when `until` is reached; raises what `fail` said after the last event.
+        With `read`, events that come during the wait are given to it and wake nobody, but for the last; it ends the wait with
+        False, or with an exception, which is raised here.
         """
         missing = not self.ended if whole else not self._events and self._failure is None
         if missing and monotonic() < until:
@@ -59,12 +85,14 @@ class Mailbox:
             if self._timer is None or self._timer_at > until:
                 self._arm()
             self._waiter = self._loop.create_future()
-            self._whole = whole
+            self._whole, self._read = whole, read
             try:
                 await self._waiter
             finally:
-                self._waiter = None
+                self._waiter = self._read = None
                 self._whole = False
+            if self._broken is not None:
+                raise self._broken
         if not self._events and self._failure is not None:
             raise self._failure
         events, self._events = self._events, []

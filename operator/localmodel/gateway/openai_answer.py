@@ -72,6 +72,12 @@ class Chunks:
         ]
         """What precedes and follows the text in a chunk of plain text, for each choice."""
         self._calls = [0] * len(choices)
+        self.plain = len(choices) == 1 and choices[0].plain
+        """`text` may be used."""
+
+    def text(self, text: str) -> bytes:
+        """A piece in the midst of the only choice."""
+        return self._text_chunk(0, text)
 
     def _chunk(self, index: int, body: str, finish: str | None, logprobs: dict[str, Any] | None = None) -> bytes:
         """`body`: the members of the choice that say something, as JSON."""

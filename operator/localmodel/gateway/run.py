@@ -7,7 +7,8 @@ answer from one Run or from many (choices, segments of a long document) reads te
             text = await run.more()
 
 * `first()` waits for a slot of its own, submits, and returns the first text that is not empty, or "" if the answer ended
-  without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. `rest()`
+  without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. With `say`
+  the texts that come meanwhile are given to it, which wakes nobody, until it returns False; the last is returned. `rest()`
   returns all that is left, for whoever shows no part of an answer: it costs one waking instead of one a token. All raise
   ApiError (timeout, overload, backend failure), and text that came with a failure is returned before it is raised.
 * `finish_reason` is "" until the end, then "stop" or "length"; the text returned with it is the last. `usage` is this
@@ -22,6 +23,7 @@ answer from one Run or from many (choices, segments of a long document) reads te
   `finish_reason` the last. `prompt_tokens` is the composer's to set.
 """
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Self
 
@@ -30,9 +32,12 @@ from localmodel.gateway import errors
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
+from localmodel.gateway.mailbox import Read
 from localmodel.gateway.sequences import Sequence, explain_error
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines, Limit
+
+Say = Callable[[str], bool]
 
 _TOKEN_BYTES = 36
 """Of a token id in a tuple."""
@@ -129,16 +134,30 @@ class Run:
             self._record.first_token_seconds = self._first_at - sequence.sent_at
         return text
 
-    async def more(self, wake_at: float = float("inf")) -> str:
+    async def more(self, wake_at: float = float("inf"), say: Say | None = None) -> str:
+        """`say` must not be given if log-probabilities were asked for."""
         assert self._sequence is not None, "first() comes first"
         if self._failure is not None:
             raise self._failure
         self.logprobs = ()
-        until = self._deadlines.idle_at(self._heard_at)
-        events = await self._sequence.mailbox.take(min(until, wake_at))
-        if not events and wake_at > until:
-            raise self._deadlines.idle(self._heard_at).error()
+        mailbox = self._sequence.mailbox
+        heard_at = self._heard_at
+        until = self._deadlines.idle_at(heard_at)
+        events = await mailbox.take(min(until, wake_at), read=self._reader(say) if say is not None else None)
+        self._heard_at = max(heard_at, mailbox.heard_at)
+        if not events and wake_at > until and self._heard_at == heard_at:
+            raise self._deadlines.idle(heard_at).error()
         return self._absorb(events)
+
+    def _reader(self, say: Say) -> Read:
+        record = self._record
+
+        def read(event: SequenceEvent) -> bool:
+            self._tokens += event.tokens
+            record.completion_tokens += event.tokens
+            return not event.text or say(event.text)
+
+        return read
 
     async def rest(self) -> str:
         """Between two events the idle limit holds as it does for `more`."""

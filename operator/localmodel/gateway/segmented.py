@@ -20,7 +20,7 @@ from localmodel.gateway.openai_request import Call
 from localmodel.gateway.pieces import Piece
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.reading_plan import group, longest_answer
-from localmodel.gateway.run import Run
+from localmodel.gateway.run import Run, Say
 from localmodel.gateway.segments import keep_ends
 from localmodel.gateway.timers import Deadlines
 
@@ -81,14 +81,14 @@ class Segmented:
             self._task.result()
         return ()
 
-    async def more(self, wake_at: float = float("inf")) -> Sequence[Piece]:
+    async def more(self, wake_at: float = float("inf"), say: Say | None = None) -> Sequence[Piece]:
         assert self._task is not None
         if self._last is None:
             await asyncio.wait({self._task}, timeout=None if wake_at == float("inf") else max(0.0, wake_at - monotonic()))
             if not self._task.done():
                 return ()
             self._last = await self._start_last(self._task.result())
-        return await self._last.more(wake_at)
+        return await self._last.more(wake_at, say)
 
     async def rest(self) -> Sequence[Piece]:
         return await self.more() if self._last is None else await self._last.rest()

@@ -29,29 +29,30 @@ class StreamAnswer:
         self._until = deadlines.total.at + _GRACE_SECONDS
         self._chunks = chunks
         self._kept = exchange.keep_pieces(chunks.document)
+        headers = common_headers(exchange, 200, _EVENTS)
+        headers["x-accel-buffering"] = "no"
+        self._pieces = Pieces(request, 200, headers)
+        self._said_at = monotonic()
 
     async def run(self, first: Sequence[Piece], source: Source) -> None:
         """Raises ReaderTooSlow, or ConnectionError if the client has left."""
-        headers = common_headers(self._exchange, 200, _EVENTS)
-        headers["x-accel-buffering"] = "no"
-        pieces = Pieces(self._request, 200, headers)
         try:
-            await self._relay(pieces, first, source)
+            await self._relay(first, source)
         except errors.ApiError as error:
             if self._kept is not None:
                 self._kept.error = error.document()
             try:
-                await self._write(pieces, sse.frame(error.body()), last=True)
+                await self._write(sse.frame(error.body()), last=True)
             finally:
                 self._exchange.close(error.outcome, error.code)
         else:
             self._exchange.close("ok")
 
-    async def _relay(self, pieces: Pieces, first: Sequence[Piece], source: Source) -> None:
+    async def _relay(self, first: Sequence[Piece], source: Source) -> None:
         chunks = self._chunks
         data = chunks.opening()
         said = first
-        silent_since = monotonic()
+        say = self._say if chunks.plain else None
         while True:
             for piece in said:
                 data += chunks.piece(piece)
@@ -60,19 +61,30 @@ class StreamAnswer:
             if source.finished:
                 if self._kept is not None:
                     self._kept.usage = source.usage
-                await self._write(pieces, data + chunks.closing(source.usage), last=True)
+                await self._write(data + chunks.closing(source.usage), last=True)
                 return
             if data:
-                await self._write(pieces, data)
-                silent_since = monotonic()
-            elif monotonic() - silent_since >= KEEP_ALIVE_SECONDS:
-                await self._write(pieces, sse.KEEP_ALIVE)
-                silent_since = monotonic()
+                await self._write(data)
+            elif self._connection.writing_paused:
+                await self._connection.drained(self._until)
+            elif monotonic() - self._said_at >= KEEP_ALIVE_SECONDS:
+                await self._write(sse.KEEP_ALIVE)
             data = b""
-            said = await source.more(silent_since + KEEP_ALIVE_SECONDS)
+            said = await source.more(self._said_at + KEEP_ALIVE_SECONDS, say)
 
-    async def _write(self, pieces: Pieces, data: bytes, *, last: bool = False) -> None:
-        self._connection.write(pieces.frame(data, last=last))
+    def _say(self, text: str) -> bool:
+        """What `_relay` does with most texts, without a task that has to be woken; False: the client has to be waited for."""
+        data = self._chunks.text(text)
+        self._connection.write(self._pieces.frame(data))
+        self._exchange.sent(data)
+        if self._kept is not None:
+            self._kept.add((Piece(0, text),))
+        self._said_at = monotonic()
+        return not self._connection.writing_paused
+
+    async def _write(self, data: bytes, *, last: bool = False) -> None:
+        self._connection.write(self._pieces.frame(data, last=last))
         if self._connection.writing_paused:
             await self._connection.drained(self._until)
         self._exchange.sent(data)
+        self._said_at = monotonic()

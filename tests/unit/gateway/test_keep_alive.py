@@ -32,7 +32,7 @@ class SlowSource:
     async def first(self) -> list[Piece]:
         return [Piece(0, "first")]
 
-    async def more(self, wake_at: float = 0.0) -> list[Piece]:
+    async def more(self, wake_at: float = 0.0, say: object = None) -> list[Piece]:
         await asyncio.sleep(min(0.03, max(0.0, wake_at - monotonic())))
         if monotonic() - self._began < 0.5:
             return [Piece(0, "")]

@@ -212,3 +212,61 @@ async def test_the_breaker_hears_each_try() -> None:
     with engine.run() as run, pytest.raises(errors.ApiError) as caught:
         await run.first()
     assert caught.value.code == "circuit_open" and engine.lane.gate.slots.in_use == 0
+
+
+async def test_texts_are_handed_on_until_the_last_which_wakes() -> None:
+    engine = Engine()
+    async with engine.started() as (run, first):
+        engine.say(1, ("a", 1))
+        assert await first == "a"
+        said: list[str] = []
+        engine.say(1, ("b", 1))
+
+        def say(text: str) -> bool:
+            said.append(text)
+            return text != "stop here"
+
+        assert await run.more(say=say) == "b" and not said  # it had come before anybody waited
+        more = asyncio.create_task(run.more(say=say))
+        await asyncio.sleep(0)
+        engine.say(1, ("c", 1), ("", 1), ("d", 2))
+        assert said == ["c", "d"] and not more.done()
+        engine.say(1, ("stop here", 1), ("e", 1))
+        assert await more == "e" and said[2:] == ["stop here"]
+        more = asyncio.create_task(run.more(say=say))
+        await asyncio.sleep(0)
+        engine.say(1, ("f", 1), ("g", 1, "stop", Usage(2, 9)))
+        assert await more == "g" and run.finish_reason == "stop" and said[3:] == ["f"]
+    assert engine.record.completion_tokens == 9
+
+
+async def test_what_breaks_while_a_text_is_handed_on_is_raised_to_who_waits() -> None:
+    engine = Engine()
+    async with engine.started() as (run, first):
+        engine.say(1, ("a", 1))
+        await first
+
+        def say(text: str) -> bool:
+            raise ConnectionResetError("gone")
+
+        more = asyncio.create_task(run.more(say=say))
+        await asyncio.sleep(0)
+        engine.say(1, ("b", 1), ("c", 1))
+        with pytest.raises(ConnectionResetError):
+            await more
+        assert len(engine.sequences) == 1
+
+
+async def test_handed_on_texts_move_the_idle_limit() -> None:
+    engine = Engine()
+    engine.lane.timeouts = Timeouts(queue_seconds=5, first_token_seconds=5, idle_seconds=0.2, total_seconds=9)
+    async with engine.started() as (run, first):
+        engine.say(1, ("a", 1))
+        await first
+        more = asyncio.create_task(run.more(say=lambda text: True))
+        await asyncio.sleep(0.1)
+        engine.say(1, ("b", 1))
+        assert await more == ""  # it looked after 0.2 s, and there had been news
+        with pytest.raises(errors.ApiError) as idle:
+            await run.more(say=lambda text: True)
+        assert idle.value.outcome == "idle_timeout"

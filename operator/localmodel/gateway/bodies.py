@@ -6,7 +6,7 @@ searched as text. Where a text would stand as numbers (token ids, vectors) or to
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from localmodel.gateway.redact import Redactor, TooCostly
@@ -18,6 +18,7 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _LONG_NUMBER = 1_000_000
 _DEEPEST = 3
 """JSON in a text in JSON: so often."""
+_dump = json.JSONEncoder(ensure_ascii=False).encode
 _KNOWN_KEYS = frozenset(
     {
         "model", "messages", "role", "content", "type", "text", "prompt",
@@ -38,16 +39,6 @@ class Shown(NamedTuple):
 
 class Withheld(Exception):
     """The body can't be shown; says why."""
-
-
-class _Leaf:
-    """A text inside a document, until it is redacted."""
-
-    __slots__ = ("inner", "text")
-
-    def __init__(self, text: str, inner: Any = None) -> None:
-        self.text = text
-        self.inner = inner
 
 
 def show(body: bytes | Any, redactor: Redactor, *, as_text: bool = False, limit: int = SHOWN_CHARACTERS) -> Shown:
@@ -74,52 +65,103 @@ def _redact(body: bytes | Any, redactor: Redactor, as_text: bool) -> str:
 
 
 def _redact_document(document: Any, redactor: Redactor) -> str:
-    leaves: list[_Leaf] = []
-    prepared = _prepare(document, leaves, redactor.redact, 0)
-    plain = [leaf for leaf in leaves if leaf.inner is None]
-    for leaf, text in zip(plain, redactor.redact_all([leaf.text for leaf in plain]), strict=True):
-        leaf.text = text
-    return _dump(prepared)
+    found = _Texts()
+    found.gather(document, 0)
+    redacted = redactor.redact_all(found.texts)
+    if redacted is found.texts and not found.rewritten:
+        return _dump(document)
+    return _dump(_Filling(redacted, found.inner).fill(document, 0))
 
 
-def _prepare(value: Any, leaves: list[_Leaf], redact: Callable[[str], str], depth: int) -> Any:
-    if isinstance(value, str):
-        leaf = _Leaf(value)
-        if value[:1] in ("{", "[") and depth < _DEEPEST:
-            leaf.inner = _open(value, leaves, redact, depth)
-        leaves.append(leaf)
-        return leaf
-    if isinstance(value, dict):
-        return {
-            key if key in _KNOWN_KEYS else redact(key): (
-                "[left out]" if key == "logprobs" and isinstance(each, dict | list) else _prepare(each, leaves, redact, depth)
-            )
-            for key, each in value.items()
-        }
-    if isinstance(value, list):
-        if value and all(type(each) in (int, float) for each in value):
-            return f"[{len(value)} numbers left out]"
-        return [_prepare(each, leaves, redact, depth) for each in value]
-    if type(value) in (int, float) and abs(value) >= _LONG_NUMBER:
-        text = redact(repr(value))
-        return value if text == repr(value) else text
-    return value
+class _Texts:
+    """All that must be searched in a document, in the order in which _Filling asks for it."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.inner: list[Any] = []
+        """Of each text that may be JSON, the document or None."""
+        self.rewritten = False
+        """Something is left out or opened: the document is not shown as it is, whatever is found."""
+
+    def gather(self, value: Any, depth: int) -> None:
+        kind = type(value)
+        if kind is str:
+            if _may_be_json(value, depth):
+                self.inner.append(_open(value))
+                if self.inner[-1] is not None:
+                    self.rewritten = True
+                    self.gather(self.inner[-1], depth + 1)
+                    return
+            self.texts.append(value)
+        elif kind is dict:
+            for key, each in value.items():
+                if key not in _KNOWN_KEYS:
+                    self.texts.append(key)
+                if _left_out(key, each):
+                    self.rewritten = True
+                else:
+                    self.gather(each, depth)
+        elif kind is list:
+            if _only_numbers(value):
+                self.rewritten = True
+            else:
+                for each in value:
+                    self.gather(each, depth)
+        elif _is_long_number(value):
+            self.texts.append(repr(value))
 
 
-def _open(text: str, leaves: list[_Leaf], redact: Callable[[str], str], depth: int) -> Any:
+class _Filling:
+    """The document with what came back from the search."""
+
+    def __init__(self, texts: Iterable[str], inner: Iterable[Any]) -> None:
+        self._texts = iter(texts)
+        self._inner = iter(inner)
+
+    def fill(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind is str:
+            if _may_be_json(value, depth) and (inner := next(self._inner)) is not None:
+                return _dump(self.fill(inner, depth + 1))
+            return next(self._texts)
+        if kind is dict:
+            return {
+                key if key in _KNOWN_KEYS else next(self._texts): (
+                    "[left out]" if _left_out(key, each) else self.fill(each, depth)
+                )
+                for key, each in value.items()
+            }
+        if kind is list:
+            return f"[{len(value)} numbers left out]" if _only_numbers(value) else [self.fill(each, depth) for each in value]
+        if _is_long_number(value):
+            text = next(self._texts)
+            return value if text == repr(value) else text
+        return value
+
+
+def _may_be_json(text: str, depth: int) -> bool:
+    return text[:1] in ("{", "[") and depth < _DEEPEST
+
+
+def _left_out(key: str, value: Any) -> bool:
+    return key == "logprobs" and isinstance(value, dict | list)
+
+
+def _only_numbers(value: list[Any]) -> bool:
+    return bool(value) and type(value[0]) in (int, float) and all(type(each) in (int, float) for each in value)
+
+
+def _is_long_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) >= _LONG_NUMBER
+
+
+def _open(text: str) -> Any:
+    """The object or list that a text is the JSON of, else None."""
     try:
         inner = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return _prepare(inner, leaves, redact, depth + 1) if isinstance(inner, dict | list) else None
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_write_leaf)
-
-
-def _write_leaf(leaf: _Leaf) -> str:
-    return leaf.text if leaf.inner is None else _dump(leaf.inner)
+    return inner if isinstance(inner, dict | list) else None
 
 
 def _unescape(match: re.Match[str]) -> str:

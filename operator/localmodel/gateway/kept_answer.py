@@ -2,6 +2,7 @@
 that a stream of ours was made of, which is the cheapest."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 from localmodel.api.channel import Usage
@@ -11,6 +12,9 @@ from localmodel.gateway.stream_fold import StreamFold
 
 _EVENT = b"data:"
 _PIECE_BYTES = 200
+_TEXT, _LOGPROBS = attrgetter("text"), attrgetter("logprobs")
+_COUNT_PIECES = 256
+"""So many are looked at together: one at a time costs as much as sending it."""
 
 
 Describe = Callable[[Sequence[Piece], Usage | None], dict[str, Any]]
@@ -34,24 +38,31 @@ class Kept(Protocol):
 class KeptPieces:
     def __init__(self, describe: Describe) -> None:
         """`describe` is called in the log's thread."""
-        self.size = 0
-        self.too_large = False
         self.usage: Usage | None = None
         """Once all is sent."""
         self.error: dict[str, object] = {}
         """The document that ended the stream instead."""
         self._describe = describe
         self._pieces: list[Piece] = []
+        self._counted = 0
+        """Pieces in `_size`."""
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        new = self._pieces[self._counted :]
+        self._counted = len(self._pieces)
+        self._size += _PIECE_BYTES * (len(new) + sum(map(len, map(_LOGPROBS, new)))) + 4 * sum(map(len, map(_TEXT, new)))
+        return self._size
+
+    @property
+    def too_large(self) -> bool:
+        return self.size > KEPT_BYTES
 
     def add(self, pieces: Sequence[Piece]) -> None:
-        if self.too_large:
-            return
-        for piece in pieces:
-            self.size += _PIECE_BYTES * (1 + len(piece.logprobs)) + 4 * len(piece.text)
         self._pieces.extend(pieces)
-        if self.size > KEPT_BYTES:
-            self.too_large = True
-            self._pieces = []
+        if len(self._pieces) - self._counted >= _COUNT_PIECES and self.too_large:
+            self._pieces, self._counted = [], 0
 
     def content(self) -> dict[str, Any]:
         return {**self._describe(self._pieces, self.usage), **self.error}

@@ -24,6 +24,8 @@ _RECORD_BYTES = 2048
 _GATHER_SECONDS = 0.1
 """So long records are collected before the thread takes the processor from the requests: waking two threads for one record
 costs more than the record."""
+_TURN_SECONDS = 0.001
+"""So long the thread keeps the processor: giving it up after each record costs more than the record."""
 _BATCH, _BATCH_BYTES = 64, 1024 * 1024
 """Records that go to the sinks together, and the bytes after which no more are taken."""
 _TOO_LARGE = f"it is larger than {KEPT_BYTES} bytes"
@@ -109,10 +111,12 @@ class RecordLog:
                 sleep(_GATHER_SECONDS)
             while batch := self._next():
                 lines = []
+                began = monotonic()
                 for entry in batch:
                     lines.append((self._encode(entry), entry.outcome))
-                    if self._redactor is not None:
+                    if monotonic() - began > _TURN_SECONDS:
                         sleep(0)  # the requests' thread first
+                        began = monotonic()
                 for sink in self._sinks:
                     sink.put(lines)
                 sleep(0)

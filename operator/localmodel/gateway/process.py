@@ -21,8 +21,8 @@ from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway.app import Gateway
 from localmodel.gateway.log import RecordLog
 from localmodel.gateway.open_log import BadLogKey, BadLogSettings, open_log
+from localmodel.gateway.patterns import BadPattern
 from localmodel.gateway.prompts import load_prompts
-from localmodel.gateway.redact import BadPattern
 from localmodel.gateway.token_file import BadTokenFile, read_or_create
 
 _SWITCH_SECONDS = 0.001

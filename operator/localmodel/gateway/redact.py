@@ -1,33 +1,29 @@
 """Takes out of a text what names a person: e-mail addresses, telephone, ID card and bank card numbers, and own patterns.
 
-Pure. Searching is RE2's, whose time is linear in the text and which lets other threads run; only what it finds is looked at in
-Python. Everything found is united before anything is replaced, so that one finding never hides a part of another.
+Pure. Own patterns are RE2's, whose time is linear in the text and which lets other threads run. Everything found is united before
+anything is replaced, so that one finding never hides a part of another.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from time import monotonic, thread_time
 
 import re2
 
 from localmodel.api.gateway import RedactKind
-from localmodel.gateway.identifiers import RUN, find_numbers
+from localmodel.gateway.emails import Emails
+from localmodel.gateway.identifiers import Numbers
+from localmodel.gateway.patterns import BadPattern, compile_pattern
 from localmodel.gateway.plain_characters import to_plain
 
-_LETTERS = r"\p{Latin}\p{Greek}\p{Cyrillic}0-9"
-_EMAIL = (
-    rf"[{_LETTERS}._%+'\-]+(?:@|%40)"
-    rf"(?:(?:[{_LETTERS}\-]+\.)+[\p{{Latin}}\p{{Greek}}\p{{Cyrillic}}]{{2,}}|(?:[\pL\pN\-]+\.)+\pL{{2,}})"
-)
 _OWN = "Redacted"
-_SEPARATOR = "\n\ufdd0\n"
-"""Between texts that are searched in one go; no text holds it."""
-_MEMORY_BYTES = 1 << 23
+_MARK = "\0"
+_SEPARATOR = f"\n{_MARK}\n"
+"""Between texts that are searched in one go: ASCII, so that ASCII stays it. No built-in pattern reaches over it."""
+_SEES_ENDS = re.compile(r"\\[Az]|\(\?[a-zA-Z]*-[a-zA-Z]*m")
+"""An own pattern in which this occurs may tell the end of a text from the end of a line: each text is searched by itself."""
 
 Span = tuple[int, int, str]
-
-
-class BadPattern(ValueError):
-    """A pattern that can't be used; the message says why."""
 
 
 class TooCostly(Exception):
@@ -38,21 +34,28 @@ class Redactor:
     def __init__(self, kinds: Collection[RedactKind], patterns: Sequence[str] = (), seconds: float = 1.0) -> None:
         """`patterns`: RE2; `^` and `$` match at lines. `seconds`: most processor time of one call. Raises BadPattern."""
         self._digits = frozenset(kinds) - {"Email"}
-        self._email = _compile(_EMAIL) if "Email" in kinds else None
-        self._run = _compile(RUN) if self._digits else None
+        self._emails = Emails() if "Email" in kinds else None
+        self._numbers = Numbers() if self._digits else None
         self._own = [_compile_own(pattern) for pattern in patterns]
+        self._apart = any(_SEES_ENDS.search(pattern) for pattern in patterns)
         self._seconds = seconds
 
     def redact(self, text: str) -> str:
         """Every finding becomes [Email], [Phone], [IDCard], [BankCard] or [Redacted]. Raises TooCostly."""
         return self._redact(text, self._clock())
 
-    def redact_all(self, texts: Sequence[str]) -> list[str]:
-        """Each by itself, searched together where that gives the same."""
+    def redact_all(self, texts: Sequence[str]) -> Sequence[str]:
+        """Each by itself, searched together where that gives the same. The same object if nothing is found."""
         check = self._clock()
-        clean = [text.replace("\ufdd0", "\ufffd") if "\ufdd0" in text else text for text in texts]
-        parts = self._redact(_SEPARATOR.join(clean), check).split(_SEPARATOR)
-        return parts if len(parts) == len(texts) else [self._redact(text, check) for text in clean]
+        whole = _SEPARATOR.join(texts)
+        if not self._apart and whole.count(_MARK) == len(texts) - 1:
+            redacted = self._redact(whole, check)
+            if redacted is whole:
+                return texts
+            parts = redacted.split(_SEPARATOR)
+            if len(parts) == len(texts):
+                return parts
+        return [self._redact(text, check) for text in texts]
 
     def _clock(self) -> Callable[[], None]:
         """The wall clock is asked each time, because it costs nothing; the thread's own only when that says it may be over."""
@@ -70,45 +73,28 @@ class Redactor:
 
     def _redact(self, text: str, check: Callable[[], None]) -> str:
         plain = to_plain(text)
-        spans = [*self._find(plain, check)]
+        spans: list[Span] = []
+        if self._emails is not None:
+            spans += [(start, end, "Email") for start, end in self._emails.find(plain, check)]
+        if self._numbers is not None:
+            spans += [found for found in self._numbers.find(plain, check) if found[2] in self._digits]
         for pattern in self._own:
             for searched in (text,) if plain is text else (text, plain):
-                spans += ((*match.span(), _OWN) for match in _matches(pattern, searched, check) if match.end() > match.start())
+                spans += [(start, end, _OWN) for start, end in _matches(pattern, searched, check) if end > start]
         return _replace(text, _unite(spans)) if spans else text
-
-    def _find(self, plain: str, check: Callable[[], None]) -> Iterator[Span]:
-        if self._email is not None and ("@" in plain or "%40" in plain):
-            for match in _matches(self._email, plain, check):
-                yield match.start(), match.end(), "Email"
-        if self._run is not None:
-            for match in _matches(self._run, plain, check):
-                at = match.start()
-                for start, end, kind in find_numbers(match.group(), check):
-                    if kind in self._digits:
-                        yield at + start, at + end, kind
 
 
 def _compile_own(pattern: str) -> "re2._Regexp":
-    if _compile(pattern).search("") is not None:
+    if compile_pattern(pattern).search("") is not None:
         raise BadPattern(f"{pattern!r} matches the empty text; write one that matches what is to be taken out")
-    return _compile(f"(?m:{pattern})")
+    return compile_pattern(f"(?m:{pattern})")
 
 
-def _compile(pattern: str) -> "re2._Regexp":
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _MEMORY_BYTES
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        said = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
-        raise BadPattern(f"{pattern!r}: {said}; write a regular expression in RE2 syntax") from None
-
-
-def _matches(pattern: "re2._Regexp", text: str, check: Callable[[], None]) -> "Iterator[re2._Match]":
-    for match in pattern.finditer(text):
+def _matches(pattern: "re2._Regexp", text: str, check: Callable[[], None]) -> Iterator[tuple[int, int]]:
+    """Bytes need no map from their places to those of characters."""
+    for match in pattern.finditer(text.encode() if text.isascii() else text):
         check()
-        yield match
+        yield match.span()
 
 
 def _unite(spans: list[Span]) -> list[Span]:

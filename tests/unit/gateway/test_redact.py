@@ -8,12 +8,23 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localmodel.gateway import bodies
 from localmodel.gateway.bodies import Withheld, show
-from localmodel.gateway.identifiers import id_card_check_digit, luhn_sum
+from localmodel.gateway.emails import EMAIL, Emails
+from localmodel.gateway.identifiers import (
+    RUN,
+    Numbers,
+    find_short_runs,
+    id_card_check_digit,
+    is_bank_card,
+    is_id_card,
+    is_phone,
+    luhn_sum,
+)
 from localmodel.gateway.kept_answer import KeptAnswer
 from localmodel.gateway.plain_characters import to_plain
 from localmodel.gateway.redact import BadPattern, Redactor, TooCostly
@@ -87,6 +98,50 @@ def test_together_is_as_each_by_itself(texts: list[str]) -> None:
     assert ALL.redact_all(texts) == [ALL.redact(text) for text in texts]
 
 
+_PARTS = [*"00123456789++(()  .-xXabZ_'\n\t", "@", "%40", "%", "@b.de", ".de", "é", "中", "β"]
+tricky = st.lists(st.sampled_from(_PARTS), max_size=60).map("".join)
+
+
+def never() -> None:
+    """A search that may take as long as it likes."""
+
+
+@settings(deadline=None, max_examples=1000)
+@given(tricky)
+def test_short_words_hold_the_addresses_that_re2_finds_in_the_whole_text(text: str) -> None:
+    assert list(Emails().find(text, never)) == [match.span() for match in re2.finditer(EMAIL, text)]
+
+
+@calm
+@given(tricky, st.integers(100, 200))
+def test_long_words_hold_the_same_addresses(text: str, length: int) -> None:
+    text = f"{text}{'a' * length}@b.de{'c' * length} {text}"
+    assert list(Emails().find(text, never)) == [match.span() for match in re2.finditer(EMAIL, text)]
+
+
+@settings(deadline=None, max_examples=1000)
+@given(tricky)
+def test_runs_of_short_texts_are_those_that_re2_finds(text: str) -> None:
+    assert list(find_short_runs(text)) == [match.span() for match in re2.finditer(RUN, text)]
+
+
+@calm
+@given(st.lists(calm_text | numbers() | tricky, max_size=8))
+def test_long_texts_hold_the_same_numbers(texts: list[str]) -> None:
+    text = " ; ".join(map(to_plain, texts))
+    long = text + "\n" + "." * 20_000
+    assert list(Numbers().find(text, never)) == list(Numbers().find(long, never))
+
+
+@calm
+@given(st.from_regex(r"[0-9]{7,12}X?", fullmatch=True), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.booleans())
+def test_what_is_not_looked_at_because_it_is_short_is_no_number(digits: str, lengths: list[int], fraction: bool) -> None:
+    assert not is_id_card(digits)
+    if len(digits) < 10:
+        plain = digits.removesuffix("X")
+        assert not is_phone(plain, lengths, plus=False, fraction=fraction) and not is_bank_card(plain)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -140,6 +195,14 @@ def test_own_patterns() -> None:
     assert own.redact("emp EMP-123456 and ＥＭＰ－１２３４５６") == "emp [Redacted] and [Redacted]"
     assert own.redact_all(["Secret: x", "no secret: y", "工号：12"]) == ["[Redacted]", "no secret: y", "[Redacted]"]
     assert own.redact("EMP-138001 13800138000") == "[Redacted] [Phone]"
+
+
+def test_texts_are_searched_as_if_each_were_alone() -> None:
+    for pattern in (r"\A[0-9]+", r"[0-9]+\z", r"(?-m)^[0-9]+", r"(?-m:[0-9]+$)"):
+        assert Redactor((), [pattern]).redact_all(["a", "12", "34", "b"]) == ["a", "[Redacted]", "[Redacted]", "b"], pattern
+    texts = ["a\0b", "13800138000", "\n\0\n", "c"]
+    assert ALL.redact_all(texts) == ["a\0b", "[Phone]", "\n\0\n", "c"]
+    assert Redactor((), [r"\n", r"[^a-z]"]).redact_all(["a", "b\n", "1"]) == ["a", "b[Redacted]", "[Redacted]"]
 
 
 def test_a_pattern_that_reaches_over_texts_takes_nothing_of_a_neighbour() -> None:

@@ -11,19 +11,21 @@ The samples lie beside this module, written for this purpose: prose, pages, code
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from localmodel.engine.attention import Batch, Segment, SegmentedAttention
+from localmodel.engine.calibration_parts import Matrices, Part, find_head, find_matrices, shapes_of
+from localmodel.engine.collectives import gather_columns
 from localmodel.engine.errors import LoadError
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.memory import activation_bytes
 from localmodel.engine.network_config import NetworkConfig
-from localmodel.engine.quantize import Observer, QuantizedWeight, RoundedRows, Weight, observing, storage_of
+from localmodel.engine.quantize import Observer, Weight, observing, storage_of
 from localmodel.engine.rounding import Groups, compensate
 from localmodel.engine.runner import Network
+from localmodel.engine.shards import ColumnShare
 from localmodel.engine.tokenizer import load_tokenizer
 from localmodel.engine.words import EMBEDDING
 
@@ -45,22 +47,13 @@ class _Enough(Exception):
     """The head was reached; its product is of no use."""
 
 
-class Part(NamedTuple):
-    name: str
-    place: QuantizedWeight | RoundedRows
-
-
-Matrices = dict[int, list[Part]]
-"""The parts of each matrix of 4 bits, from its first row on, by `storage_of`."""
-
-
 def calibrate(
     network: Network, config: NetworkConfig, tokenizer_file: Path, read: Read, *, context: int, dtype: torch.dtype,
     device: torch.device, room: int | None,
 ) -> str:  # fmt: skip
     """Says what was done, for the log. `room`: bytes that may be taken meanwhile, None: any."""
-    matrices = _find_matrices(network, config)
-    rounder = _Rounder(matrices, config.vocabulary, read)
+    matrices = find_matrices(network, config)
+    rounder = _Rounder(matrices, find_head(network, config), read)
     trouble = ""
     try:
         pieces = sample_pieces(tokenizer_file, config.vocabulary, min(LENGTH, context))
@@ -71,6 +64,8 @@ def calibrate(
             _run(network, config, pieces, dtype, device, rounder.round_words)
         _run(network, config, pieces, dtype, device, rounder.round)
     except (LoadError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: no memory
+        if config.ranks > 1 and rounder.began:
+            raise  # the other ranks wait for this one
         trouble = f"; the others to the nearest values: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return f"INT4: {rounder.count} of {len(matrices)} matrices rounded so that errors cancel on samples{trouble}"
 
@@ -90,31 +85,16 @@ def sample_pieces(tokenizer_file: Path, vocabulary: int, length: int) -> Tensor:
     return pieces
 
 
-def _find_matrices(network: Network, config: NetworkConfig) -> Matrices:
-    """All that multiply: an embedding that is not the head does not."""
-    found: Matrices = {}
-    for name, place in network.tensors():
-        if name == EMBEDDING and not config.tied_embeddings:
-            continue
-        if isinstance(place, QuantizedWeight | RoundedRows) and place.bits == 4:
-            found.setdefault(storage_of(place), []).append(Part(name, place))
-    return found
-
-
-def _shapes(matrices: Matrices) -> list[tuple[int, int]]:
-    return [(sum(part.place.shape[0] for part in parts), parts[0].place.shape[1]) for parts in matrices.values()]
-
-
 def _work(matrices: Matrices, tokens: int) -> float:
     """Multiplications: second moments and products of all tokens, and rounding."""
-    return float(sum(tokens * columns * (columns + rows) + rows * columns**2 for rows, columns in _shapes(matrices)))
+    return float(sum(tokens * columns * (columns + rows) + rows * columns**2 for rows, columns in shapes_of(matrices)))
 
 
 def _fit(pieces: Tensor, matrices: Matrices, config: NetworkConfig, dtype: torch.dtype, room: int | None) -> Tensor:
     """As many pieces as there is room for. Raises ValueError if that is too few."""
     if room is None:
         return pieces
-    matrix = max((4 * (4 * rows * columns + 4 * columns**2) for rows, columns in _shapes(matrices)), default=0)
+    matrix = max((4 * (4 * rows * columns + 4 * columns**2) for rows, columns in shapes_of(matrices)), default=0)
     tokens = pieces.shape[1]
     each = activation_bytes(config, tokens, 0, dtype.itemsize) + tokens * config.kv_elements_per_token // config.layers * 4
     count = min(len(pieces), (room - matrix) // each)
@@ -126,33 +106,37 @@ def _fit(pieces: Tensor, matrices: Matrices, config: NetworkConfig, dtype: torch
 class _Rounder:
     """What is asked before a product. Both methods raise _Enough before the head's."""
 
-    def __init__(self, matrices: Matrices, vocabulary: int, read: Read) -> None:
+    def __init__(self, matrices: Matrices, head: int, read: Read) -> None:
+        """`head`: its `storage_of`."""
         self._left = dict(matrices)
-        self._vocabulary = vocabulary
+        self._head = head
         self._read = read
+        self.began = False
         self.count = 0
 
     def round(self, x: Tensor, weight: Weight) -> None:
         """Rounds the matrix whose turn it is."""
+        self.began = True
         if parts := self._left.pop(storage_of(weight), None):
-            self._round(_moments(x), parts)
-        if weight.shape[0] == self._vocabulary:
+            self._round(_moments(x, parts), parts)
+        if storage_of(weight) == self._head:
             raise _Enough
 
     def round_words(self, x: Tensor, weight: Weight) -> None:
         """Rounds an embedding that is the head, too, before all others, which make up for it."""
-        if weight.shape[0] != self._vocabulary:
+        self.began = True
+        if storage_of(weight) != self._head:
             return
         parts = self._left.pop(storage_of(weight), None)
         if parts and parts[0].name == EMBEDDING:
-            moments = _moments(x)
+            moments = _moments(x, parts)
             moments /= moments.diagonal().mean()
             moments.diagonal().add_(WORDS_SHARE)
             self._round(moments, parts)
         raise _Enough
 
     def _round(self, moments: Tensor, parts: list[Part]) -> None:
-        source = torch.cat([self._read(part.name).to(moments.device).float() for part in parts])
+        source = torch.cat([part.cut_rows(self._read(part.name)).to(moments.device).float() for part in parts])
         place = parts[0].place
         try:
             rounded = compensate(source, moments, place.group, place.dtype)
@@ -161,13 +145,15 @@ class _Rounder:
         row = 0
         for part in parts:
             end = row + part.place.shape[0]
-            part.place.store(Groups(*(each[row:end] for each in rounded)))
+            part.place.store(part.cut_groups(Groups(*(each[row:end] for each in rounded))))
             row = end
         self.count += 1
 
 
-def _moments(x: Tensor) -> Tensor:
-    """x [N, K] -> x.T @ x [K, K] float32"""
+def _moments(x: Tensor, parts: list[Part]) -> Tensor:
+    """x [N, K] -> x.T @ x [K, K] float32, of all columns though they lie on several ranks."""
+    if isinstance(parts[0].share, ColumnShare):
+        x = gather_columns(x, parts[0].columns)
     total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float32, device=x.device)
     for some in x.split(ROWS_AT_ONCE):
         total.addmm_(some.float().t(), some.float())

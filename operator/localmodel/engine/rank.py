@@ -7,11 +7,9 @@ anything goes wrong: it never goes on alone.
 
 import ctypes
 import os
-import queue
 import signal
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 
@@ -32,6 +30,8 @@ from localmodel.engine.step_plan import PlanReader
 
 PR_SET_PDEATHSIG = 1
 EXIT_CODE = 71
+SOON_SECONDS = 0.05
+"""After which no plan comes because the first rank waits for this step, or is idle."""
 
 
 class Member:
@@ -59,10 +59,10 @@ class Rank:
     def __init__(self, link: Link, signs: SignsOfLife) -> None:
         self._link = link
         self._signs = signs
-        self._launched: queue.SimpleQueue[Launched] = queue.SimpleQueue()
+        self._launched: Launched | None = None
 
     def run(self) -> None:
-        """Returns when the first rank has closed its end. Raises LoadError, or what a step raised."""
+        """Until the first rank closes its end. Raises Gone then, and LoadError, or what a step raised."""
         hello = Hello.model_validate_json(self._link.receive())
         if hello.config.device == "cuda":
             torch.cuda.set_device(hello.rank)
@@ -71,24 +71,30 @@ class Rank:
         reader = PlanReader(model.cache.slots)
         device = model.cache.keys.device
         self._signs.keep_showing()
-        threading.Thread(target=self._follow, name="steps", daemon=True).start()
         self._link.send(READY)
         while True:
-            try:
-                plan = self._link.receive(QUIET_SECONDS)
-            except TimeoutError:
-                release_memory(device)
-                plan = self._link.receive()
-            self._launched.put(launch(reader.read(plan)))
+            launched = launch(reader.read(self._receive(device)))
+            self._settle()
+            self._launched = launched
 
-    def _follow(self) -> None:
-        """Waits for each step: that is when a card says what went wrong."""
+    def _receive(self, device: torch.device) -> bytes:
+        """The next plan. A card says what went wrong when it is waited for, so it is, if there is nothing else to do."""
         try:
-            while True:
-                self._launched.get().wait()
-                self._signs.count_step()
-        except Exception as error:
-            self.end(error)
+            return self._link.receive(SOON_SECONDS)
+        except TimeoutError:
+            self._settle()
+        try:
+            return self._link.receive(QUIET_SECONDS)
+        except TimeoutError:
+            release_memory(device)
+        return self._link.receive()
+
+    def _settle(self) -> None:
+        """Waits for the step before, on this thread: no other may ask the card while one captures a graph."""
+        if self._launched:
+            self._launched.wait()
+            self._signs.count_step()
+            self._launched = None
 
     def end(self, error: Exception) -> None:
         """Says why to the first rank, and ends the process."""

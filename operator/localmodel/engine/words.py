@@ -16,6 +16,8 @@ from localmodel.engine.quantize import make_weight, multiply, places_of, rows_of
 from localmodel.engine.shards import RowShare
 
 EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+"""Where it is a matrix of its own."""
 WORDS_GROUP = 64
 """At most so many neighbours share a scale in short rows: words are much of a small network, and forgive more than the rest."""
 
@@ -34,7 +36,7 @@ class Words:
     def tensors(self) -> Places:
         yield EMBEDDING, places_of(self.embedding, self._bits, [self._rows], WORDS_GROUP)[0]
         if not self._tied:
-            yield "lm_head.weight", places_of(self.head, self._bits, [self._rows], WORDS_GROUP)[0]
+            yield HEAD, places_of(self.head, self._bits, [self._rows], WORDS_GROUP)[0]
 
     def embed(self, tokens: Tensor) -> Tensor:
         """[N] -> [N, H]"""

@@ -6,6 +6,7 @@ The ranks are threads here, and what they say to each other goes through lists. 
 import json
 import queue
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from engine_runs import make_prompts, run_all, run_greedy
 from localmodel.api.channel import Sampling
+from localmodel.engine import calibration, quantize
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.errors import GpuCountUnsuitable
 from localmodel.engine.launching import make_launch
@@ -176,6 +178,33 @@ def test_weights_of_eight_bits_say_the_same_when_they_are_divided(engine_config,
     assert run_greedy(divided("llama", 2, quantization="INT8").engine, prompts) == expected
 
 
+@pytest.mark.parametrize("kind", ["llama-4", "qwen3-4"])
+def test_weights_of_four_bits_are_rounded_on_samples_as_if_they_were_whole(engine_config, divided, monkeypatch, kind):
+    """Sums of other order may take a value that lies between two steps to the other one."""
+    whole = load_model(engine_config(kind, quantization="INT4"))
+    own = threading.local()
+    monkeypatch.setattr(quantize, "_observer", lambda x, weight: own.observer(x, weight) if hasattr(own, "observer") else None)
+
+    @contextmanager
+    def observing(observer):
+        own.observer = observer
+        yield
+        del own.observer
+
+    monkeypatch.setattr(calibration, "observing", observing)
+    models = divided(kind, 2, quantization="INT4")
+    run_greedy(models.engine, [[1, 2]])
+    count = equal = 0
+    for rank, model in models.models.items():
+        assert model.rounding == whole.rounding and "13 of 13 matrices" in whole.rounding
+        for (_, share), (_, place) in zip(model.network.tensors(), whole.network.tensors(), strict=True):
+            if isinstance(share, RowShare | ColumnShare) and isinstance(share.place, RoundedRows):
+                part = share.cut(place.target) if isinstance(share, RowShare) else place.target.chunk(2, 1)[rank]
+                equal += (share.place.target - part).abs().lt(1e-5).sum().item()
+                count += part.numel()
+    assert count > 100_000 and equal / count > 0.999
+
+
 def _stored(place):
     return place if isinstance(place, torch.Tensor) else place.target if isinstance(place, RoundedRows) else place.dense()
 
@@ -218,8 +247,8 @@ def test_a_count_that_does_not_divide_the_network_is_refused_with_those_that_do(
     assert "over 3 GPUs" in str(caught.value) and "4 key-value heads" in str(caught.value)
     assert str(caught.value).endswith("Counts that work: 1, 2, 4.")
     assert divide(sizes, 0, 1) == sizes
-    with pytest.raises(GpuCountUnsuitable, match=r"whole groups of INT4\. Counts that work: 1\.$"):
-        divide(replace(sizes, weight_bits=4), 0, 2)  # 96 / 2 is no multiple of 32
+    with pytest.raises(GpuCountUnsuitable, match=r"whole groups of INT4\. Counts that work: 1, 2\.$"):
+        divide(replace(sizes, weight_bits=4), 0, 4)  # 64 outputs of the heads / 4 are half a group
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,90 @@
+"""A network over two cards: the tokens of one card, in graphs and beside them, and the end when a card's process ends."""
+
+import json
+import os
+import signal
+import subprocess
+import textwrap
+import time
+
+import pytest
+import torch
+
+from engine_runs import make_prompts, run_greedy
+from localmodel.api.engine_failure import parse_engine_failure
+from localmodel.engine.interpreter import environment, find_interpreter
+from localmodel.engine.loader import load_model
+from localmodel.engine.service import EngineService, build_engine
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA cards")]
+LONG = 2048
+
+
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        ("llama", {}),
+        ("biased", {}),
+        ("qwen2-window", {}),
+        ("qwen3", {}),
+        ("gemma3", {}),
+        ("mistral-4", {"quantization": "INT8"}),
+        ("qwen2-4", {"quantization": "INT4"}),
+    ],
+)
+def test_greedy_tokens_are_those_of_one_card(cuda_config, edit_config, kind, options):
+    """Prompts of many lengths arrive beside streams, so that steps of every kind come."""
+    config = {"context_window": LONG, "max_batch_size": 8, "gpu_memory_share": 0.2, **options}
+    directory = edit_config(kind, max_position_embeddings=LONG)
+    prompts = [*make_prompts(12, 1, 100), *make_prompts(3, 300, 1500, seed=4)]
+    one = load_model(cuda_config(directory, gpu_count=1, **config))
+    expected = run_greedy(build_engine(one), prompts, 24)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    service = EngineService(cuda_config(directory, gpu_count=2, **config), log=print, exit_process=lambda: None)
+    try:
+        shared = service._model
+        assert shared.rounding == one.rounding
+        assert shared.cache.keys.shape[2] * 2 == one.cache.keys.shape[2]
+        assert run_greedy(service.engine, prompts, 24) == expected
+        assert [run_greedy(service.engine, [prompt], 24)[0] for prompt in prompts[:3]] == expected[:3]
+    finally:
+        service._ranks.stop()
+
+
+def test_the_process_ends_when_a_card_s_process_is_killed(cuda_config):
+    """In a process of its own: what waits on a card for a rank that is gone can't be called back."""
+    code = """
+        import json, os, sys, time
+        from localmodel.api.engine import EngineConfig
+        from localmodel.engine.service import EngineService
+
+        class Stream:
+            def send(self, text, *, final=False):
+                print(text, flush=True)
+            def close(self):
+                pass
+            def is_cancelled(self):
+                return False
+
+        service = EngineService(EngineConfig.model_validate_json(sys.argv[1]), log=print, exit_process=lambda: os._exit(70))
+        service.start()
+        print("pid", service._ranks._processes[0].pid, flush=True)
+        sampling = {"temperature": 0, "max_tokens": 100, "ignore_eos": True}
+        for _ in range(200):  # far more than are answered until the end
+            request = {"op": "generate", "prompt": [1, 2, 3], "sampling": sampling}
+            service.handle(json.dumps(request), Stream())
+        time.sleep(100)
+    """
+    config = cuda_config("mistral", gpu_count=2, max_batch_size=1, gpu_memory_share=0.2)
+    command = [find_interpreter(), "-c", textwrap.dedent(code), config.model_dump_json()]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as first:
+        lines = iter(first.stdout.readline, "")
+        pid = next(int(line.split()[1]) for line in lines if line.startswith("pid"))
+        os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        rest = list(lines)
+        assert first.wait(30) == 70
+    print(f"ended after {time.monotonic() - began:.2f} s")
+    errors = [json.loads(line)["error"] for line in rest if line.startswith("{") and '"error"' in line]
+    failures = [parse_engine_failure(error) for error in errors]
+    assert failures and all("was killed by SIGKILL" in failure.message and "GPU 1" in failure.message for failure in failures)

@@ -1,7 +1,10 @@
 """Streamed tokens per second, end to end: clients of the gateway, and of Triton's own generate_stream with no gateway, before the
 real tritonserver with a model whose steps cost no time.
 
-    PYTHONPATH=operator:tests python -m bench.gateway_triton [--rounds 3] [--seconds 4] [--clients 64]
+    PYTHONPATH=operator:tests:hack python -m bench.gateway_triton [--rounds 3] [--seconds 4] [--clients 64] [--engine]
+
+Without `--engine` the model is a scripted one that sends each token in a response of its own, both ways, so that transport alone
+is compared. With it, it is the engine with a step that computes nothing: then both ways bring several tokens at once.
 """
 
 import argparse
@@ -9,19 +12,29 @@ import json
 import shutil
 from typing import Any
 
+import weights
+from bench.cancels import shorten
 from bench.gateway_parts import OTHERS, Bench, Part, alternate, load, machine, median
 from gateway.conftest import ROOT, free_ports
 from localmodel.cli.triton_runtime import triton_command
 
 TOKENS = 64
+WINDOW = 512
 
 
-def triton(bench: Bench) -> Part:
+def triton(bench: Bench, engine: bool, clients: int) -> Part:
     (port,) = free_ports(1)
     version = bench.directory / "repository" / "llm" / "1"
     version.mkdir(parents=True)
     shutil.copy(ROOT / "model_repo" / "llm" / "config.pbtxt", version.parent)
-    shutil.copy(ROOT / "tests" / "bench" / "zero_step" / "model.py", version)
+    shutil.copy(ROOT / "tests" / "bench" / ("fake_step" if engine else "zero_step") / "model.py", version)
+    if engine:
+        model = shorten(weights.make(weights.default_destination()), 1, bench.directory / "model")
+        config = {
+            "model_path": str(model), "channel_token_file": str(bench.directory / "token"), "context_window": WINDOW,
+            "max_batch_size": clients, "cpu_threads": 1,
+        }  # fmt: skip
+        (version / "model.json").write_text(json.dumps(config))
     command = triton_command(bench.directory / "repository", bench.directory, port)
     url = f"http://127.0.0.1:{port}"
     return bench.start([*OTHERS, *command.argv], url, f"{url}/v2/health/live", **command.env)
@@ -32,15 +45,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--engine", action="store_true")
     options = parser.parse_args()
     print(machine())
     with Bench() as bench:
-        server = triton(bench)
-        gateway = bench.gateway(server.url)
-        ours = bench.body(max_tokens=TOKENS, stream=True)
-        direct = bench.file(
-            json.dumps({"REQUEST": json.dumps({"op": "generate", "text": "What", "sampling": {"max_tokens": TOKENS}})})
+        server = triton(bench, options.engine, options.clients)
+        gateway = (
+            bench.gateway(server.url, options.clients, context_window=WINDOW) if options.engine else bench.gateway(server.url)
         )
+        ours = bench.body(max_tokens=TOKENS, stream=True)
+        sampling = {"max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
+        direct = bench.file(json.dumps({"REQUEST": json.dumps({"op": "generate", "text": "What", "sampling": sampling})}))
 
         def tokens(part: Part, body: str, path: str) -> dict[str, Any]:
             before = server.cpu()

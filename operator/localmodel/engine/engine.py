@@ -175,5 +175,5 @@ class Engine:
             stop_tokens=frozenset() if sampling.ignore_eos else self._stop_tokens,
             deadline=None if deadline is None else time.monotonic() + deadline,
             sampling=sampling,
-            uniform=random.Random(sampling.seed).random,
+            uniform=random.random if sampling.seed is None else random.Random(sampling.seed).random,
         )

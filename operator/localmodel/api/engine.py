@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from localmodel.api.predict import Format, PredictConfig, Task
 
+Compile = Literal["None", "Auto", "Max"]
+
 
 class EngineConfig(BaseModel):
     """What the engine is told. Unknown keys are refused: a typo must not become a default."""
@@ -35,6 +37,9 @@ class EngineConfig(BaseModel):
     """auto: bfloat16 on a GPU; on a CPU whichever the engine measured as faster for it."""
     quantization: Literal["None", "INT8", "INT4"] = "None"
     """Weights are rounded while they are loaded: INT8 per output, INT4 per group of inputs. On a CPU they stay dense."""
+    compile: Compile = "Auto"
+    """CUDA graphs of steps: none, each when its size is first met, or all before the model is ready. On a CPU, where every step
+    is computed as it comes, all three are the same."""
     gpu_count: int = Field(0, ge=0, le=16)
     """Cards that share a network that generates text, one process each."""
     cpu_ranks: int | None = Field(None, ge=1, le=16)

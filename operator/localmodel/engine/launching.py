@@ -17,6 +17,6 @@ def make_launch(model: LoadedModel) -> Launch:
     network, cache, vocabulary = model.network, model.cache, model.network_config.vocabulary
     if not cache.keys.is_cuda:
         return at_once(Runner(network, cache, vocabulary).run)
-    from localmodel.engine.card_runner import CardRunner  # its kernels need Triton's compiler, which a CPU's torch lacks
+    from localmodel.engine.card_modes import RUNNERS  # their kernels need Triton's compiler, which a CPU's torch lacks
 
-    return CardRunner(network, cache, vocabulary).launch
+    return RUNNERS[model.compile](network, cache, vocabulary).launch

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from localmodel.api.engine import EngineConfig
+from localmodel.api.engine import Compile, EngineConfig
 from localmodel.engine.calibration import calibrate
 from localmodel.engine.checkpoint import load_tensors, open_tensors
 from localmodel.engine.device import CONTEXT_BYTES, SLACK_SHARE, WORKSPACE_BYTES, cap_bytes, open_device, reserve
@@ -63,6 +63,7 @@ class LoadedModel:
     """Of this rank, as are those predicted."""
     predicted_bytes: int
     load_seconds: float
+    compile: Compile = "Auto"
     rounding: str = ""
     """What to say of the weights in the log."""
 
@@ -150,6 +151,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         weights_bytes=weights_bytes,
         predicted_bytes=plan.predicted_bytes,
         load_seconds=time.monotonic() - began,
+        compile=config.compile,
         rounding=rounding,
     )
 
@@ -166,7 +168,7 @@ def _measure(
     from localmodel.engine.sizing import measure_step
 
     limits = {"slots": config.max_batch_size, "context": config.context_window, "prompt_tokens": burst, "beside": GPU_CHUNK}
-    peak = measure_step(network, sizes, **limits, dtype=dtype, device=device)
+    peak = measure_step(network, sizes, **limits, eager=config.compile == "None", dtype=dtype, device=device)
     return plan_blocks(
         sizes,
         weights_bytes=sum(place.nbytes for _, place in network.tensors()),

@@ -7,6 +7,7 @@ one sequence, and leaves nothing behind.
 import torch
 
 from localmodel.api.channel import Sampling
+from localmodel.engine.card_modes import EagerRunner
 from localmodel.engine.card_runner import CardRunner
 from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
 from localmodel.engine.network_config import NetworkConfig
@@ -17,12 +18,12 @@ WORST = Sampling(temperature=1, top_p=0.9, presence_penalty=1, min_p=0.01)
 
 
 def measure_step(
-    network: Network, config: NetworkConfig, *, slots: int, context: int, prompt_tokens: int, beside: int, dtype: torch.dtype,
-    device: torch.device,
+    network: Network, config: NetworkConfig, *, slots: int, context: int, prompt_tokens: int, beside: int, eager: bool,
+    dtype: torch.dtype, device: torch.device,
 ) -> int:  # fmt: skip
     """Bytes that torch's allocator holds at most, weights and graphs included, KV cache not.
 
-    `prompt_tokens` of a step while nobody decodes, `beside` of one while others do.
+    `prompt_tokens` of a step while nobody decodes, `beside` of one while others do. `eager`: without graphs.
     """
     blocks = -(-context // GPU_BLOCK)
     cache = KVCache.allocate(config, blocks, GPU_BLOCK, slots, context, dtype, device)
@@ -33,7 +34,7 @@ def measure_step(
     works = [_decode(slot) for slot in range(slots - 1)]
     prompt = Sequence("prompt", (0,) * count, 1, sampling=WORST, blocks=list(range(blocks)))
     works.append(Work(prompt, slots - 1, 0, count, True, 0, prompt.blocks))
-    runner = CardRunner(network, cache, config.vocabulary)
+    runner = (EagerRunner if eager else CardRunner)(network, cache, config.vocabulary)
     runner.launch(works).wait()
     last = Sequence("last", (0,) * (context - 1), 1, sampling=WORST, blocks=list(range(blocks)))
     start = max(0, context - 1 - beside)  # a chunk behind a long past is cut into parts, which take room of their own

@@ -17,6 +17,8 @@ import aiohttp
 from localmodel.api.channel import EventBatch, SequenceEvent
 from localmodel.gateway.wire import read_batch
 
+MOST_COMPLAINTS = 20
+"""Are printed."""
 REPLACEMENT = "\ufffd"
 """Half a character, of an answer that was ended in the midst of it."""
 
@@ -40,6 +42,11 @@ class Engine:
         self._token_file = token_file
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
+
+    def complain(self, what: str) -> None:
+        self.wrong.append(what)
+        if len(self.wrong) <= MOST_COMPLAINTS:
+            print(f"wrong: {what}", flush=True)
 
     async def load(self) -> bool:
         try:
@@ -135,7 +142,7 @@ class Instance:
                 heard.ended.set()
 
     def _complain(self, what: str) -> None:
-        self.engine.wrong.append(f"{self.name}: {what}")
+        self.engine.complain(f"{self.name}: {what}")
 
 
 def compare(heard: Heard, prompt_tokens: int, reference: Heard | None) -> str:

@@ -51,7 +51,7 @@ class Soak:
             code = answer.get("code") or answer.get("refused", {}).get(id_, {}).get("code")
             self.counts[f"again after {code}"] += 1
             if code not in ("overloaded", "stale_epoch", "no_event_stream"):  # the stream was cut meanwhile
-                self.engine.wrong.append(f"a good request was refused: {answer}")
+                self.engine.complain(f"a good request was refused: {answer}")
                 return
             await asyncio.sleep(0.2)
         if kind == "twice":
@@ -68,13 +68,13 @@ class Soak:
         self.counts["tokens"] += heard.tokens
         self.counts["tokens compared"] += heard.tokens if reference else 0
         if problem := compare(heard, len(question.prompt), reference):
-            self.engine.wrong.append(f"{id_} ({heard.end.finish_reason}): {problem}")
+            self.engine.complain(f"{id_} ({heard.end.finish_reason}), question {question.sampling}: {problem}")
         instance.forget(id_)
 
     async def _break(self, instance: Instance, number: int) -> None:
         answer = await self.engine.post(break_request(number, instance))
         if answer.get("accepted") or not (answer.get("refused") or answer.get("code") or answer.get("error")):
-            self.engine.wrong.append(f"a broken request got {answer}")
+            self.engine.complain(f"a broken request got {answer}")
 
     async def _direct(self, question: Question, *, leaves: bool) -> None:
         """A client of Triton alone, who may leave at the first words."""
@@ -88,7 +88,7 @@ class Soak:
                     if leaves:
                         return
         if not last.get("finish_reason") and last.get("code") != "overloaded":
-            self.engine.wrong.append(f"a direct answer ended with {last}")
+            self.engine.complain(f"a direct answer ended with {last}")
 
     async def cut(self, instances: list[Instance], seconds: float) -> None:
         """Now and then one gateway loses its connection, and another never comes back."""

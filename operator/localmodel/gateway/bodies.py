@@ -6,7 +6,7 @@ searched as text. Where a text would stand as numbers (token ids, vectors) or to
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from localmodel.gateway.redact import Redactor, TooCostly
@@ -18,6 +18,8 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _LONG_NUMBER = 1_000_000
 _DEEPEST = 3
 """JSON in a text in JSON: so often."""
+_DEEPEST_LEVEL = 200
+"""What is nested deeper is searched as text; the gateway answers nothing that is deeper than 64."""
 _dump = json.JSONEncoder(ensure_ascii=False).encode
 _KNOWN_KEYS = frozenset(
     {
@@ -41,36 +43,53 @@ class Withheld(Exception):
     """The body can't be shown; says why."""
 
 
-def show(body: bytes | Any, redactor: Redactor, *, as_text: bool = False, limit: int = SHOWN_CHARACTERS) -> Shown:
-    """`body`: bytes as they came, or a document already. `as_text`: don't read JSON, which may not show all (double keys).
+class Opened:
+    """A body whose texts are to be searched."""
 
-    Raises Withheld rather than show what was not searched.
-    """
+    def __init__(self, body: bytes | Any, *, as_text: bool = False) -> None:
+        """`body`: bytes as they came, or a document already. `as_text`: don't read JSON, which may not show all (double keys)."""
+        self._found = _Texts()
+        self._document = body
+        self._text: str | None = None
+        """Instead of a document."""
+        if isinstance(body, bytes):
+            self._read(body, as_text)
+        else:
+            self._found.gather(body)
+
+    def _read(self, body: bytes, as_text: bool) -> None:
+        if not as_text:
+            try:
+                self._document = json.loads(body)
+                self._found.gather(self._document)
+                return
+            except (ValueError, RecursionError):
+                self._found = _Texts()
+        self._text = _ESCAPE.sub(_unescape, body.decode("utf-8", "replace"))
+        self._found.texts.append(self._text)
+
+    @property
+    def texts(self) -> list[str]:
+        return self._found.texts
+
+    def show(self, redacted: Sequence[str], limit: int = SHOWN_CHARACTERS) -> Shown:
+        """`redacted`: what became of `texts`."""
+        text = redacted[0] if self._text is not None else self._dump(redacted)
+        return Shown(text[:limit], max(0, len(text) - limit))
+
+    def _dump(self, redacted: Sequence[str]) -> str:
+        if not self._found.rewritten and redacted == self._found.texts:
+            return _dump(self._document)
+        return _dump(_Filling(redacted, self._found.inner).fill(self._document))
+
+
+def show(body: bytes | Any, redactor: Redactor, *, as_text: bool = False, limit: int = SHOWN_CHARACTERS) -> Shown:
+    """One body by itself. Raises Withheld rather than show what was not searched."""
+    opened = Opened(body, as_text=as_text)
     try:
-        text = _redact(body, redactor, as_text)
+        return opened.show(redactor.redact_all(opened.texts), limit)
     except TooCostly:
         raise Withheld("searching it for what must not be written took too long") from None
-    return Shown(text[:limit], max(0, len(text) - limit))
-
-
-def _redact(body: bytes | Any, redactor: Redactor, as_text: bool) -> str:
-    if not isinstance(body, bytes):
-        return _redact_document(body, redactor)
-    try:
-        if not as_text:
-            return _redact_document(json.loads(body), redactor)
-    except (ValueError, RecursionError):
-        pass
-    return redactor.redact(_ESCAPE.sub(_unescape, body.decode("utf-8", "replace")))
-
-
-def _redact_document(document: Any, redactor: Redactor) -> str:
-    found = _Texts()
-    found.gather(document, 0)
-    redacted = redactor.redact_all(found.texts)
-    if redacted is found.texts and not found.rewritten:
-        return _dump(document)
-    return _dump(_Filling(redacted, found.inner).fill(document, 0))
 
 
 class _Texts:
@@ -83,16 +102,19 @@ class _Texts:
         self.rewritten = False
         """Something is left out or opened: the document is not shown as it is, whatever is found."""
 
-    def gather(self, value: Any, depth: int) -> None:
+    def gather(self, value: Any, depth: int = 0, level: int = 0) -> None:
+        """`depth` of JSON in a text in JSON, `level` of lists and objects. Raises RecursionError."""
         kind = type(value)
         if kind is str:
             if _may_be_json(value, depth):
                 self.inner.append(_open(value))
                 if self.inner[-1] is not None:
                     self.rewritten = True
-                    self.gather(self.inner[-1], depth + 1)
+                    self.gather(self.inner[-1], depth + 1, level)
                     return
             self.texts.append(value)
+        elif level > _DEEPEST_LEVEL:
+            raise RecursionError
         elif kind is dict:
             for key, each in value.items():
                 if key not in _KNOWN_KEYS:
@@ -100,13 +122,13 @@ class _Texts:
                 if _left_out(key, each):
                     self.rewritten = True
                 else:
-                    self.gather(each, depth)
+                    self.gather(each, depth, level + 1)
         elif kind is list:
             if _only_numbers(value):
                 self.rewritten = True
             else:
                 for each in value:
-                    self.gather(each, depth)
+                    self.gather(each, depth, level + 1)
         elif _is_long_number(value):
             self.texts.append(repr(value))
 
@@ -118,7 +140,7 @@ class _Filling:
         self._texts = iter(texts)
         self._inner = iter(inner)
 
-    def fill(self, value: Any, depth: int) -> Any:
+    def fill(self, value: Any, depth: int = 0) -> Any:
         kind = type(value)
         if kind is str:
             if _may_be_json(value, depth) and (inner := next(self._inner)) is not None:

@@ -5,7 +5,7 @@ overlap hides one: too much is taken rather than too little. A number that other
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
 from localmodel.gateway.patterns import compile_pattern
@@ -41,17 +41,23 @@ _PROVINCES = frozenset(
 
 
 class Numbers:
-    def __init__(self) -> None:
+    def __init__(self, kinds: Collection[DigitKind]) -> None:
+        self._kinds = frozenset(kinds)
         self._pattern = compile_pattern(RUN)
 
     def find(self, text: str, check: Callable[[], None]) -> Iterator[tuple[int, int, DigitKind]]:
-        """Start, end and kind of each stretch that is such a number; stretches may overlap.
+        """Start, end and kind of each stretch that is such a number; stretches may overlap, those inside of one may be left out.
 
         `check` is called once per run and group of digits and may raise, to end a search that takes too long."""
         for start, end in find_short_runs(text) if len(text) <= _SHORT else self._find_long(text):
             check()
-            for first, last, kind in _find_in(text[start:end], check):
-                yield start + first, start + last, kind
+            run = text[start:end]
+            if (whole := _classify_whole(run)) in self._kinds and whole is not None:
+                yield start, end, whole
+                continue
+            for first, last, kind in _find_in(run, check):
+                if kind in self._kinds:
+                    yield start + first, start + last, kind
 
     def _find_long(self, text: str) -> Iterator[tuple[int, int]]:
         for match in self._pattern.finditer(text):
@@ -71,6 +77,15 @@ def find_short_runs(text: str) -> Iterator[tuple[int, int]]:
             start -= 2
         yield start, end
         last = end
+
+
+def _classify_whole(run: str) -> DigitKind | None:
+    groups = _GROUP.findall(run)
+    digits = "".join(groups)
+    plus = run[0] == "+"
+    if not (_FEWEST_AFTER_PLUS if plus else _FEWEST) <= len(digits) <= _MOST_DIGITS:
+        return None
+    return _classify(digits.upper(), [len(group) for group in groups], plus=plus, fraction=False)
 
 
 def _find_in(run: str, check: Callable[[], None]) -> Iterator[tuple[int, int, DigitKind]]:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from localmodel.gateway.bodies import KEPT_BYTES, Withheld, show
+from localmodel.gateway.bodies import KEPT_BYTES
 from localmodel.gateway.kept_answer import Kept
-from localmodel.gateway.record import Bodies, Record, Snapshot, encode, snapshot
+from localmodel.gateway.record import Record, Snapshot, encode, snapshot
 from localmodel.gateway.redact import Redactor
+from localmodel.gateway.shown_bodies import Exchanged, show_all
 from localmodel.gateway.sinks import Sink
 
 log = logging.getLogger("localmodel.gateway.log")
@@ -24,20 +25,16 @@ _RECORD_BYTES = 2048
 _GATHER_SECONDS = 0.1
 """So long records are collected before the thread takes the processor from the requests: waking two threads for one record
 costs more than the record."""
-_TURN_SECONDS = 0.001
-"""So long the thread keeps the processor: giving it up after each record costs more than the record."""
 _BATCH, _BATCH_BYTES = 64, 1024 * 1024
 """Records that go to the sinks together, and the bytes after which no more are taken."""
-_TOO_LARGE = f"it is larger than {KEPT_BYTES} bytes"
+_SEARCHED = 16
+"""Records that are searched together."""
 
 
 class _Entry(NamedTuple):
     record: Snapshot
-    request_id: str
     outcome: str
-    code: str | None
-    request: bytes
-    answer: Kept | None
+    exchanged: Exchanged
     size: int
 
 
@@ -67,9 +64,8 @@ class RecordLog:
         size = _RECORD_BYTES + len(request) + (answer.size if answer is not None else 0)
         with self._changed:
             if not self._closing and self._size + size <= self._limit:
-                self._entries.append(
-                    _Entry(snapshot(record), record.request_id, record.outcome, record.code, request, answer, size)
-                )
+                exchanged = Exchanged(record.request_id, request, record.code == "invalid_json", answer)
+                self._entries.append(_Entry(snapshot(record), record.outcome, exchanged, size))
                 self._size += size
                 if len(self._entries) == 1:
                     self._changed.notify()
@@ -110,16 +106,12 @@ class RecordLog:
             if not closing:
                 sleep(_GATHER_SECONDS)
             while batch := self._next():
-                lines = []
-                began = monotonic()
-                for entry in batch:
-                    lines.append((self._encode(entry), entry.outcome))
-                    if monotonic() - began > _TURN_SECONDS:
-                        sleep(0)  # the requests' thread first
-                        began = monotonic()
+                lines: list[tuple[bytes, str]] = []
+                for start in range(0, len(batch), _SEARCHED):
+                    lines += self._encode(batch[start : start + _SEARCHED])
+                    sleep(0)  # the requests' thread first
                 for sink in self._sinks:
                     sink.put(lines)
-                sleep(0)
             if closing:
                 return
 
@@ -133,24 +125,9 @@ class RecordLog:
             self._size -= size
         return batch
 
-    def _encode(self, entry: _Entry) -> bytes:
+    def _encode(self, batch: Sequence[_Entry]) -> list[tuple[bytes, str]]:
+        """Lines with their outcomes."""
         if self._redactor is None:
-            return encode(entry.record)
-        bodies = Bodies()
-        try:
-            self._show(entry, self._redactor, bodies)
-        except Withheld as reason:
-            bodies.withheld = str(reason)
-        except Exception:  # whatever it was: the request is recorded, and nothing is shown that was not searched
-            log.exception("the bodies of request %s can't be logged", entry.request_id)
-            bodies.withheld = "redaction failed"
-        return encode(entry.record, bodies)
-
-    def _show(self, entry: _Entry, redactor: Redactor, bodies: Bodies) -> None:
-        request = show(entry.request, redactor, as_text=entry.code == "invalid_json")
-        bodies.request_body, bodies.request_body_cut = request
-        if entry.answer is None:
-            return
-        if entry.answer.too_large:
-            raise Withheld(_TOO_LARGE)
-        bodies.response_body, bodies.response_body_cut = show(entry.answer.content(), redactor)
+            return [(encode(entry.record), entry.outcome) for entry in batch]
+        shown = show_all([entry.exchanged for entry in batch], self._redactor)
+        return [(encode(entry.record, bodies), entry.outcome) for entry, bodies in zip(batch, shown, strict=True)]

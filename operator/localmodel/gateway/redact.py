@@ -12,7 +12,7 @@ import re2
 
 from localmodel.api.gateway import RedactKind
 from localmodel.gateway.emails import Emails
-from localmodel.gateway.identifiers import Numbers
+from localmodel.gateway.identifiers import DigitKind, Numbers
 from localmodel.gateway.patterns import BadPattern, compile_pattern
 from localmodel.gateway.plain_characters import to_plain
 
@@ -33,9 +33,9 @@ class TooCostly(Exception):
 class Redactor:
     def __init__(self, kinds: Collection[RedactKind], patterns: Sequence[str] = (), seconds: float = 1.0) -> None:
         """`patterns`: RE2; `^` and `$` match at lines. `seconds`: most processor time of one call. Raises BadPattern."""
-        self._digits = frozenset(kinds) - {"Email"}
         self._emails = Emails() if "Email" in kinds else None
-        self._numbers = Numbers() if self._digits else None
+        digits: list[DigitKind] = [kind for kind in kinds if kind != "Email"]
+        self._numbers = Numbers(digits) if digits else None
         self._own = [_compile_own(pattern) for pattern in patterns]
         self._apart = any(_SEES_ENDS.search(pattern) for pattern in patterns)
         self._seconds = seconds
@@ -77,7 +77,7 @@ class Redactor:
         if self._emails is not None:
             spans += [(start, end, "Email") for start, end in self._emails.find(plain, check)]
         if self._numbers is not None:
-            spans += [found for found in self._numbers.find(plain, check) if found[2] in self._digits]
+            spans += self._numbers.find(plain, check)
         for pattern in self._own:
             for searched in (text,) if plain is text else (text, plain):
                 spans += [(start, end, _OWN) for start, end in _matches(pattern, searched, check) if end > start]

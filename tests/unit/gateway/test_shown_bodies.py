@@ -1,0 +1,51 @@
+"""Records searched together: each has its own bodies, and one that can't be searched costs no other anything."""
+
+import json
+from typing import Any
+
+from localmodel.gateway.bodies import show
+from localmodel.gateway.kept_answer import KeptAnswer
+from localmodel.gateway.redact import Redactor
+from localmodel.gateway.shown_bodies import Exchanged, show_all
+
+REDACTOR = Redactor(("Email", "Phone"), ["EMP-[0-9]{6}"])
+
+
+def kept(data: bytes) -> KeptAnswer:
+    answer = KeptAnswer()
+    answer.add(data)
+    return answer
+
+
+class Broken:
+    size = 0
+    too_large = False
+
+    def content(self) -> dict[str, Any]:
+        raise ZeroDivisionError("a bug")
+
+
+class Large(Broken):
+    too_large = True
+
+
+def test_each_record_has_its_own_bodies() -> None:
+    bodies = [b'{"a": "13800138000", "n": 13800138000}', b"", b"{half 13800138000", b'{"a": "x\\u0000y"}', b'["\\u0000", "a@b.cn"]',
+              json.dumps({"messages": [{"content": "EMP-123456"}]}).encode()]  # fmt: skip
+    answers = [kept(b'{"b": "a@b.cn"}'), None, kept(b"data: x 13800138000\n\n"), None, kept(b"plain"), None]
+    shown = show_all([Exchanged("r", b, False, a) for b, a in zip(bodies, answers, strict=True)], REDACTOR)
+    for each, body, answer in zip(shown, bodies, answers, strict=True):
+        alone = show(body, REDACTOR)
+        assert (each.request_body, each.request_body_cut, each.withheld) == (*alone, None)
+        assert each.response_body == (show(answer.content(), REDACTOR).text if answer is not None else None)
+    assert "13800138000" not in str(shown) and "a@b.cn" not in str(shown) and "EMP-123456" not in str(shown)
+
+
+def test_a_record_that_is_withheld_costs_no_other_its_bodies() -> None:
+    good = Exchanged("good", b'{"a": "13800138000"}', False, None)
+    costly = good._replace(request=b'{"a": "' + b"cd" * 400_000 + b'"}')
+    slow = Redactor(("Phone",), ["c.*x|d"], seconds=0.2)
+    shown = show_all([good, costly, good._replace(answer=Broken()), good._replace(answer=Large()), good], slow)
+    assert [each.request_body for each in shown] == ['{"a": "[Phone]"}', None, None, None, '{"a": "[Phone]"}']
+    said = [each.withheld or "" for each in shown]
+    assert said[0] == said[4] == "" and "too long" in said[1] and "failed" in said[2] and "larger" in said[3]

@@ -99,9 +99,19 @@ CASES: list[Case] = [
     ),
     Case(
         "",
-        "write gpu.count 0 or 1 with task Predict",
-        [_predict(), _predict(**{"gpu.count": 0}), {"gpu.count": 8}],
-        [_predict(**{"gpu.count": 2})],
+        "leave out runtime.compile with gpu.count 0",
+        [{"runtime.compile": "Max"}, {"runtime.compile": "None", "gpu.count": 2}, {"runtime.compile": "Auto", "gpu.count": 0}],
+        [
+            {"runtime.compile": "Max", "gpu.count": 0},
+            {"runtime.compile": "None", "gpu.count": 0},
+            {"runtime.compile": "Max", "model.task": "Embedding"},
+        ],
+    ),
+    Case(
+        "",
+        "write gpu.count 0 or 1 with task Embedding or Predict",
+        [_predict(), _predict(**{"gpu.count": 0}), {"gpu.count": 8}, {"model.task": "Embedding", "gpu.count": 1}],
+        [_predict(**{"gpu.count": 2}), {"model.task": "Embedding", "gpu.count": 2}],
     ),
     Case(
         "model",

@@ -30,7 +30,13 @@ DeviceName = Annotated[
 class GPUSpec(SpecModel):
     """The accelerators of one replica."""
 
-    count: int = Field(1, ge=0, le=16, description="GPUs of one replica; 0 runs on the CPU.")
+    count: int = Field(
+        1,
+        ge=0,
+        le=16,
+        description="GPUs of one replica; 0 runs on the CPU. Several share one network that generates text: each takes an equal "
+        "share of the weights and of the key-value heads, so only counts that divide those heads work.",
+    )
     memory: MemoryCap = Field(
         "",
         description="Cap per GPU: a share such as 60% or a quantity such as 60Gi. Absent: 80% of the card. Not with count 0.",

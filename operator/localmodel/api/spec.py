@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from localmodel.api.access import Auth, AuthSpec, Limits
+from localmodel.api.engine import Compile
 from localmodel.api.peers import AllowedPeer, Peer
 from localmodel.api.predict import Format, PredictConfig, Task
 from localmodel.api.request_log import GatewayLogging, LogFileSpec, Logging
@@ -105,6 +106,13 @@ class RuntimeSpec(SpecModel):
 
     backend: Literal["PyTorch"] = Field("PyTorch", description="PyTorch: LocalModel's own engine inside NVIDIA Triton.")
     image: ImageReference = Field("", description="Image of Triton with the engine. Default: the operator's setting.")
+    compile: Compile = Field(
+        "Auto",
+        description="CUDA graphs, which let a GPU compute a step without waiting for the host. Auto captures each when a step of "
+        "its size first comes, which delays that step by a fraction of a second. Max captures all before the model is ready: the "
+        "start takes longer, no request pays. None captures nothing and is several times slower: to look for faults. Answers are "
+        "the same. For TextGeneration on a GPU.",
+    )
 
 
 class GatewayTimeouts(SpecModel):
@@ -205,21 +213,30 @@ QUANTIZATION_RULE = Rule(
 )
 
 
-PREDICT_RULE = Rule(
-    "self.model.task != 'Predict' || self.gpu.count <= 1",
-    "write gpu.count 0 or 1 with task Predict: such a network is not divided",
-    lambda spec: spec.model.task != "Predict" or spec.gpu.count <= 1,
+COMPILE_RULE = Rule(
+    "self.runtime.compile == 'Auto' || (self.gpu.count > 0 && self.model.task == 'TextGeneration')",
+    "leave out runtime.compile with gpu.count 0 or another task: it is for text generation on a GPU",
+    lambda spec: spec.runtime.compile == "Auto" or (spec.gpu.count > 0 and spec.model.task == "TextGeneration"),
+    ".runtime.compile",
+)
+
+
+GPU_COUNT_RULE = Rule(
+    "self.model.task == 'TextGeneration' || self.gpu.count <= 1",
+    "write gpu.count 0 or 1 with task Embedding or Predict: only networks that generate text are divided over GPUs",
+    lambda spec: spec.model.task == "TextGeneration" or spec.gpu.count <= 1,
     ".gpu.count",
 )
 
 
-_RULES: list[Any] = [QUANTIZATION_RULE.to_schema(), PREDICT_RULE.to_schema()]
+_RULES = (QUANTIZATION_RULE, COMPILE_RULE, GPU_COUNT_RULE)
+_SCHEMA_RULES: list[Any] = [rule.to_schema() for rule in _RULES]
 
 
 class LocalModelSpec(SpecModel):
     """A language model to serve."""
 
-    model_config = ConfigDict(json_schema_extra={KEYWORD: _RULES})
+    model_config = ConfigDict(json_schema_extra={KEYWORD: _SCHEMA_RULES})
 
     paused: bool = Field(False, description="Freeze all changes and keep serving as it is.")
     model: Model
@@ -245,7 +262,7 @@ class LocalModelSpec(SpecModel):
 
     @model_validator(mode="after")
     def _check_rules(self) -> "LocalModelSpec":
-        for rule in (QUANTIZATION_RULE, PREDICT_RULE):
+        for rule in _RULES:
             if rule.holds and not rule.holds(self):
                 raise ValueError(rule.message)
         return self

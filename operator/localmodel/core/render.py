@@ -96,6 +96,7 @@ def build_engine_config(model: LocalModel, layout: Layout) -> EngineConfig:
         max_batch_size=spec.max_batch_size,
         device=layout.device,
         quantization=spec.quantization,
+        compile=spec.runtime.compile,
         gpu_count=gpu.count if layout.device == "cuda" else 0,
         gpu_memory_share=cap if isinstance(cap, float) else None,
         gpu_memory_bytes=cap if isinstance(cap, int) else None,

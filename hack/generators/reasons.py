@@ -63,6 +63,7 @@ _TROUBLES: dict[str, dict[str, str]] = {
         LoadErrorCode.CONTEXT_WINDOW_TOO_LARGE: "spec.contextWindow is more than the model was made for.",
         LoadErrorCode.OUT_OF_MEMORY: "Weights and cache do not fit, or the kernel ended the container for its memory.",
         LoadErrorCode.DEVICE_UNAVAILABLE: "The pod sees no usable GPU, or a file holds weights for one and there is none.",
+        LoadErrorCode.GPU_COUNT_UNSUITABLE: "The network has no equal shares for spec.gpu.count cards.",
         LoadErrorCode.SIGNATURE_MISSING: "A file of task Predict does not tell its tensors, and the spec does not either.",
         LoadErrorCode.SIGNATURE_MISMATCH: "A network of task Predict has other tensors than the spec or its file says.",
         LoadErrorCode.UNSAFE_MODEL_FILE: "Reading a file of task Predict would run code that it carries, so it is not read.",

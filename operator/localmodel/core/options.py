@@ -40,6 +40,9 @@ class EngineDefaults(Section):
     ephemeral_storage_limit: Amount = "2Gi"
     memory_base: Amount = Field("2Gi", description="Memory planned for Triton, the engine and the weights of a CPU model.")
     memory_base_gpu: Amount = Field("8Gi", description="Host memory planned for a GPU model, whose weights pass through it.")
+    memory_rank: Amount = Field(
+        "4Gi", description="Host memory added for each further GPU, whose share of the weights a process of its own loads."
+    )
     memory_per_thousand_tokens: Amount = Field(
         "24Mi", description="Added on the CPU for each 1,000 tokens of contextWindow x maxBatchSize."
     )

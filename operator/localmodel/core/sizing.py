@@ -87,7 +87,7 @@ def planned_memory_bytes(model: LocalModel, options: Options) -> int:
     spec, engine = model.spec, options.engine
     shared = amount_bytes(engine.shared_memory)
     if spec.gpu.count:
-        return amount_bytes(engine.memory_base_gpu) + shared
+        return amount_bytes(engine.memory_base_gpu) + (spec.gpu.count - 1) * amount_bytes(engine.memory_rank) + shared
     if spec.model.task == "Predict":
         return amount_bytes(engine.memory_base) + shared
     tokens = spec.context_window * spec.max_batch_size

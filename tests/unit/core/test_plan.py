@@ -114,6 +114,11 @@ def test_memory_is_planned_from_context_and_batch() -> None:
     assert small == (2048 + 256 + 24) * 2**20 and large - small == 19 * 24 * 2**20
 
 
+def test_each_further_card_adds_the_memory_of_its_process():
+    planned = [plan(build_model(gpu={"count": count}), OPTIONS, Observed()).sizing.planned_bytes for count in (1, 2, 4)]
+    assert [each - planned[0] for each in planned] == [0, 4 * 2**30, 3 * 4 * 2**30]
+
+
 def test_the_model_path_carries_the_path_inside_the_volume() -> None:
     text = child(plan(build_model(), OPTIONS, Observed()), "ConfigMap")["data"]["model.json"]
     assert '"model_path": "/models/current/smol"' in text

@@ -1,0 +1,76 @@
+"""Where the time to a first token goes: moments inside the engine's process, beside the client's, on the same clock."""
+
+import asyncio
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.chain_streams import Channel
+from bench.chain_world import World
+
+_SHIM = """
+
+import time
+from localmodel.engine import triton as _triton
+from localmodel.engine.channel import Channel as _Channel
+from localmodel.engine.engine import Engine as _Engine
+from localmodel.engine.publisher import Publisher as _Publisher
+from localmodel.engine.service import EngineService as _Service
+
+_marks = open({file!r}, "w", buffering=1)
+
+
+def _mark(owner, verb, before="", after="", when=lambda *arguments: True):
+    original = getattr(owner, verb)
+
+    def marked(self, *arguments, **options):
+        wanted = when(*arguments)
+        if before and wanted:
+            _marks.write(f"{{time.monotonic():.6f}} {{before}}\\n")
+        result = original(self, *arguments, **options)
+        if after and wanted:
+            _marks.write(f"{{time.monotonic():.6f}} {{after}}\\n")
+        return result
+
+    setattr(owner, verb, marked)
+
+
+_mark(_Service, "handle", "Triton hands over the submit", "submit answered", lambda document, _: '"submit"' in str(document))
+_mark(_Engine, "add_request", after="queued")
+_mark(_Engine, "step", "step planned", "step returned")
+_mark(_Publisher, "put", "outputs given to the publisher", when=bool)
+_mark(_Channel, "deliver", "publisher makes text", when=lambda outputs: bool(outputs))
+_mark(_triton.TritonStream, "send", "event sent", "Triton has the event", lambda text, **_: '"s' in text[:40])
+"""
+
+
+async def trace(world: World, channel: Channel, prompts: list[list[int]], marks: Path) -> None:
+    """One request after another, nothing else running; prints the median moment of each mark's first time within a request."""
+    moments: dict[str, list[float]] = {}
+    for prompt in prompts:
+        (stream,) = await channel.ask([prompt], 8, first_only=True)
+        await asyncio.sleep(0.1)
+        end = stream.events[0][0]
+        for name, at in [*_between(marks, stream.asked, end), ("the client has the event", end)]:
+            moments.setdefault(name, []).append(at - stream.asked)
+    print("first token of an idle engine, median moments in ms since the client asked:")
+    for name, values in sorted(moments.items(), key=lambda item: statistics.median(item[1])):
+        if len(values) > len(prompts) // 2:
+            print(f"  {statistics.median(values) * 1000:6.2f}  {name}")
+
+
+def _between(marks: Path, began: float, ended: float) -> Iterator[tuple[str, float]]:
+    """The first three of each name."""
+    seen: Counter[str] = Counter()
+    for line in marks.read_text().splitlines():
+        at, _, name = line.partition(" ")
+        if began <= float(at) <= ended:
+            seen[name] += 1
+            if seen[name] <= 3:
+                yield f"{name}, {seen[name]}", float(at)
+
+
+def shim(marks: Path) -> str:
+    """Code behind model.py that writes the moments into `marks`."""
+    return _SHIM.format(file=str(marks))

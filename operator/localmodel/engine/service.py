@@ -4,6 +4,7 @@ Why it exists: the Triton shim and the tests start the same thing. It must not k
 """
 
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -31,6 +32,10 @@ from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.speculation import Speculation
 from localmodel.engine.team import Alone
 from localmodel.engine.tokenizer import load_tokenizer
+
+SWITCH_SECONDS = 0.0005
+"""After so long a thread that waits for the interpreter is given it: the one that sends must not wait for several steps of the
+host's work, as it might with Python's usual 5 ms."""
 
 
 class EngineService:
@@ -64,6 +69,7 @@ class EngineService:
 
     def start(self) -> None:
         settle()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._publisher.start(self._channel)
         self._loop.start()
         model = self._model

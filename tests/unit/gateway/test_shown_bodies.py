@@ -30,8 +30,14 @@ class Large(Broken):
 
 
 def test_each_record_has_its_own_bodies() -> None:
-    bodies = [b'{"a": "13800138000", "n": 13800138000}', b"", b"{half 13800138000", b'{"a": "x\\u0000y"}', b'["\\u0000", "a@b.cn"]',
-              json.dumps({"messages": [{"content": "EMP-123456"}]}).encode()]  # fmt: skip
+    bodies = [
+        b'{"a": "13800138000", "n": 13800138000}',
+        b"",
+        b"{half 13800138000",
+        b'{"a": "x\\u0000y"}',
+        b'["\\u0000", "a@b.cn"]',
+        json.dumps({"messages": [{"content": "EMP-123456"}]}).encode(),
+    ]
     answers = [kept(b'{"b": "a@b.cn"}'), None, kept(b"data: x 13800138000\n\n"), None, kept(b"plain"), None]
     shown = show_all([Exchanged("r", b, False, a) for b, a in zip(bodies, answers, strict=True)], REDACTOR)
     for each, body, answer in zip(shown, bodies, answers, strict=True):

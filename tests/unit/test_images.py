@@ -174,6 +174,27 @@ def test_everything_an_image_copies_is_in_its_hash(image: catalogue.Image):
     assert len(wanted) >= 3
 
 
+@pytest.mark.parametrize(("edition", "programs", "headers", "built"), [
+    ("cpu", [], False, True), ("gpu", ["gcc"], True, True), ("gpu", ["clang"], True, True), ("gpu", [], True, False),
+    ("gpu", ["gcc"], False, False),
+])  # fmt: skip
+def test_a_gpu_image_without_a_compiler_is_not_built(
+    tmp_path: Path, edition: str, programs: list[str], headers: bool, built: bool
+):
+    check = re.search(r"RUN (\[ .*?exit 1; \})", stages("model_repo/Dockerfile")["base"], re.S)
+    assert check
+    for program in programs:
+        (tmp_path / program).write_text("#!/bin/sh\n")
+    (tmp_path / "python3").write_text(f"#!/bin/sh\necho {tmp_path}\n")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    done = subprocess.run(["/bin/sh", "-c", check[1]], env={"TORCH_EDITION": edition, "PATH": str(tmp_path)}, capture_output=True)
+    assert (done.returncode == 0) == built
+    assert built or b"C compiler" in done.stderr
+
+
 def test_both_dockerfiles_make_the_same_wheel():
     assert stages("operator/Dockerfile")["wheel"] == stages("model_repo/Dockerfile")["wheel"]
 

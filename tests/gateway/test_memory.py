@@ -78,6 +78,21 @@ async def capacity_known(gateway: GatewayProcess) -> bool:
     return 'kv_tokens{kind="capacity"} 100.0' in await gateway.metrics()
 
 
+async def test_the_engine_s_guesses_are_in_the_metrics(start: Start, triton: FakeTriton) -> None:
+    triton.status = {"drafted_tokens_total": 9, "accepted_tokens_total": 5}
+    gateway = await start()
+
+    counts = {"accepted": 5, "rejected": 4}
+
+    async def told() -> bool:
+        text = await gateway.metrics()
+        return all(
+            f'drafted_tokens_total{{result="{name}"}} {count}.0' in text for name, count in (("accepted", 5), ("rejected", 4))
+        )
+
+    await eventually(told)
+
+
 async def test_the_queue_holds_so_many_bytes(start: Start, triton: FakeTriton) -> None:
     gateway = await start(max_batch_size=1, concurrency={"queue": 64, "queue_bytes": 3_000_000})
     triton.plan = Plan(stall_after=0)

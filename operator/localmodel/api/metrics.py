@@ -66,6 +66,13 @@ GATEWAY_KV_TOKENS = Metric(
     "KV cache of the engine in tokens: capacity, used, and reserved for the longest answers of what runs.",
     ("kind",),
 )
+GATEWAY_DRAFTED_TOKENS = Metric(
+    "localmodel_gateway_drafted_tokens_total",
+    "counter",
+    "Tokens that the engine guessed from the text so far and verified: accepted ones saved a step each, rejected ones were work "
+    "for nothing.",
+    ("result",),
+)
 GATEWAY_RETRIES = Metric(
     "localmodel_gateway_retries_total",
     "counter",

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from localmodel.api import metrics as declared
+from localmodel.api.channel import EngineStatus
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.events import CutReason
 from localmodel.gateway.gen_ai import GenAi
@@ -21,6 +22,7 @@ class GatewayMetrics:
         """Every outcome starts at 0: a series that appears with its first failure would hide that failure from rate()."""
         self.registry = CollectorRegistry()
         self._lost: dict[str, int] = {}
+        self._drafts = {"accepted": 0, "rejected": 0}
         self._families = {m.name: self._register(m) for m in (*declared.GATEWAY_METRICS, *declared.GEN_AI_METRICS)}
         self._gen_ai = GenAi(self.of)
         self._requests = {
@@ -37,6 +39,8 @@ class GatewayMetrics:
             self.of(declared.GATEWAY_LOG_RECORDS_LOST).labels(sink)
         for reason in get_args(CutReason):
             self.of(declared.GATEWAY_EVENT_STREAM_CUTS).labels(reason)
+        for result in self._drafts:
+            self.of(declared.GATEWAY_DRAFTED_TOKENS).labels(result)
         for result in get_args(Result):
             self.of(declared.GATEWAY_RETRIES).labels(result)
 
@@ -81,6 +85,14 @@ class GatewayMetrics:
         for sink, number in lost.items():
             self.of(declared.GATEWAY_LOG_RECORDS_LOST).labels(sink).inc(number - self._lost.get(sink, 0))
             self._lost[sink] = number
+
+    def count_drafts(self, engine: EngineStatus) -> None:
+        """Brings the counter to the engine's own numbers, which begin at 0 again with each engine."""
+        accepted = engine.accepted_tokens_total
+        for result, number in (("accepted", accepted), ("rejected", engine.drafted_tokens_total - accepted)):
+            before = self._drafts[result]
+            self.of(declared.GATEWAY_DRAFTED_TOKENS).labels(result).inc(number - before if number >= before else number)
+            self._drafts[result] = number
 
     def render(self) -> bytes:
         return bytes(generate_latest(self.registry))

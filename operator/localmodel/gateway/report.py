@@ -84,4 +84,6 @@ class Report:
 
     def scrape(self) -> bytes:
         self.metrics.count_lost(self.records.lost)
+        if self.backend.state.engine is not None:
+            self.metrics.count_drafts(self.backend.state.engine)
         return self.metrics.render()

@@ -116,6 +116,13 @@ _CAPACITY = Row(
             width=12,
         ),
         Panel(
+            "Guessed tokens",
+            "Tokens per second that the engine guessed from the text and verified. Many accepted: answers come sooner for it. "
+            "None at all: guessing did not pay, or the model is on a GPU.",
+            (Target(rate((*MODEL, "result"), metrics.GATEWAY_DRAFTED_TOKENS, CHOSEN), f"{ONE_MODEL} {{{{result}}}}"),),
+            width=12,
+        ),
+        Panel(
             "KV cache",
             "Tokens that the engine's cache holds and can hold.",
             (Target(aggregate("sum", (*MODEL, "kind"), metrics.GATEWAY_KV_TOKENS, CHOSEN), f"{ONE_MODEL} {{{{kind}}}}"),),

@@ -2,8 +2,15 @@
 
 from typing import Any
 
+from localmodel.api.channel import EngineStatus
 from localmodel.gateway.metrics import GatewayMetrics
 from localmodel.gateway.record import Record
+
+STATUS: dict[str, Any] = {
+    "model_version": "1", "architecture": "a", "parameters": 1, "dtype": "d", "device": "cpu", "context_window": 1,
+    "max_batch_size": 1, "running": 0, "waiting": 0, "kv_tokens_capacity": 1, "kv_tokens_used": 0, "weights_bytes": 1,
+    "kv_bytes": 1, "memory_bytes": 1, "load_seconds": 1, "tokens_total": 1, "steps_total": 1, "step_age_seconds": 0,
+}  # fmt: skip
 
 
 def test_every_outcome_is_there_before_it_happens() -> None:
@@ -43,3 +50,16 @@ def test_lost_records_are_counted_by_sink() -> None:
     metrics.count_lost({"stdout": 5, "file": 1})
     text = metrics.render().decode()
     assert 'lost_total{sink="stdout"} 5.0' in text and 'lost_total{sink="file"} 1.0' in text
+
+
+def test_guessed_tokens_are_the_engine_s_own_numbers_and_survive_its_end() -> None:
+    metrics = GatewayMetrics("m")
+    assert 'drafted_tokens_total{result="accepted"} 0.0' in metrics.render().decode()
+    status = EngineStatus.model_validate({**STATUS, "drafted_tokens_total": 10, "accepted_tokens_total": 7})
+    for _ in range(2):
+        metrics.count_drafts(status)
+    text = metrics.render().decode()
+    assert 'total{result="accepted"} 7.0' in text and 'total{result="rejected"} 3.0' in text
+    metrics.count_drafts(EngineStatus.model_validate({**STATUS, "drafted_tokens_total": 5, "accepted_tokens_total": 4}))
+    text = metrics.render().decode()
+    assert 'total{result="accepted"} 11.0' in text and 'total{result="rejected"} 4.0' in text

@@ -4,8 +4,7 @@ Why it exists: continuous batching is decided here and nowhere else, so that it 
 histories. Rules:
 
 * A step has one budget. Every running sequence decodes one token, first of all; then prompts are computed, oldest arrival
-  first, at most `chunk` tokens of them (or what `beside` says for so many that decode), or `burst` while nobody waits for a
-  token.
+  first, at most `chunk` tokens of them (or what `beside` says), or `burst` while nobody waits for a token.
 * A sequence runs from its admission to its end, in order of arrival, with a slot and with the blocks of all its tokens.
   Blocks that hold its beginning already are shared instead of computed (`blocks`).
 * When a decoding sequence finds no block, the youngest gives up its own and waits again, first in line; what it had is
@@ -39,16 +38,16 @@ class Scheduler:
     """Sequences waiting and running, both in order of arrival. Not thread-safe: the engine holds its lock around every call."""
 
     def __init__(
-        self, slots: int, chunk: int, pool: BlockPool, *, burst: int = 0, beside: Callable[[int], int] | None = None,
+        self, slots: int, chunk: int, pool: BlockPool, *, burst: int = 0, beside: Callable[[int, int], int] | None = None,
         speculation: Speculation | None = None,
     ) -> None:  # fmt: skip
         """`pool` holds at least one sequence of the whole context window; `beside`: prompt tokens of a step in which so many
-        sequences decode, >= 1, by default `chunk`."""
+        sequences decode and whose first prompt goes on at such a position; >= 1, by default `chunk`."""
         self.pool = pool
         self.speculation = speculation
         self._chunk = chunk
         self._burst = max(burst, chunk)
-        self._beside = beside or (lambda decoding: chunk)
+        self._beside = beside or (lambda decoding, start: chunk)
         self._free_slots = list(range(slots))
         self._waiting: dict[Key, Sequence] = {}
         self._running: dict[Key, Sequence] = {}
@@ -105,13 +104,12 @@ class Scheduler:
             pass
         decoding, prompts = self._sort_running()
         drafts = self._draft(decoding)
-        decode = [self._work(sequence, 1, drafts.get(sequence, ())) for sequence in decoding]
+        decode = [sequence.plan(1, drafts.get(sequence, ())) for sequence in decoding]
         prefill = []
-        budget = self._beside(len(decode)) if decode else self._burst
+        prompts = [sequence for sequence in prompts if sequence.slot is not None and sequence.length > sequence.computed]
+        budget = self._beside(len(decode), prompts[0].computed) if decode and prompts else self._burst
         for sequence in prompts:
             left = sequence.length - sequence.computed
-            if left <= 0 or sequence.slot is None:
-                continue
             count = min(left, budget)
             if sequence.sampling.seed is not None:
                 piece = min(len(sequence.prompt) - sequence.computed, self._chunk - sequence.computed % self._chunk)
@@ -119,7 +117,7 @@ class Scheduler:
             if count == 0:
                 break  # nobody later may overtake the oldest prompt
             budget = max(0, budget - count)
-            prefill.append(self._work(sequence, count))
+            prefill.append(sequence.plan(count))
         return decode + prefill
 
     def commit(self, works: Iterable[Work], tokens: Iterable[int], seconds: float | None = None) -> list[Output]:
@@ -139,7 +137,11 @@ class Scheduler:
                 outputs.append(self._end(sequence, "error")._replace(error=sequence.failure))
                 continue
             if draft:
-                count -= self._take_draft(work, made, outputs)
+                kept = keep_tokens(work, made)
+                outputs += kept
+                count -= len(made) - len(kept)
+                if self.speculation:
+                    self.speculation.note(drafted=len(draft), accepted=len(kept) - 1)
             elif made:
                 sequence.pending -= 1
                 outputs.append(keep_token(sequence, made[0]))
@@ -148,19 +150,6 @@ class Scheduler:
             if made and (reason := outputs[-1].finish):
                 self._end(sequence, reason)
         return outputs
-
-    def _take_draft(self, work: Work, made: list[int], outputs: list[Output]) -> int:
-        """Adds the news of a work with a draft to `outputs`; how many of its tokens do not count."""
-        sequence = work.sequence
-        sequence.pending -= 1
-        kept = keep_tokens(work, made)
-        outputs += kept
-        dropped = len(made) - len(kept)
-        if self.speculation:
-            self.speculation.note(drafted=len(work.draft), accepted=len(kept) - 1)
-        if work.life == sequence.life:
-            sequence.computed -= dropped
-        return dropped
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> Output:
         self._waiting.pop(sequence.key, None)
@@ -232,16 +221,3 @@ class Scheduler:
         if sequence.slot is not None:
             heapq.heappush(self._free_slots, sequence.slot)
             sequence.slot = None
-
-    @staticmethod
-    def _work(sequence: Sequence, count: int, draft: Iterable[int] = ()) -> Work:
-        assert sequence.slot is not None
-        start = sequence.computed
-        samples = start + count == sequence.length
-        if draft:
-            draft = tuple(draft)
-            count += len(draft)
-        sequence.computed = start + count
-        if samples:
-            sequence.pending += 1
-        return Work(sequence, sequence.slot, start, count, samples, sequence.life, sequence.blocks, draft)

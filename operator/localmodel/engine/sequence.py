@@ -80,6 +80,18 @@ class Sequence:
         for _ in range(count):
             self._drawn_again.appendleft(self._drawn.pop())
 
+    def plan(self, count: int, draft: Collection[int] = ()) -> "Work":
+        """The work of its next `count` tokens, and of a draft behind the last; from now on they count as computed."""
+        assert self.slot is not None
+        start = self.computed
+        samples = start + count == self.length
+        if draft:
+            count += len(draft)
+        self.computed = start + count
+        if samples:
+            self.pending += 1
+        return Work(self, self.slot, start, count, samples, self.life, self.blocks, tuple(draft))
+
     def digest(self, number: int, size: int) -> bytes:
         """What names the block `number` of `size` known tokens and all before it."""
         while len(self._digests) <= number:

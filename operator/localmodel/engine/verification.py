@@ -9,17 +9,21 @@ from localmodel.engine.sequence import Output, Sequence, Work
 
 
 def keep_tokens(work: Work, made: list[int]) -> list[Output]:
-    """Appends to the answer what counts of `made`, [Work.choices]; returns the news, of which the last may be an end."""
+    """Takes in a work with a draft: appends to the answer what counts of `made`, [Work.choices]; returns the news, of which the
+    last may be an end."""
     sequence, outputs = work.sequence, []
     right = next((number for number, token in enumerate(work.draft) if token != made[number]), len(work.draft))
     for token in made[: 1 + right]:
         outputs.append(keep_token(sequence, token))
         if outputs[-1].finish:
             break
-    if work.draft:
-        sequence.logprobs.clear()
-        if sequence.sampling.temperature:
-            sequence.undraw(len(made) - len(outputs))
+    dropped = len(made) - len(outputs)
+    sequence.pending -= 1
+    if work.life == sequence.life:
+        sequence.computed -= dropped
+    sequence.logprobs.clear()
+    if sequence.sampling.temperature:
+        sequence.undraw(dropped)
     return outputs
 
 

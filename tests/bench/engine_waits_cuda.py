@@ -129,15 +129,15 @@ def main() -> None:
     a, b = (statistics.median(costs[looks]) for looks in (False, True))
     print(f"no hits: {a * 1e3:.1f} ms without a look for prefixes, {b * 1e3:.1f} with ({b / a - 1:+.1%})", flush=True)
     chosen = engine._scheduler._beside
-    for number, chunk in enumerate([chosen(16), *arguments.chunks]):
-        engine._scheduler._beside = lambda decoding, chunk=chunk: chunk
+    for number, chunk in enumerate([None, *arguments.chunks]):
+        engine._scheduler._beside = chosen if chunk is None else lambda decoding, start, chunk=chunk: chunk
         gaps(engine, 2, 2, 7_000 + 10 * number)  # captures
         idle = gaps(engine, 4, 0)
         storm = gaps(engine, 8, 12, 7_100 + 100 * number)
         a, b = (statistics.quantiles(times, n=100)[98] for times in (idle, storm))
         print(f"16 streams, p99 gap: {a * 1e3:.1f} ms alone, {b * 1e3:.1f} ms beside prompts of 16,000 ({b / a:.2f})", end=", ")
-        middle, longest = statistics.median(storm) * 1e3, max(storm) * 1e3
-        print(f"in chunks of {chunk}: median {middle:.1f} ms, longest {longest:.1f}, {len(storm)} steps", flush=True)
+        middle, longest, way = statistics.median(storm) * 1e3, max(storm) * 1e3, chunk or "chosen"
+        print(f"median {middle:.1f} ms, longest {longest:.1f}, {len(storm)} steps, {way} prompt tokens in each", flush=True)
     engine._scheduler._beside = chosen
     began = time.perf_counter()
     ask(engine, "document", [3, *range(1000, 7999)], 200)

@@ -4,7 +4,7 @@
 
 Prints for each number of decoding sequences (1,000 tokens behind each) the time of a graph that only decodes, and of graphs whose
 rows are so many in all, with the prompt behind a short, a middle and a long past: milliseconds, how many times the first that is,
-and prompt tokens per millisecond. `card_steps.prompt_rooms` is chosen by this table. Nothing is asserted.
+and prompt tokens per millisecond. `card_steps.room_beside` is chosen by this table. Nothing is asserted.
 """
 
 import argparse
@@ -79,11 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--decoding", nargs="+", type=int, default=[16, 64, 128, 256])
-    parser.add_argument("--totals", nargs="+", type=int, default=[128, 192, 256, 320, 384, 512, 768])
+    parser.add_argument("--totals", nargs="+", type=int, default=[128, 144, 192, 256, 320, 384, 512, 768])
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
-    slots = max(arguments.decoding)
+    slots = max(arguments.decoding) + 1
     runner = make_runner(arguments.layers, slots)
     lengths = (*LENGTHS, CONTEXT)
     for rows in sorted(arguments.decoding, reverse=True):
@@ -96,7 +96,7 @@ def main() -> None:
                 continue
             cells = []
             for past, longest in zip(PASTS, lengths, strict=True):
-                shape = StepShape(rows, room, longest)
+                shape = StepShape(rows, room, longest, several=False)
                 prompt = make_work(0, past, room, False)
                 numbers = step_numbers(works, [prompt], shape, slots, tile_rows(torch.bfloat16, longest), {}, GPU_BLOCK)
                 graph = runner._graphs.mixed(shape)

@@ -75,7 +75,8 @@ def prompt_tiles(works: list[Work], first_row: int, tile_rows: int) -> NDArray[n
 
 def step_sizes(shape: StepShape, slots: int, tile: int) -> tuple[int, int, int]:
     """(rows, tiles of `tile` rows, rows that get logits) of a graph with prompts."""
-    return shape.decoding + shape.prompts, -(-shape.prompts // tile) + MOST_PROMPTS, min(slots, shape.decoding + MOST_PROMPTS)
+    most = MOST_PROMPTS if shape.several else 1
+    return shape.decoding + shape.prompts, -(-shape.prompts // tile) + most - 1, min(slots, shape.decoding + most)
 
 
 def step_numbers(

@@ -19,7 +19,7 @@ from localmodel.engine.attention import Batch
 from localmodel.engine.card_attention import CardAttention
 from localmodel.engine.card_graphs import CardGraphs
 from localmodel.engine.card_inputs import CACHE_ROW, POSITION, TableKeeper, decode_rows, prompt_rows, prompt_tiles, step_numbers
-from localmodel.engine.card_steps import fit_step, graph_sizes
+from localmodel.engine.card_steps import fit_step, graph_sizes, largest_steps
 from localmodel.engine.chunk_attention_kernel import tile_rows
 from localmodel.engine.engine import Launched
 from localmodel.engine.kv_cache import KVCache
@@ -46,7 +46,9 @@ class CardRunner:
         self._sizes = graph_sizes(cache.slots)
         self._graphs = self._make_graphs(network, cache, vocabulary)
         with torch.inference_mode():
-            self._graphs.decode(cache.slots)  # the largest: the others find their memory in its
+            self._graphs.decode(cache.slots)
+            for shape in largest_steps(cache.slots, cache.context):
+                self._graphs.mixed(shape)  # the others find their memory in these
 
     def _make_graphs(self, network: Network, cache: KVCache, vocabulary: int) -> CardGraphs:
         return CardGraphs(network, cache, self._tables, self._chosen, vocabulary)

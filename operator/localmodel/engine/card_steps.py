@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 MOST_PROMPTS = 16
 """That a graph holds; a step with more is launched kernel by kernel."""
-LEAST_ROOM = 64
-"""Rows of prompts that are worth a size of their own."""
+ROOM = 128
+"""Rows of prompts of the smaller graphs: what a tile of attention behind a long past holds."""
+ALONE = (512, 1024)
+"""Rows in all of graphs for prompts alone; more are many enough to be launched one by one meanwhile."""
 LENGTHS = (2048, 8191)
 """Positions that a graph's prompts see at most; then the whole context. How keys are cut is decided for these."""
 
@@ -23,6 +25,8 @@ class StepShape(NamedTuple):
     """Rows of prompts behind them."""
     longest: int
     """Positions that the last of them may see."""
+    several: bool = True
+    """Whether there may be more than one, up to MOST_PROMPTS. Tiles for those that are not there cost time."""
 
 
 def graph_sizes(slots: int) -> list[int]:
@@ -37,20 +41,32 @@ def decoding_rows(decoding: int, slots: int) -> int:
 
 
 def prompt_rooms(rows: int) -> list[int]:
-    """Rows of prompts that a graph may have behind `rows` that decode, so that all together fill the tiles of a product."""
-    largest = max(256, -(-(rows + 128) // 128) * 128)
-    return [total - rows for total in (128, largest) if total - rows >= LEAST_ROOM]
+    """Rows of prompts that a graph may have behind `rows` that decode; up to 256 in all are the rows that a product does best."""
+    return [ROOM, 256 - rows if rows <= 64 else 256]
 
 
-def room_beside(decoding: int, slots: int) -> int:
-    """Prompt tokens that a step computes beside `decoding` sequences."""
-    return prompt_rooms(decoding_rows(decoding, slots))[-1]
+def room_beside(decoding: int, start: int, slots: int) -> int:
+    """Prompt tokens that a step computes beside `decoding` sequences, the first of them at position `start`.
+
+    So many that a step takes at most 1.75 times as long as without (tests/bench/steps_cuda.py): fewer behind a long past.
+    """
+    large = prompt_rooms(decoding_rows(decoding, slots))[-1]
+    return large if start + large <= LENGTHS[-1] else ROOM
 
 
 def fit_step(decoding: int, prompts: list[int], longest: int, *, slots: int, context: int) -> StepShape | None:
     """The smallest graph for so many decoding sequences and prompts of so many tokens; None if there is none."""
     rows = decoding_rows(decoding, slots)
-    room = next((room for room in prompt_rooms(rows) if room >= sum(prompts)), None)
+    rooms = prompt_rooms(rows) + ([] if decoding else [total - rows for total in ALONE])
+    room = next((room for room in rooms if room >= sum(prompts)), None)
     if room is None or len(prompts) > MOST_PROMPTS:
         return None
-    return StepShape(rows, room, next((length for length in LENGTHS if longest <= length < context), context))
+    length = next((length for length in LENGTHS if longest <= length < context), context)
+    return StepShape(rows, room, length, several=len(prompts) > 1)
+
+
+def largest_steps(slots: int, context: int) -> list[StepShape]:
+    """Those that take most memory, the largest first."""
+    alone = StepShape(decoding_rows(0, slots), ALONE[-1] - decoding_rows(0, slots), context, several=False)
+    beside = StepShape(slots, prompt_rooms(slots)[-1], context)
+    return sorted([alone, beside], key=lambda shape: -(shape.decoding + shape.prompts))

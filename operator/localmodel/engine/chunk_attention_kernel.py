@@ -16,6 +16,8 @@ LEAST_CHUNK_KEYS = 512
 """Keys of a part of a prompt's past: with fewer, joining the parts costs more than they save."""
 MOST_CHUNK_PROGRAMS = 1056
 """Of a chunk cut into parts: it bounds the memory that the parts take."""
+CHUNK_PROGRAMS_AT_ONCE = 264
+"""Two on each of 132 multiprocessors."""
 
 
 @triton.jit(do_not_specialize=["table_stride", "window", "splits"])
@@ -88,14 +90,14 @@ def tile_rows(dtype: torch.dtype, longest: int) -> int:
     return 128 if longest >= 8192 else 64
 
 
-def count_chunk_splits(programs: int, length: int, multiprocessors: int = 132) -> int:
+def count_chunk_splits(programs: int, length: int, at_once: int = CHUNK_PROGRAMS_AT_ONCE) -> int:
     """Into how many parts the keys of `programs` tiles and heads are cut: the fewest that leave little of the card idle.
 
     `length`: keys of the longest.
     """
     most = max(1, min(MOST_SPLITS, length // LEAST_CHUNK_KEYS, MOST_CHUNK_PROGRAMS // programs))
-    time = {splits: -(-programs * splits // multiprocessors) / splits for splits in range(1, most + 1)}
-    return next(splits for splits in time if time[splits] <= 1.15 * min(time.values()))
+    time = {splits: -(-programs * splits // at_once) / splits for splits in range(1, most + 1)}
+    return next(splits for splits in time if time[splits] <= 1.2 * min(time.values()))
 
 
 def chunk_attention(

@@ -73,20 +73,29 @@ def compensate(weight: Tensor, moments: Tensor, group: int, dtype: torch.dtype) 
             scale, minimum = (each.squeeze(-1) for each in chosen)
             number = int(order[at]) // group
             steps[0, number], steps[1, number] = scale, minimum
-        errors = torch.empty(BLOCK, rows, dtype=torch.float32, device=weight.device)
-        factors = root[at:end, at:end]
-        own = left[at:end]
-        for i in range(BLOCK):
-            column = own[i]
-            rounded = ((column - minimum) / scale).round_().clamp_(0, 15)
-            numbers[at + i] = rounded
-            torch.div(column - rounded.mul_(scale).add_(minimum), factors[i, i], out=errors[i])
-            own[i + 1 :].addr_(factors[i, i + 1 :], errors[i], alpha=-1)
+        errors = _round_block(left[at:end], root[at:end, at:end], scale, minimum, numbers[at:end])
         left[end:].addmm_(root[at:end, end:].t(), errors, alpha=-1)
     back = torch.empty_like(order)
     back[order] = torch.arange(columns, device=order.device)
     scales, minima = (each.t().to(dtype).contiguous() for each in steps)
     return Groups(numbers[back].t().unflatten(1, (-1, group)), scales, minima)
+
+
+def _round_block(own: Tensor, factors: Tensor, scale: Tensor, minimum: Tensor, numbers: Tensor) -> Tensor:
+    """own [B, N] is rounded column by column into `numbers` [B, N], each one's error spread over those behind it by `factors`
+    [B, B]; errors [B, N]."""
+    if own.is_cuda:
+        from localmodel.engine.rounding_kernel import compensate_block
+
+        return compensate_block(own, factors, scale.contiguous(), minimum.contiguous(), numbers)
+    errors = torch.empty_like(own)
+    for i in range(len(own)):
+        column = own[i]
+        rounded = ((column - minimum) / scale).round_().clamp_(0, 15)
+        numbers[i] = rounded
+        torch.div(column - rounded.mul_(scale).add_(minimum), factors[i, i], out=errors[i])
+        own[i + 1 :].addr_(factors[i, i + 1 :], errors[i], alpha=-1)
+    return errors
 
 
 def _order(importance: Tensor) -> Tensor:

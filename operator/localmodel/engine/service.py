@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -152,7 +153,7 @@ def build_engine(model: LoadedModel, ranks: Ranks | None = None) -> Engine:
             model.chunk,
             BlockPool(cache.blocks, cache.block_size, contiguous=not on_card),
             burst=model.burst,
-            beside=(lambda decoding: room_beside(decoding, cache.slots)) if on_card else None,
+            beside=partial(room_beside, slots=cache.slots) if on_card else None,
             speculation=None if on_card else Speculation(),
         ),
         slots=cache.slots,

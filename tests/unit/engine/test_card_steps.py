@@ -5,10 +5,9 @@ import pytest
 
 from localmodel.engine.card_inputs import KINDS, NOWHERE, TILE_NUMBERS, step_numbers, step_sizes
 from localmodel.engine.card_steps import (
-    LEAST_ROOM,
     MOST_PROMPTS,
+    ROOM,
     StepShape,
-    decoding_rows,
     fit_step,
     graph_sizes,
     prompt_rooms,
@@ -24,23 +23,29 @@ def test_sizes_of_graphs_grow_by_steps_and_end_at_the_slots():
 
 
 @pytest.mark.parametrize("slots", [1, 4, 16, 32, 100, 256, 1024])
-def test_what_the_scheduler_is_told_fits_into_a_graph(slots):
+@pytest.mark.parametrize("start", [0, 7_950, 8_191, 20_000])
+def test_what_the_scheduler_is_told_fits_into_a_graph(slots, start):
+    context = 32768
     for decoding in range(1, slots + 1):
-        room = room_beside(decoding, slots)
-        shape = fit_step(decoding, [room], 4000, slots=slots, context=4096)
-        assert shape.decoding >= decoding and shape.prompts == room >= LEAST_ROOM
-        assert fit_step(decoding, [room + 1], 4000, slots=slots, context=4096) is None
-        assert shape.decoding + shape.prompts <= max(256, 2 * decoding_rows(decoding, slots) + 256)
+        room = room_beside(decoding, start, slots)
+        assert room >= ROOM
+        shape = fit_step(decoding, [room], start + room, slots=slots, context=context)
+        assert shape.decoding >= decoding and shape.prompts == room
+        assert room == ROOM or shape.longest < context, "behind a long past a step would take too long"
+        largest = prompt_rooms(shape.decoding)[-1]
+        assert fit_step(decoding, [largest + 1], start + largest + 1, slots=slots, context=context) is None
 
 
 def test_a_step_takes_the_smallest_graph_that_holds_it():
-    small, large = prompt_rooms(16)
-    assert (small, large) == (112, 240)
-    assert fit_step(3, [50, 62], 1000, slots=64, context=32768) == StepShape(16, 112, 2048)
-    assert fit_step(3, [50, 63], 2048, slots=64, context=32768) == StepShape(16, 240, 2048)
-    assert fit_step(17, [9], 2049, slots=64, context=32768) == StepShape(64, 64, 8191)
-    assert fit_step(0, [9], 8192, slots=8, context=32768) == StepShape(8, 120, 32768)
-    assert fit_step(1, [9], 9, slots=8, context=1024) == StepShape(8, 120, 1024)
+    assert prompt_rooms(16) == [128, 240] and prompt_rooms(64) == [128, 192] and prompt_rooms(100) == [128, 256]
+    assert fit_step(3, [50, 78], 1000, slots=64, context=32768) == StepShape(16, 128, 2048)
+    assert fit_step(3, [50, 79], 2048, slots=64, context=32768) == StepShape(16, 240, 2048)
+    assert fit_step(17, [9], 2049, slots=64, context=32768) == StepShape(64, 128, 8191, several=False)
+    assert fit_step(0, [9], 8192, slots=8, context=32768) == StepShape(8, 128, 32768, several=False)
+    assert fit_step(1, [9], 9, slots=8, context=1024) == StepShape(8, 128, 1024, several=False)
+    assert fit_step(0, [600], 9, slots=8, context=1024) == StepShape(8, 1016, 1024, several=False)
+    assert fit_step(0, [1017], 9, slots=8, context=1024) is None
+    assert fit_step(1, [249], 9, slots=8, context=1024) is None, "a chunk that others wait for"
     assert fit_step(0, [1] * MOST_PROMPTS, 9, slots=8, context=1024) is not None
     assert fit_step(0, [1] * (MOST_PROMPTS + 1), 9, slots=8, context=1024) is None
 
@@ -57,7 +62,7 @@ def test_numbers_of_a_step_name_every_row_and_send_padding_nowhere():
     shape = StepShape(4, 12, 64)
     numbers = step_numbers(decoding, prompts, shape, 8, 4, {pending.sequence: 6}, 4)
     rows, tiles, choices = step_sizes(shape, 8, 4)
-    assert (rows, tiles, choices) == (16, 3 + MOST_PROMPTS, 8)
+    assert (rows, tiles, choices) == (16, 3 + MOST_PROMPTS - 1, 8)
     tokens, sources, positions, cache_rows, slots = numbers[: KINDS * rows].reshape(KINDS, rows)
     assert tokens[:12].tolist() == [8, 0, 0, 0, 23, 24, 25, 26, 27, 40, 41, 42]
     assert sources.tolist() == [NOWHERE, 6, *[NOWHERE] * 14]

@@ -104,7 +104,7 @@ class Scheduler:
             pass
         decoding, prompts = self._sort_running()
         drafts = self._draft(decoding)
-        decode = [self._work(sequence, 1, drafts.get(sequence, ())) for sequence in decoding]
+        decode = [sequence.plan(1, drafts.get(sequence, ())) for sequence in decoding]
         prefill = []
         prompts = [sequence for sequence in prompts if sequence.slot is not None and sequence.length > sequence.computed]
         budget = self._beside(len(decode), prompts[0].computed) if decode and prompts else self._burst
@@ -117,7 +117,7 @@ class Scheduler:
             if count == 0:
                 break  # nobody later may overtake the oldest prompt
             budget = max(0, budget - count)
-            prefill.append(self._work(sequence, count))
+            prefill.append(sequence.plan(count))
         return decode + prefill
 
     def commit(self, works: Iterable[Work], tokens: Iterable[int], seconds: float | None = None) -> list[Output]:
@@ -137,7 +137,11 @@ class Scheduler:
                 outputs.append(self._end(sequence, "error")._replace(error=sequence.failure))
                 continue
             if draft:
-                count -= self._take_draft(work, made, outputs)
+                kept = keep_tokens(work, made)
+                outputs += kept
+                count -= len(made) - len(kept)
+                if self.speculation:
+                    self.speculation.note(drafted=len(draft), accepted=len(kept) - 1)
             elif made:
                 sequence.pending -= 1
                 outputs.append(keep_token(sequence, made[0]))
@@ -146,19 +150,6 @@ class Scheduler:
             if made and (reason := outputs[-1].finish):
                 self._end(sequence, reason)
         return outputs
-
-    def _take_draft(self, work: Work, made: list[int], outputs: list[Output]) -> int:
-        """Adds the news of a work with a draft to `outputs`; how many of its tokens do not count."""
-        sequence = work.sequence
-        sequence.pending -= 1
-        kept = keep_tokens(work, made)
-        outputs += kept
-        dropped = len(made) - len(kept)
-        if self.speculation:
-            self.speculation.note(drafted=len(work.draft), accepted=len(kept) - 1)
-        if work.life == sequence.life:
-            sequence.computed -= dropped
-        return dropped
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> Output:
         self._waiting.pop(sequence.key, None)
@@ -230,16 +221,3 @@ class Scheduler:
         if sequence.slot is not None:
             heapq.heappush(self._free_slots, sequence.slot)
             sequence.slot = None
-
-    @staticmethod
-    def _work(sequence: Sequence, count: int, draft: Iterable[int] = ()) -> Work:
-        assert sequence.slot is not None
-        start = sequence.computed
-        samples = start + count == sequence.length
-        if draft:
-            draft = tuple(draft)
-            count += len(draft)
-        sequence.computed = start + count
-        if samples:
-            sequence.pending += 1
-        return Work(sequence, sequence.slot, start, count, samples, sequence.life, sequence.blocks, draft)

@@ -44,12 +44,15 @@ class KeptPieces:
         """The document that ended the stream instead."""
         self._describe = describe
         self._pieces: list[Piece] = []
+        self._said: list[str] = []
+        """Texts of the only choice, behind the pieces."""
         self._counted = 0
         """Pieces in `_size`."""
         self._size = 0
 
     @property
     def size(self) -> int:
+        self._join()
         new = self._pieces[self._counted :]
         self._counted = len(self._pieces)
         self._size += _PIECE_BYTES * (len(new) + sum(map(len, map(_LOGPROBS, new)))) + 4 * sum(map(len, map(_TEXT, new)))
@@ -59,13 +62,30 @@ class KeptPieces:
     def too_large(self) -> bool:
         return self.size > KEPT_BYTES
 
+    def say(self, text: str) -> None:
+        """Most of a stream of one plain choice: as little as can be for each."""
+        self._said.append(text)
+        if len(self._said) >= _COUNT_PIECES:
+            self._drop_if_too_large()
+
     def add(self, pieces: Sequence[Piece]) -> None:
+        self._join()
         self._pieces.extend(pieces)
-        if len(self._pieces) - self._counted >= _COUNT_PIECES and self.too_large:
-            self._pieces, self._counted = [], 0
+        if len(self._pieces) - self._counted >= _COUNT_PIECES:
+            self._drop_if_too_large()
 
     def content(self) -> dict[str, Any]:
+        self._join()
         return {**self._describe(self._pieces, self.usage), **self.error}
+
+    def _join(self) -> None:
+        if self._said:
+            self._pieces.append(Piece(0, "".join(self._said)))
+            self._said = []
+
+    def _drop_if_too_large(self) -> None:
+        if self.too_large:
+            self._pieces, self._counted = [], 0
 
 
 class KeptAnswer:

@@ -78,7 +78,7 @@ class StreamAnswer:
         self._connection.write(self._pieces.frame(data))
         self._exchange.sent(data)
         if self._kept is not None:
-            self._kept.add((Piece(0, text),))
+            self._kept.say(text)
         self._said_at = monotonic()
         return not self._connection.writing_paused
 

@@ -257,7 +257,7 @@ def test_numbers_keys_and_json_in_texts_are_searched() -> None:
     body = {"a": 13800138000, "13800138000": 1, "REQUEST": inner, "n": 5, "f": 13800138000.0, "logit_bias": {"50256": -100}}
     document = json.loads(shown(json.dumps(body).encode()))
     assert document["a"] == "[Phone]" and document["[Phone]"] == 1 and document["n"] == 5 and document["f"].startswith("[Phone]")
-    assert json.loads(document["REQUEST"]) == {"text": "[Phone]", "deep": '{"n": "[Phone]"}'}
+    assert json.loads(document["REQUEST"]) == {"text": "[Phone]", "deep": '{"n":"[Phone]"}'}
     assert document["logit_bias"] == {"50256": -100}
 
 
@@ -287,7 +287,7 @@ def test_a_cut_leaves_no_half_of_a_number(number: str, offset: int) -> None:
 
 def test_what_is_cut_is_counted() -> None:
     result = show(json.dumps({"a": "b" * 100_000}).encode(), ALL)
-    assert len(result.text) == bodies.SHOWN_CHARACTERS and result.cut == 100_009 - bodies.SHOWN_CHARACTERS
+    assert len(result.text) == bodies.SHOWN_CHARACTERS and result.cut == 100_008 - bodies.SHOWN_CHARACTERS
 
 
 def test_what_takes_too_long_is_withheld() -> None:

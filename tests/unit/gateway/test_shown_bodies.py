@@ -52,6 +52,6 @@ def test_a_record_that_is_withheld_costs_no_other_its_bodies() -> None:
     costly = good._replace(request=b'{"a": "' + b"cd" * 400_000 + b'"}')
     slow = Redactor(("Phone",), ["c.*x|d"], seconds=0.2)
     shown = show_all([good, costly, good._replace(answer=Broken()), good._replace(answer=Large()), good], slow)
-    assert [each.request_body for each in shown] == ['{"a": "[Phone]"}', None, None, None, '{"a": "[Phone]"}']
+    assert [each.request_body for each in shown] == ['{"a":"[Phone]"}', None, None, None, '{"a":"[Phone]"}']
     said = [each.withheld or "" for each in shown]
     assert said[0] == said[4] == "" and "too long" in said[1] and "failed" in said[2] and "larger" in said[3]

@@ -173,3 +173,18 @@ def test_kept_pieces_of_a_broken_stream() -> None:
     assert content["choices"][0]["message"]["content"] == "Par" and content["error"] == {"code": "x"} and "usage" not in content
     kept.add([Piece(0, "a" * 5_000_000)])
     assert kept.too_large
+
+
+def test_said_texts_are_pieces_of_the_only_choice() -> None:
+    kept = KeptPieces(chunks_of(call()).document)
+    kept.add([Piece(0, "<")])
+    for number in range(600):
+        kept.say(f"{number} ")
+    sizes = kept.size
+    kept.add([Piece(0, ">", (), "stop")])
+    (choice,) = kept.content()["choices"]
+    assert choice["message"]["content"] == "<" + "".join(f"{number} " for number in range(600)) + ">"
+    assert choice["finish_reason"] == "stop" and 4 * 2290 < sizes < kept.size and not kept.too_large
+    for _ in range(512):
+        kept.say("a" * 10_000)
+    assert kept.too_large and kept.content()["choices"][0]["message"]["content"] == ""

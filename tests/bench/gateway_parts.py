@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +86,14 @@ class Bench:
             time.sleep(0.1)
         return Part(url, process.pid)
 
-    def upstream(self, step: str = "2ms") -> Part:
+    def upstream(self, step: str = "2ms", words: Sequence[str] = (" word",)) -> Part:
+        """`words`: ASCII tokens without quotes, said again and again."""
         (port,) = free_ports(1)
         url = f"http://127.0.0.1:{port}"
         return self.start(
-            [*OTHERS, tool(), "upstream", "-listen", f"127.0.0.1:{port}", "-step", step], url, f"{url}/v2/health/live"
+            [*OTHERS, tool(), "upstream", "-listen", f"127.0.0.1:{port}", "-step", step, "-words", "|".join(words)],
+            url,
+            f"{url}/v2/health/live",
         )
 
     def proxy(self, upstream: Part) -> Part:

@@ -15,8 +15,6 @@ import (
 // A scripted Triton with an engine whose steps cost nothing: at each tick every running sequence gets one token. It speaks the
 // channel (submit, cancel, status, one event stream), and OpenAI's form for the proxies it is compared with, on the same ticks.
 
-const word = " word"
-
 type sequence struct {
 	id      string
 	made    int
@@ -50,6 +48,7 @@ type engine struct {
 	clients map[string]*client
 	running map[string]*sequence
 	direct  int
+	words   []string
 }
 
 type message struct {
@@ -72,6 +71,7 @@ func (e *engine) step() {
 	defer e.Unlock()
 	rows := map[*client][]string{}
 	for key, s := range e.running {
+		word := e.words[s.made%len(e.words)]
 		s.made++
 		last := s.made >= s.tokens
 		if s.direct != nil {
@@ -80,9 +80,9 @@ func (e *engine) step() {
 				close(s.direct)
 			}
 		} else {
-			row := fmt.Sprintf(`["%s","%s"]`, s.id, word)
+			row := fmt.Sprintf(`["%s",%q]`, s.id, word)
 			if last {
-				row = fmt.Sprintf(`["%s","%s",1,"length",[%d,%d]]`, s.id, word, s.prompt, s.made)
+				row = fmt.Sprintf(`["%s",%q,1,"length",[%d,%d]]`, s.id, word, s.prompt, s.made)
 			}
 			rows[s.channel] = append(rows[s.channel], row)
 		}
@@ -264,8 +264,9 @@ func upstream(arguments []string) {
 	flags := flag.NewFlagSet("upstream", flag.ExitOnError)
 	listen := flags.String("listen", "", "address")
 	step := flags.Duration("step", 2*time.Millisecond, "time between the engine's steps")
+	words := flags.String("words", " word", "the tokens, again and again, with | between them")
 	check(flags.Parse(arguments))
-	e := &engine{clients: map[string]*client{}, running: map[string]*sequence{}}
+	e := &engine{clients: map[string]*client{}, running: map[string]*sequence{}, words: strings.Split(*words, "|")}
 	go func() {
 		for range time.Tick(*step) {
 			e.step()

@@ -31,12 +31,15 @@ class World:
         self._processes: list[asyncio.subprocess.Process] = []
         """Triton and gateway."""
         self._command: list[str] = []
+        self._kernels = ""
+        """Folder of compiled kernels: one for each kind of weights, so that the first start has none."""
         self.port = self.triton_port = self._admin = 0
 
     async def start(self, engine: dict[str, Any], shim: str = "") -> float:
         """Triton and gateway, as a pod starts them; returns when (monotonic). `shim`: code behind model.py."""
         self.port, self._admin, self.triton_port = free_ports(3)
         repository = self.directory / f"repository-{self.port}"
+        self._kernels = engine.get("quantization", "None")
         version = repository / "llm" / "1"
         version.mkdir(parents=True)
         (version.parent / "config.pbtxt").write_text(render_config_pbtxt())
@@ -80,6 +83,7 @@ class World:
         return {
             "PATH": os.pathsep.join([str(self._pack / "python" / "bin"), os.environ["PATH"]]),
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+            "TRITON_CACHE_DIR": str(self.directory / "kernels" / self._kernels),
             "LOCALMODEL_PYTHONPATH": os.pathsep.join(dict.fromkeys(here)),
         }
 

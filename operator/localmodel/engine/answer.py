@@ -12,7 +12,7 @@ from localmodel.api.channel import FinishReason, SequenceEvent, Usage
 from localmodel.engine.detokenizer import Detokenizer
 from localmodel.engine.logprob_queue import LogprobQueue
 from localmodel.engine.plain_tokens import PlainTokens
-from localmodel.engine.sequence import Output
+from localmodel.engine.sequence import Output, new_tuple
 from localmodel.engine.stopping import StopCutter
 
 
@@ -34,13 +34,15 @@ class Answer:
         self.finish: FinishReason | None = None
 
     def take(self, output: Output, error: str | None = None) -> SequenceEvent | None:
-        """The news of one output; None after the end."""
-        _, token, finish, logprob, _ = output
-        if self._plain is not None and token is not None and finish is None and logprob is None:
-            text = self._plain[token]
-            if text and self._detokenizer.feed_plain(token, text):
-                self._tokens += 1
-                return SequenceEvent(self.id, text, 1)
+        """The news of one output; None after the end. `error` explains an end with `error` that does not explain itself."""
+        plain = self._plain
+        if plain is not None:
+            _, token, finish, logprob, _ = output
+            if finish is None and logprob is None and token is not None:
+                text = plain[token]
+                if text and self._detokenizer.feed_plain(token):
+                    self._tokens += 1
+                    return new_tuple(SequenceEvent, (self.id, text, 1, None, None, None, ()))
         return self._take(output, error)
 
     def _take(self, output: Output, error: str | None) -> SequenceEvent | None:
@@ -69,7 +71,8 @@ class Answer:
             return SequenceEvent(self.id, text, tokens, logprobs=logprobs)
         self._plain = None
         usage = Usage(self._prompt_tokens, self._tokens)
-        return SequenceEvent(self.id, text, tokens, self.finish, usage, error if self.finish == "error" else None, logprobs)
+        error = (output.error or error) if self.finish == "error" else None
+        return SequenceEvent(self.id, text, tokens, self.finish, usage, error, logprobs)
 
     def _cut(self, piece: str) -> str:
         self._made += len(piece)

@@ -40,8 +40,8 @@ class Detokenizer:
         """Whether the last tokens made text that is not certain yet."""
         return self._holding
 
-    def feed_plain(self, token: int, text: str) -> bool:
-        """Takes in a token of PlainTokens with its text, which is then what became certain; False if it must be fed instead."""
+    def feed_plain(self, token: int) -> bool:
+        """Takes in a token of PlainTokens, whose text is then what became certain; False if it must be fed instead."""
         if self._visible:
             self._last = token
             return True

@@ -4,13 +4,13 @@ Why it exists: gateways and direct clients begin and end sequences alike; only w
 nor locks: the caller holds the channel's lock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Ids
 from typing import Protocol
 
 from tokenizers import Tokenizer
 
-from localmodel.api.channel import Sampling
+from localmodel.api.channel import Sampling, SequenceEvent
 from localmodel.engine.answer import Answer
 from localmodel.engine.constraint import Constraint
 from localmodel.engine.direct import Direct
@@ -36,14 +36,15 @@ class Running:
         self._engine = engine
         self._tokenizer = tokenizer
         self._plain = PlainTokens(tokenizer)
-        self._answers: dict[Key, tuple[Answer, Gateway | Direct]] = {}
+        self._answers: dict[Key, tuple[Answer, Gateway | Direct, Callable[[SequenceEvent], None]]] = {}
 
     def begin(
         self, key: Key, listener: Gateway | Direct, id_: str, prompt: Ids[int], sampling: Sampling,
         deadline_seconds: float | None = None, constraint: Constraint | None = None,
     ) -> None:  # fmt: skip
         """Raises Refused; nothing has begun then."""
-        self._answers[key] = Answer(id_, self._tokenizer, prompt, sampling.stop, self._plain), listener
+        answer = Answer(id_, self._tokenizer, prompt, sampling.stop, self._plain)
+        self._answers[key] = answer, listener, listener.add if isinstance(listener, Direct) else listener.outbox.add
         try:
             self._engine.add_request(key, prompt, sampling, deadline_seconds, constraint)
         except Refused:
@@ -59,11 +60,11 @@ class Running:
             entry = answers.get(output.key)
             if entry is None:
                 continue
-            answer, listener = entry
-            event = answer.take(output, output.error or error)
+            answer, _, tell = entry
+            event = answer.take(output, error)
             if event is None:
                 continue
-            (listener if isinstance(listener, Direct) else listener.outbox).add(event)
+            tell(event)
             if event.finish_reason:
                 self._forget(output.key)
                 if output.finish is None:
@@ -75,6 +76,6 @@ class Running:
         self._forget(key)
 
     def _forget(self, key: Key) -> None:
-        answer, listener = self._answers.pop(key, (None, None))
+        answer, listener, _ = self._answers.pop(key, (None, None, None))
         if answer is not None and isinstance(listener, Gateway):
             listener.end(answer.id)

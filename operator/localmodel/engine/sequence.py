@@ -90,7 +90,7 @@ class Sequence:
         self.computed = start + count
         if samples:
             self.pending += 1
-        return Work(self, self.slot, start, count, samples, self.life, self.blocks, tuple(draft))
+        return new_tuple(Work, (self, self.slot, start, count, samples, self.life, self.blocks, tuple(draft)))
 
     def digest(self, number: int, size: int) -> bytes:
         """What names the block `number` of `size` known tokens and all before it."""
@@ -98,6 +98,10 @@ class Sequence:
             parent = self._digests[-1] if self._digests else ROOT
             self._digests.append(digest_block(parent, self.tokens(len(self._digests) * size, size)))
         return self._digests[number]
+
+
+new_tuple = tuple.__new__
+"""Of a named tuple whose members are all given: a third of the time that its own way to make one takes."""
 
 
 class Work(NamedTuple):

@@ -5,7 +5,7 @@ it must be as if it had never been, so that the next step chooses what it would 
 """
 
 from localmodel.api.channel import FinishReason
-from localmodel.engine.sequence import Output, Sequence, Work
+from localmodel.engine.sequence import Output, Sequence, Work, new_tuple
 
 
 def keep_tokens(work: Work, made: list[int]) -> list[Output]:
@@ -36,4 +36,5 @@ def keep_token(sequence: Sequence, token: int) -> Output:
         finish = "stop"
     elif len(answer) >= sequence.max_tokens:
         finish = "length"
-    return Output(sequence.key, token, finish, sequence.logprobs.popleft() if sequence.logprobs else None)
+    logprob = sequence.logprobs.popleft() if sequence.logprobs else None
+    return new_tuple(Output, (sequence.key, token, finish, logprob, None))

@@ -67,6 +67,8 @@ def fit_step(decoding: int, prompts: list[int], longest: int, *, slots: int, con
 
 def largest_steps(slots: int, context: int) -> list[StepShape]:
     """Those that take most memory, the largest first."""
-    alone = StepShape(decoding_rows(0, slots), ALONE[-1] - decoding_rows(0, slots), context, several=False)
+    rows = decoding_rows(0, slots)
+    length = next((length for length in LENGTHS if length < context), context)
+    alone = StepShape(rows, ALONE[-1] - rows, length, several=False)
     beside = StepShape(slots, prompt_rooms(slots)[-1], context)
     return sorted([alone, beside], key=lambda shape: -(shape.decoding + shape.prompts))

@@ -40,7 +40,12 @@ def serve(directory: str, cards: int, batches: list[int], quantization: str) -> 
         quantization=quantization, channel_token_file=f"{directory}/token",
     )  # fmt: skip
     began = time.perf_counter()
-    ranks = Ranks(config, lambda failure: print(failure, flush=True) or os._exit(1)) if cards > 1 else None
+
+    def end(failure: Exception) -> None:
+        print(failure, flush=True)
+        os._exit(1)
+
+    ranks = Ranks(config, end, end) if cards > 1 else None
     model = load_model(config, ranks or Alone())
     engine = build_engine(model, ranks)
     loaded = time.perf_counter() - began
@@ -62,6 +67,7 @@ def serve(directory: str, cards: int, batches: list[int], quantization: str) -> 
     print(json.dumps({"rates": rates, "loaded": loaded, "memory": memory, "predicted": model.predicted_bytes}), flush=True)
     if ranks:
         ranks.stop()
+    os._exit(0)
 
 
 def watch_plans(ranks: "Ranks", spent: list[tuple[float, int]]) -> None:

@@ -190,6 +190,7 @@ class EngineStatus(_Message):
     kv_tokens_capacity: int
     kv_tokens_used: int
     weights_bytes: int
+    """These three are of the first rank, where several share the network; the others hold as much."""
     kv_bytes: int
     memory_bytes: int
     """Measured: resident bytes of the engine's process on a CPU, allocator's peak on a GPU."""

@@ -34,14 +34,14 @@ def join(rank: int, ranks: int, meeting_file: Path, device: torch.device) -> Non
 
 
 def leave() -> None:
-    if dist.is_initialized():
+    """The others may be gone. Whoever waits in a collective between cards, in another thread, is freed, with an error or with
+    garbage. Does not return while a CUDA graph holds what was said between cards."""
+    if not dist.is_initialized():
+        return
+    if dist.get_backend() == "nccl":
+        dist.distributed_c10d._abort_process_group()  # to destroy it would wait for the others
+    else:
         dist.destroy_process_group()
-
-
-def abort() -> None:
-    """From another thread: whoever waits in a collective between cards is freed, with an error or with garbage."""
-    if dist.is_initialized() and dist.get_backend() == "nccl":
-        dist.distributed_c10d._abort_process_group()
 
 
 def least_of_ranks(value: int, device: torch.device) -> int:
@@ -66,6 +66,8 @@ def take_from_first(x: Tensor) -> Tensor:
 def gather_columns(x: Tensor, columns: int) -> Tensor:
     """x [N, C] of each rank -> [N, columns], C * ranks >= columns; what is beyond them is cut off."""
     rows = x.shape[0]
+    if not rows:
+        return x.new_empty(0, columns)
     parts = x.new_empty(dist.get_world_size() * rows, x.shape[1])
     dist.all_gather_into_tensor(parts, x.contiguous())
     whole = torch.cat(parts.split(rows), dim=1)

@@ -13,6 +13,8 @@ GPU_MEMORY_SHARE = 0.8
 CONTEXT_BYTES = 768 * 2**20
 """What a CUDA process takes of the card beside torch's allocator: 619 MiB after its first kernel, 691 after many of the
 engine's (H100, CUDA 13, torch 2.11)."""
+COMMUNICATION_BYTES = 384 * 2**20
+"""What NCCL takes beside that where cards share a network: 346 MiB with two H100s (NCCL 2.28)."""
 SLACK_SHARE = 0.01
 """Of the cap, left free: torch's allocator keeps pieces of sizes that the next step may not want."""
 WORKSPACE_BYTES = 64 * 2**20
@@ -41,6 +43,11 @@ def open_device(config: EngineConfig) -> torch.device:
     return device
 
 
+def process_bytes(config: EngineConfig) -> int:
+    """Of a card, beside torch's allocator."""
+    return CONTEXT_BYTES + (COMMUNICATION_BYTES if config.ranks > 1 else 0)
+
+
 def cap_bytes(config: EngineConfig, device: torch.device) -> int | None:
     """What the engine may take in all; None where nothing was said of a CPU's memory."""
     if device.type == "cpu":
@@ -49,8 +56,9 @@ def cap_bytes(config: EngineConfig, device: torch.device) -> int | None:
     return config.gpu_memory_bytes or int(total * (config.gpu_memory_share or GPU_MEMORY_SHARE))
 
 
-def reserve(device: torch.device, cap: int, predicted: int) -> None:
-    """Makes `cap` a wall for this process. Raises OutOfMemory if the card has less than `predicted` left."""
+def reserve(device: torch.device, cap: int, predicted: int, beside: int = CONTEXT_BYTES) -> None:
+    """Makes `cap` a wall for this process, of which `beside` is not its allocator's. Raises OutOfMemory if the card has less than
+    `predicted` left."""
     free, total = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     needed = predicted - CONTEXT_BYTES
@@ -59,4 +67,4 @@ def reserve(device: torch.device, cap: int, predicted: int) -> None:
             f"predicted {predicted} bytes, {needed} of them still to be taken, and the card has {free} of {total} bytes free. "
             "Another process holds the rest: give each its share, lower the memory cap, or choose another card."
         )
-    torch.cuda.set_per_process_memory_fraction(min(1.0, max(0, cap - CONTEXT_BYTES) / total), device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(0, cap - beside) / total), device)

@@ -26,7 +26,7 @@ import torch
 from localmodel.api.engine import Compile, EngineConfig
 from localmodel.engine.calibration import calibrate
 from localmodel.engine.checkpoint import load_tensors, open_tensors
-from localmodel.engine.device import CONTEXT_BYTES, SLACK_SHARE, WORKSPACE_BYTES, cap_bytes, open_device, reserve
+from localmodel.engine.device import SLACK_SHARE, WORKSPACE_BYTES, cap_bytes, open_device, process_bytes, reserve
 from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory
 from localmodel.engine.families import Decoder, choose_decoder
 from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
@@ -95,7 +95,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     fixed = fixed_bytes(
         sizes,
         weights_bytes=weights_bytes,
-        base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else CONTEXT_BYTES + WORKSPACE_BYTES,
+        base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else process_bytes(config) + WORKSPACE_BYTES,
         context=config.context_window,
         batch=config.max_batch_size + (MOST_ROWS if on_cpu else 0),
         chunk=burst,
@@ -112,7 +112,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         cap_bytes=cap,
     )
     if cap is not None and not on_cpu:
-        reserve(device, cap, plan.predicted_bytes)
+        reserve(device, cap, plan.predicted_bytes, process_bytes(config))
     ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
     try:
         network = family(sizes, config.context_window, dtype, device)
@@ -172,7 +172,7 @@ def _measure(
     return plan_blocks(
         sizes,
         weights_bytes=sum(place.nbytes for _, place in network.tensors()),
-        fixed=CONTEXT_BYTES + peak + int(SLACK_SHARE * cap),
+        fixed=process_bytes(config) + peak + int(SLACK_SHARE * cap),
         context=config.context_window,
         most_blocks=MOST_GPU_BLOCKS,
         block_size=GPU_BLOCK,

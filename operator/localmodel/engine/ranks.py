@@ -6,6 +6,7 @@ ever inside a collective; whoever watches must be no part of that. It decides no
 A thread of its own starts the processes and stays: they die with it (`rank.die_with_parent`), which is to say with the process.
 """
 
+import gc
 import select
 import shutil
 import tempfile
@@ -17,7 +18,8 @@ from pathlib import Path
 import torch
 
 from localmodel.api.engine import EngineConfig, parse_load_failure
-from localmodel.engine.collectives import abort, join, least_of_ranks, leave
+from localmodel.engine.collectives import join, least_of_ranks, leave
+from localmodel.engine.engine import Launched
 from localmodel.engine.errors import DeviceUnavailable, LoadError, load_error
 from localmodel.engine.failures import RankFailed
 from localmodel.engine.launching import Launch
@@ -32,23 +34,32 @@ from localmodel.engine.step_plan import PlanWriter
 FROZEN_SECONDS = 10.0
 """Without a sign of life, which a rank gives twice a second."""
 LOOK_SECONDS = 0.5
+STUCK_SECONDS = 10.0
+"""In a collective, after what it waits for has been ended."""
+LEAVE_SECONDS = 5.0
 PATIENCE_SECONDS = 2.0
 """For the news of a rank's end, once a collective has failed because of it."""
 
 
 class Ranks:
-    """All but the first. `on_failure` is called once, from the watching thread, when one of them can't go on."""
+    """All but the first."""
 
-    def __init__(self, config: EngineConfig, on_failure: Callable[[RankFailed], None]) -> None:
+    def __init__(
+        self, config: EngineConfig, on_failure: Callable[[RankFailed], None], on_stuck: Callable[[RankFailed], None]
+    ) -> None:
+        """Each is called at most once, from the watching thread: `on_failure` when a rank can't go on while it serves, and
+        `on_stuck` if that was while it loaded, and the first one can't be freed to say so."""
         self._config = config
         self._on_failure = on_failure
+        self._on_stuck = on_stuck
         self._device = torch.device("cpu")
         self._folder = Path(tempfile.mkdtemp(prefix="ranks-"))
         self._processes: list[RankProcess] = []
         self._news = threading.Condition()
         self._failure: RankFailed | None = None
-        self._serving = self._stopping = False
+        self._met = self._serving = self._stopping = False
         self._plans = PlanWriter(config.max_batch_size)
+        self._launch: Launch | None = None
 
     def divide(self, sizes: NetworkConfig) -> NetworkConfig:
         share = divide(sizes, 0, self._config.ranks)
@@ -60,6 +71,7 @@ class Ranks:
         self._await(LOADED)
         for process in self._processes:
             process.link.send(MEET)
+        self._met = True
         join(0, self._config.ranks, self._folder / "meeting", device)
 
     def agree_on(self, blocks: int) -> int:
@@ -78,24 +90,30 @@ class Ranks:
     def follow(self, launch: Launch) -> Launch:
         """`launch`, of which the others hear first. Raises LoadError unless all are ready."""
         self._await(READY)
+        self._launch = launch
         with self._news:
             self._serving = True
+        return self._tell_and_launch
 
-        def tell_and_launch(works: list[Work]):  # type: ignore[no-untyped-def]
-            plan = self._plans.write(works)
-            for process in self._processes:
-                process.link.send(plan)
-            return launch(works)
-
-        return tell_and_launch
+    def _tell_and_launch(self, works: list[Work]) -> Launched:
+        assert self._launch is not None
+        plan = self._plans.write(works)
+        for process in self._processes:
+            process.link.send(plan)
+        return self._launch(works)
 
     def stop(self) -> None:
-        """Ends all of them."""
+        """Ends all of them, and what this one can compute."""
         with self._news:
             self._stopping = True
+            self._news.notify_all()
         for process in self._processes:
             process.end()
-        leave()
+        self._launch = None
+        gc.collect()  # graphs hold what `leave` gives up
+        leaving = threading.Thread(target=leave, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _await(self, word: bytes) -> None:
@@ -150,8 +168,12 @@ class Ranks:
             self._on_failure(failure)
         for process in self._processes:  # so that nobody waits for them in a collective
             process.kill()
-        if not serving:
-            abort()
+        if self._met and not serving:
+            threading.Thread(target=leave, name="leave", daemon=True).start()
+            with self._news:
+                freed = self._news.wait_for(lambda: self._stopping, STUCK_SECONDS)
+            if not freed:
+                self._on_stuck(failure)
 
 
 def _as_load_error(failure: RankFailed) -> LoadError:

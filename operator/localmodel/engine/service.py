@@ -45,7 +45,7 @@ class EngineService:
         self._config = config
         self._log = log
         self._exit_process = exit_process
-        self._ranks = Ranks(config, self._rank_failed) if config.ranks > 1 else None
+        self._ranks = Ranks(config, self._rank_failed, self._rank_failed_in_load) if config.ranks > 1 else None
         try:
             self._model = model = load_model(config, self._ranks or Alone())
             tokenizer = load_tokenizer(model.directory.tokenizer_file)
@@ -135,6 +135,9 @@ class EngineService:
 
     def _rank_failed(self, failure: RankFailed) -> None:
         self._publisher.fail(failure)
+
+    def _rank_failed_in_load(self, failure: RankFailed) -> None:
+        self._fatal(f"{failure} while it loaded")
 
     def _fatal(self, message: str) -> None:
         self._log(f"{message}; process {os.getpid()} ends")

@@ -14,10 +14,26 @@ from engine_runs import make_prompts, run_greedy
 from localmodel.api.engine_failure import parse_engine_failure
 from localmodel.engine.interpreter import environment, find_interpreter
 from localmodel.engine.loader import load_model
-from localmodel.engine.service import EngineService, build_engine
+from localmodel.engine.service import build_engine
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no two CUDA cards")]
 LONG = 2048
+
+
+ANSWER = """
+    import json, sys
+    from engine_runs import run_greedy
+    from localmodel.api.engine import EngineConfig
+    from localmodel.engine.service import EngineService
+    prompts = json.loads(sys.argv[2])
+    service = EngineService(EngineConfig.model_validate_json(sys.argv[1]), log=print, exit_process=lambda: None)
+    together = run_greedy(service.engine, prompts, 24)
+    alone = [run_greedy(service.engine, [prompt], 24)[0] for prompt in prompts[:3]]
+    model = service._model
+    service.start()
+    service.stop()
+    print(json.dumps([together, alone, model.rounding, model.cache.keys.shape[2]]))
+"""
 
 
 @pytest.mark.parametrize(
@@ -33,22 +49,19 @@ LONG = 2048
     ],
 )
 def test_greedy_tokens_are_those_of_one_card(cuda_config, edit_config, kind, options):
-    """Prompts of many lengths arrive beside streams, so that steps of every kind come."""
-    config = {"context_window": LONG, "max_batch_size": 8, "gpu_memory_share": 0.2, **options}
+    """Prompts of many lengths arrive beside streams, so that steps of every kind come. The process with two cards ends by
+    itself: nothing waits for the other one."""
+    config = {"context_window": LONG, "max_batch_size": 8, "gpu_memory_bytes": 2 * 2**30, **options}
     directory = edit_config(kind, max_position_embeddings=LONG)
     prompts = [*make_prompts(12, 1, 100), *make_prompts(3, 300, 1500, seed=4)]
     one = load_model(cuda_config(directory, gpu_count=1, **config))
     expected = run_greedy(build_engine(one), prompts, 24)
-    torch.cuda.set_per_process_memory_fraction(1.0)
-    service = EngineService(cuda_config(directory, gpu_count=2, **config), log=print, exit_process=lambda: None)
-    try:
-        shared = service._model
-        assert shared.rounding == one.rounding
-        assert shared.cache.keys.shape[2] * 2 == one.cache.keys.shape[2]
-        assert run_greedy(service.engine, prompts, 24) == expected
-        assert [run_greedy(service.engine, [prompt], 24)[0] for prompt in prompts[:3]] == expected[:3]
-    finally:
-        service._ranks.stop()
+    two = cuda_config(directory, gpu_count=2, **config).model_dump_json()
+    command = [find_interpreter(), "-c", textwrap.dedent(ANSWER), two, json.dumps(prompts)]
+    printed = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, timeout=70, check=True).stdout
+    together, alone, rounding, heads = json.loads(printed.splitlines()[-1])
+    assert together == expected and alone == expected[:3]
+    assert rounding == one.rounding and heads * 2 == one.cache.keys.shape[2]
 
 
 def test_the_process_ends_when_a_card_s_process_is_killed(cuda_config):
@@ -75,7 +88,7 @@ def test_the_process_ends_when_a_card_s_process_is_killed(cuda_config):
             service.handle(json.dumps(request), Stream())
         time.sleep(100)
     """
-    config = cuda_config("mistral", gpu_count=2, max_batch_size=1, gpu_memory_share=0.2)
+    config = cuda_config("mistral", gpu_count=2, max_batch_size=1, gpu_memory_bytes=2 * 2**30)
     command = [find_interpreter(), "-c", textwrap.dedent(code), config.model_dump_json()]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as first:
         lines = iter(first.stdout.readline, "")

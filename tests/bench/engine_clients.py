@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,8 @@ import aiohttp
 from localmodel.api.channel import EventBatch, SequenceEvent
 from localmodel.gateway.wire import read_batch
 
+GRACE_SECONDS = 10.0
+"""In which a gateway may come back; the soak's machine is busy."""
 MOST_COMPLAINTS = 20
 """Are printed."""
 REPLACEMENT = "\ufffd"
@@ -31,6 +34,7 @@ class Heard:
     tokens: int = 0
     end: SequenceEvent | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Also where its gateway came back too late to hear of it."""
 
 
 class Engine:
@@ -77,6 +81,7 @@ class Instance:
         self.epoch = 0
         self.open = asyncio.Event()
         self._number = 0
+        self._cut_at = 0.0
         self._heard: dict[str, Heard] = {}
         self._ids = itertools.count()
         self._reading: asyncio.Task[None] | None = None
@@ -89,6 +94,7 @@ class Instance:
 
     async def cut(self) -> None:
         """As a broken connection does."""
+        self._cut_at = monotonic()
         self.open.clear()
         if self._reading is not None:
             self._reading.cancel()
@@ -124,7 +130,7 @@ class Instance:
     def _take(self, batch: EventBatch, first: bool) -> None:
         """The first batch of a stream tells all that was missed, under the last number."""
         if batch.lost:
-            self._complain("events were lost")
+            self._lose(batch.number)
         expected = self._number + bool(batch.events)
         if batch.number != expected and not (first and batch.number >= self._number):
             self._complain(f"batch {batch.number} where {expected} was due")
@@ -140,6 +146,16 @@ class Instance:
             if event.finish_reason:
                 heard.end = event
                 heard.ended.set()
+
+    def _lose(self, number: int) -> None:
+        """What ran has been ended, as it must be after the grace."""
+        self._number = number
+        away = monotonic() - self._cut_at
+        if away < GRACE_SECONDS:
+            self._complain(f"events were lost after {away:.1f} s")
+        self.engine.counts["came back too late"] += 1
+        for heard in self._heard.values():
+            heard.ended.set()
 
     def _complain(self, what: str) -> None:
         self.engine.complain(f"{self.name}: {what}")

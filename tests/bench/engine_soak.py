@@ -10,6 +10,7 @@ accepted, if nobody was preempted, or if something is still held.
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import sys
@@ -24,7 +25,7 @@ from tokenizers import Tokenizer
 
 import weights
 from bench.cancels import resident_mb, shorten
-from bench.engine_clients import Engine, Instance
+from bench.engine_clients import GRACE_SECONDS, Engine, Instance
 from bench.engine_questions import WINDOW, make_questions
 from bench.engine_traffic import Soak
 from bench.gateway_parts import machine
@@ -95,6 +96,8 @@ def main(options: argparse.Namespace) -> int:
         triton = RealTriton(Path(name), model, WINDOW)
         shim = Path(name) / "repository" / "llm" / "1" / "model.py"
         shim.write_bytes((ROOT / "tests" / "bench" / "small_pool" / "model.py").read_bytes())
+        settings = shim.with_name("model.json")
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "reconnect_grace_seconds": GRACE_SECONDS}))
         preemptions = Path(name) / "preemptions"
         os.environ |= {"SMALL_POOL_BLOCKS": str(options.blocks), "SMALL_POOL_PREEMPTIONS": str(preemptions)}
         triton.start()

@@ -63,7 +63,10 @@ class Soak:
         self._judge(instance, id_, heard, question, reference if "seed" in question.sampling else None)
 
     def _judge(self, instance: Instance, id_: str, heard: Heard, question: Question, reference: Heard | None) -> None:
-        assert heard.end
+        if heard.end is None:
+            self.counts["unheard, came back too late"] += 1
+            instance.forget(id_)
+            return
         self.counts[f"ended by {heard.end.finish_reason}"] += 1
         self.counts["tokens"] += heard.tokens
         self.counts["tokens compared"] += heard.tokens if reference else 0

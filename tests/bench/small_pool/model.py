@@ -1,5 +1,5 @@
 """The engine in the real Triton with fewer blocks than its sequences want, so that they take each other's; preemptions are told
-in a file. All else is the engine's own.
+in a file. Of past events it keeps so few that their memory is full after a minute. All else is the engine's own.
 """
 
 import os
@@ -10,11 +10,13 @@ sys.path[:0] = [folder for folder in os.environ.get("LOCALMODEL_PYTHONPATH", "")
 
 from localmodel.engine import loader, service  # noqa: E402
 from localmodel.engine.memory import MemoryPlan  # noqa: E402
+from localmodel.engine.outbox import Outbox  # noqa: E402
 from localmodel.engine.scheduler import Scheduler  # noqa: E402
 from localmodel.engine.triton import TritonPythonModel  # noqa: E402
 
 BLOCKS = int(os.environ["SMALL_POOL_BLOCKS"])
 COUNT = Path(os.environ["SMALL_POOL_PREEMPTIONS"])
+KEPT_EVENTS = 4096
 plan_blocks = loader.plan_blocks
 
 
@@ -30,5 +32,6 @@ class CountingScheduler(Scheduler):
 
 loader.plan_blocks = plan_few_blocks
 service.Scheduler = CountingScheduler
+Outbox.__init__.__defaults__ = (KEPT_EVENTS,)
 
 __all__ = ["TritonPythonModel"]

@@ -30,6 +30,8 @@ class Pulse:
         self._stream = stream
         self._probe: asyncio.Task[Finding] | None = None
         self._asked_at = 0.0
+        self._broken = False
+        """The last question met no connection, or one that broke: said twice it means that Triton is gone."""
         self._answered_at: float | None = None
         """Of this silence, when the engine was first found to answer. Both in seconds of silence."""
         self.message = ""
@@ -55,6 +57,9 @@ class Pulse:
         self._probe = None
         if finding == "late" and not late:
             return "asking"
+        broken, self._broken = self._broken, finding == "triton_gone"
+        if finding == "triton_gone" and not broken:
+            return "asking"
         if finding != "alive":
             self._answered_at = None
         elif self._answered_at is None:
@@ -67,6 +72,7 @@ class Pulse:
     def stop(self) -> None:
         """The stream speaks again."""
         self._answered_at = None
+        self._broken = False
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None

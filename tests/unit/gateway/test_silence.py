@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from localmodel.gateway import pulse as pulse_module
-from localmodel.gateway.backend_errors import BackendSilent
+from localmodel.gateway.backend_errors import BackendSilent, BackendUnreachable
 from localmodel.gateway.pulse import Finding, Pulse
 from localmodel.gateway.silence import LOOK_SECONDS, Silence
 
@@ -45,8 +45,12 @@ class Link:
     def __init__(self) -> None:
         self.answers = asyncio.Event()
         self.timed_out = False
+        self.breaks = 0
 
     async def status(self, seconds: float) -> None:
+        if self.breaks:
+            self.breaks -= 1
+            raise BackendUnreachable("the connection was closed")
         if self.timed_out:
             raise BackendSilent("no answer in time")
         await self.answers.wait()
@@ -102,3 +106,13 @@ async def test_a_gateway_that_was_stopped_finds_nothing_late(patient: Patient, t
     patient.link.timed_out = timed_out  # its own timer runs out during the pause, too
     assert await patient.step(30.0) == "asking"
     assert patient.stream.silence.seconds < 0.5 and not patient.stream.dropped
+
+
+async def test_one_broken_connection_is_no_dead_triton(patient: Patient) -> None:
+    patient.link.answers.set()
+    for breaks, found in ((1, ["asking", "alive", "alive"]), (1, ["asking", "alive", "alive"]), (2, ["asking", "triton_gone"])):
+        patient.link.breaks = breaks
+        assert [await patient.step() for _ in found] == found
+    patient.link.breaks = 1
+    patient.pulse.stop()
+    assert await patient.step() == "asking", "what was before the stream spoke again does not count"

@@ -82,7 +82,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     if device.type == "cpu" and (config.cpu_threads or config.ranks > 1):
         torch.set_num_threads(threads_of_rank(config))
     dtype = choose_dtype(config)
-    sizes = team.divide(replace(sizes, weight_bits=WEIGHT_BITS[config.quantization]))
+    sizes = team.begin(replace(sizes, weight_bits=WEIGHT_BITS[config.quantization]))
     on_cpu = device.type == "cpu"
     on_paper = replace(sizes, weight_bits=16) if on_cpu else sizes  # on a CPU weights are rounded and stay dense
     skeleton = [place for _, place in family(on_paper, 1, dtype, torch.device("meta")).tensors()]

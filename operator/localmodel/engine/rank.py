@@ -42,7 +42,7 @@ class Member:
         self._link = link
         self._device = torch.device("cpu")
 
-    def divide(self, sizes: NetworkConfig) -> NetworkConfig:
+    def begin(self, sizes: NetworkConfig) -> NetworkConfig:
         return divide(sizes, self._hello.rank, self._hello.config.ranks)
 
     def meet(self, device: torch.device) -> None:

@@ -61,7 +61,7 @@ class Ranks:
         self._plans = PlanWriter(config.max_batch_size)
         self._launch: Launch | None = None
 
-    def divide(self, sizes: NetworkConfig) -> NetworkConfig:
+    def begin(self, sizes: NetworkConfig) -> NetworkConfig:
         share = divide(sizes, 0, self._config.ranks)
         threading.Thread(target=self._watch, name="ranks", daemon=True).start()
         return share

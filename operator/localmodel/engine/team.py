@@ -13,8 +13,8 @@ from localmodel.engine.shards import divide
 
 
 class Team(Protocol):
-    def divide(self, sizes: NetworkConfig) -> NetworkConfig:
-        """This rank's share. Raises GpuCountUnsuitable. The cheap checks are over: others may be started."""
+    def begin(self, sizes: NetworkConfig) -> NetworkConfig:
+        """This rank's share. The cheap checks are over: the first starts the others. Raises GpuCountUnsuitable before that."""
 
     def meet(self, device: torch.device) -> None:
         """All have read their weights. Raises LoadError if one could not."""
@@ -24,7 +24,7 @@ class Team(Protocol):
 
 
 class Alone:
-    def divide(self, sizes: NetworkConfig) -> NetworkConfig:
+    def begin(self, sizes: NetworkConfig) -> NetworkConfig:
         return divide(sizes, 0, 1)
 
     def meet(self, device: torch.device) -> None:

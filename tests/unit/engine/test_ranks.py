@@ -205,7 +205,7 @@ def test_who_waits_for_a_dead_rank_and_can_t_be_freed_ends(engine_config, monkey
     stuck = queue.SimpleQueue()
     ranks = Ranks(engine_config("llama", cpu_ranks=2), pytest.fail, stuck.put)
     ranks._met = True
-    ranks.divide(load_model(engine_config("llama")).network_config)
+    ranks.begin(load_model(engine_config("llama")).network_config)
     assert "ended with exit code 1" in str(stuck.get(timeout=PATIENCE))
     ranks.stop()
 

@@ -71,7 +71,7 @@ class ThreadedRanks:
         ranks, self._own.rank = self, rank
 
         class Team:
-            def divide(self, sizes):
+            def begin(self, sizes):
                 return divide(sizes, rank, ranks.count)
 
             def meet(self, device):

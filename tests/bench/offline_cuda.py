@@ -146,6 +146,7 @@ def main() -> None:
     import transformers
 
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.cuda.get_device_name()}", flush=True)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # as the engine does: else their `generate` makes a plan for every length
     network = make_network(arguments.layers)
     engine = make_engine(network, 2048)
     requests = make_requests(arguments.requests, network.config.vocab_size)

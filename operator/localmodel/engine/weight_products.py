@@ -13,6 +13,8 @@ from localmodel.engine.weight_rows_kernel import multiply_rows
 
 LARGE = 8192
 """Rows of a weight that keep a card busy by themselves."""
+HUGE = 100_000
+"""Rows of a vocabulary."""
 MOST_ROWS = 448
 """With more rows a weight is made bfloat16 first, for the library's dense product."""
 LEAST_PLANES = 97
@@ -25,8 +27,10 @@ def too_many(rows: int) -> bool:
 
 def choose_row(count: int, bits: int) -> dict[str, int]:
     """Block shape for one row and a weight of `count` rows."""
+    if bits == 4 and count > LARGE:
+        return {"rows": 8 if count > HUGE else 4, "chunks": 32, "warps": 1}
     if bits == 4:
-        return {"rows": 8, "chunks": 32, "warps": 1} if count > LARGE else {"rows": 4, "chunks": 128, "warps": 4}
+        return {"rows": 8, "chunks": 128, "warps": 4}
     return {"rows": 4 if count > LARGE else 2, "chunks": 128, "warps": 4}
 
 

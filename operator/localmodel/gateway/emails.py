@@ -25,8 +25,9 @@ class Emails:
     def __init__(self) -> None:
         self._pattern = compile_pattern(EMAIL)
 
-    def find(self, text: str, check: Callable[[], None]) -> Iterator[tuple[int, int]]:
+    def find(self, text: str, check: Callable[[], None]) -> list[tuple[int, int]]:
         """Start and end of each. `check` is called once per word and may raise, to end a search that takes too long."""
+        found: list[tuple[int, int]] = []
         end = 0
         at, percent = text.find("@"), text.find("%40")
         while at >= 0 or percent >= 0:
@@ -35,16 +36,15 @@ class Emails:
             start = max(end, text.rfind(" ", end, place) + 1, text.rfind("\n", end, place) + 1)
             blank = _BLANK.search(text, place)
             end = blank.start() if blank is not None else len(text)
-            for first, last in self._find_in(text[start:end], check):
-                yield start + first, start + last
+            if end - start <= _LONGEST_PLAIN and (word := text[start:end]).isascii():
+                found += [(start + match.start(), start + match.end()) for match in _PLAIN_EMAIL.finditer(word)]
+            else:
+                found += [(start + first, start + last) for first, last in self._find_long(text[start:end], check)]
             at = text.find("@", end) if at >= 0 else -1
             percent = text.find("%40", end) if percent >= 0 else -1
+        return found
 
-    def _find_in(self, word: str, check: Callable[[], None]) -> Iterator[tuple[int, int]]:
-        if len(word) <= _LONGEST_PLAIN and word.isascii():
-            for match in _PLAIN_EMAIL.finditer(word):
-                yield match.span()
-            return
+    def _find_long(self, word: str, check: Callable[[], None]) -> Iterator[tuple[int, int]]:
         for found in self._pattern.finditer(word):
             check()
             yield found.span()

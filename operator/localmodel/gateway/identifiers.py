@@ -19,6 +19,7 @@ _SHORT = 16 * 1024
 """Characters that Python's own expressions search: their time is linear, too, but no other thread runs meanwhile."""
 _DIGITS = re.compile(r"[0-9](?:[ .()\-]{0,3}+[0-9]){6,}+[Xx]?+")
 """A run from its first digit."""
+_NO_SEPARATORS = str.maketrans("", "", "+ .()-")
 _GROUP = re.compile(r"[0-9]++[Xx]?")
 _FEWEST, _FEWEST_AFTER_PLUS, _FEWEST_OF_CARDS, _MOST_DIGITS = 10, 7, 13, 19
 """Of a telephone number, in one run: without and with a plus; of any card."""
@@ -45,47 +46,56 @@ class Numbers:
         self._kinds = frozenset(kinds)
         self._pattern = compile_pattern(RUN)
 
-    def find(self, text: str, check: Callable[[], None]) -> Iterator[tuple[int, int, DigitKind]]:
+    def find(self, text: str, check: Callable[[], None]) -> list[tuple[int, int, DigitKind]]:
         """Start, end and kind of each stretch that is such a number; stretches may overlap, those inside of one may be left out.
 
         `check` is called once per run and group of digits and may raise, to end a search that takes too long."""
+        found: list[tuple[int, int, DigitKind]] = []
+        kinds = self._kinds
         for start, end in find_short_runs(text) if len(text) <= _SHORT else self._find_long(text):
             check()
             run = text[start:end]
-            if (whole := _classify_whole(run)) in self._kinds and whole is not None:
-                yield start, end, whole
-                continue
-            for first, last, kind in _find_in(run, check):
-                if kind in self._kinds:
-                    yield start + first, start + last, kind
+            whole = _classify_whole(run)
+            if whole in kinds and whole is not None:
+                found.append((start, end, whole))
+            else:
+                found += [(start + first, start + last, kind) for first, last, kind in _find_in(run, check) if kind in kinds]
+        return found
 
     def _find_long(self, text: str) -> Iterator[tuple[int, int]]:
         for match in self._pattern.finditer(text):
             yield match.span()
 
 
-def find_short_runs(text: str) -> Iterator[tuple[int, int]]:
+def find_short_runs(text: str) -> list[tuple[int, int]]:
     """What RUN finds: the digits, and what may stand before them."""
+    runs = []
     last = 0
     for match in _DIGITS.finditer(text):
         start, end = match.span()
-        if start > last and text[start - 1] == "(":
-            start -= 1
-        if start > last and text[start - 1] == "+":
-            start -= 1
-        elif start > last + 1 and text.startswith("+ ", start - 2):
-            start -= 2
-        yield start, end
+        if start > last and text[start - 1] in "(+ ":
+            if text[start - 1] == "(":
+                start -= 1
+            if start > last and text[start - 1] == "+":
+                start -= 1
+            elif start > last + 1 and text.startswith("+ ", start - 2):
+                start -= 2
+        runs.append((start, end))
         last = end
+    return runs
 
 
 def _classify_whole(run: str) -> DigitKind | None:
-    groups = _GROUP.findall(run)
-    digits = "".join(groups)
-    plus = run[0] == "+"
-    if not (_FEWEST_AFTER_PLUS if plus else _FEWEST) <= len(digits) <= _MOST_DIGITS:
+    digits = run.translate(_NO_SEPARATORS)
+    if len(digits) < _FEWEST:
+        if run[0] != "+":
+            return None
+    elif _MOBILE.fullmatch(digits):
+        return "Phone"
+    if len(digits) > _MOST_DIGITS:
         return None
-    return _classify(digits.upper(), [len(group) for group in groups], plus=plus, fraction=False)
+    lengths = [len(group) for group in _GROUP.findall(run)]
+    return _classify(digits.upper(), lengths, plus=run[0] == "+", fraction=False)
 
 
 def _find_in(run: str, check: Callable[[], None]) -> Iterator[tuple[int, int, DigitKind]]:

@@ -11,6 +11,7 @@ import re
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import urllib.request
@@ -64,7 +65,9 @@ def tool() -> str:
 class Bench:
     """Starts parts and ends them, in the order of a `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, python: str = sys.executable) -> None:
+        """`python` runs the gateway: one built like the image's may be another than the one that runs the bench."""
+        self._python = python
         self._stack = ExitStack()
         self._files = itertools.count()
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="localmodel-bench-")))
@@ -114,9 +117,10 @@ class Bench:
         }  # fmt: skip
         file = self.directory / f"gateway-{serving}.json"
         file.write_text(json.dumps(settings))
-        command = [*MEASURED, sys.executable, "-m", "localmodel.gateway", "--settings", str(file)]
+        command = [*MEASURED, self._python, "-m", "localmodel.gateway", "--settings", str(file)]
         ready = f"http://127.0.0.1:{admin}/readyz"
-        return self.start(command, f"http://127.0.0.1:{serving}", ready, PYTHONPATH=str(ROOT / "operator"))
+        modules = os.pathsep.join([str(ROOT / "operator"), sysconfig.get_path("purelib")])
+        return self.start(command, f"http://127.0.0.1:{serving}", ready, PYTHONPATH=modules)
 
     def litellm(self, upstream: Part) -> Part:
         """From PyPI, in an environment of its own, made from the project's lock."""

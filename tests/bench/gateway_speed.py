@@ -1,11 +1,13 @@
 """Work per request and per token: the gateway and a Go ReverseProxy that only copies, in turns, on one core.
 
-    PYTHONPATH=operator:tests python -m bench.gateway_speed [--rounds 5] [--seconds 3]
+    PYTHONPATH=operator:tests python -m bench.gateway_speed [--rounds 5] [--seconds 3] [--python /usr/bin/python3.11]
 
-Requests per second of one core are requests by seconds of processor time. Nothing is asserted.
+Requests per second of one core are requests by seconds of processor time. `--python` runs the gateway and must be of the same
+version: Debian's, which is in the image, is built with a profile; pyenv's by default is not, and slower. Nothing is asserted.
 """
 
 import argparse
+import sys
 
 from bench.gateway_parts import Bench, alternate, load, machine, median
 
@@ -18,9 +20,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--python", default=sys.executable)
     options = parser.parse_args()
     print(machine())
-    with Bench() as bench:
+    with Bench(options.python) as bench:
         upstream = bench.upstream()
         gateway, proxy = bench.gateway(upstream.url), bench.proxy(upstream)
         for name, stream, tokens, clients in (("plain", False, 16, 64), ("streamed", True, 4, 32), ("streamed", True, 64, 64)):

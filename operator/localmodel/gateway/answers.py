@@ -46,7 +46,8 @@ async def send(
         request.keep_alive = False
     head = common_headers(exchange, status, content_type)
     request.connection.write(whole(request, status, {**head, **headers} if headers else head, body))
-    await request.connection.drained(until)
+    if request.connection.writing_paused:
+        await request.connection.drained(until)
     exchange.sent(body if request.method != "HEAD" else b"")
 
 

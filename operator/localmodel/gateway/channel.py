@@ -16,7 +16,7 @@ from localmodel.api import channel
 from localmodel.api.constants import TRITON_PREDICT_NAME
 from localmodel.gateway.backend_errors import BackendGarbage, BackendSilent, BackendUnreachable, backend_error
 from localmodel.gateway.kept_connections import BODY_LIMIT, EndlessAnswer, KeptConnections
-from localmodel.gateway.wire import envelope, error_message, parse_answer
+from localmodel.gateway.wire import envelope, error_message, parse_answer, submit_envelope
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -44,8 +44,8 @@ class Channel:
         self, epoch: int, sequences: Sequence[channel.NewSequence], seconds: float, trace: Mapping[str, str]
     ) -> channel.Submitted:
         """`trace`: headers that name a client's request to whoever traces Triton."""
-        request = channel.Submit(token=self.token, instance=self.instance, epoch=epoch, sequences=tuple(sequences))
-        return await self._ask(channel.Submitted, request, seconds, trace)
+        body = submit_envelope(self.token, self.instance, epoch, sequences)
+        return parse_answer(channel.Submitted, await self._post(self._path, body, {**_JSON, **trace}, seconds))
 
     async def cancel(self, ids: tuple[str, ...], seconds: float) -> tuple[str, ...]:
         request = channel.Cancel(token=self.token, instance=self.instance, ids=ids)

@@ -21,6 +21,13 @@ from localmodel.gateway import errors
 from localmodel.gateway.tool_calls import ToolFormat
 
 _PROBE_MESSAGES = ({"role": "user", "content": "x"},)
+_OF_EVERY_DICT = frozenset(dir({}))
+_EXAMPLE = (
+    {"role": "system", "content": "x"},
+    {"role": "user", "content": "x"},
+    {"role": "assistant", "content": "x"},
+    {"role": "user", "content": "x"},
+)
 _PROBE_TOOL = {
     "type": "function",
     "function": {"name": "probe", "description": "x", "parameters": {"type": "object", "properties": {}}},
@@ -37,12 +44,18 @@ class _Generation(jinja2.ext.Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """What jinja would find, without asking a dict for an attribute that no dict has."""
+        if type(obj) is dict and attribute in obj and attribute not in _OF_EVERY_DICT:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, Any], tool_source: str | None = None) -> None:
         """`tool_source` is the template to use when there are tools, of a model that has two."""
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-        )
+        environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
@@ -62,6 +75,15 @@ class ChatTemplate:
             raise errors.bad_request(f"The model's chat template refuses these messages: {reason}", "messages") from None
         except (TypeError, ValueError, ArithmeticError, LookupError):
             raise errors.bad_request("The model's chat template can't render these messages.", "messages") from None
+
+    def example(self) -> str:
+        """Some chat, for those who want to know which special tokens there are in one; empty if the template refuses all."""
+        for messages in (_EXAMPLE, _PROBE_MESSAGES):
+            try:
+                return self.render(messages)
+            except errors.ApiError:
+                continue
+        return ""
 
     @cached_property
     def tool_format(self) -> ToolFormat | None:

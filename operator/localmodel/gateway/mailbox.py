@@ -15,7 +15,7 @@ _LONGEST_SECONDS = 5.0
 """How far ahead the timer is set: an earlier limit seldom comes after a later one then, and needs no other timer."""
 
 
-Read = Callable[[SequenceEvent], bool]
+Read = Callable[[list[SequenceEvent]], bool]
 
 
 class Mailbox:
@@ -49,18 +49,24 @@ class Mailbox:
             self._events.append(event)
             self.ended = True
             self._wake()
-        elif self._read is not None:
-            self._hand_on(event, self._read)
         else:
+            if not self._whole and not self._events:
+                if self._read is None:
+                    self._wake()
+                else:
+                    self._loop.call_soon(self._hand_on)
             self._events.append(event)
-            if len(self._events) == 1 and not self._whole:
-                self._wake()
 
-    def _hand_on(self, event: SequenceEvent, read: Read) -> None:
+    def _hand_on(self) -> None:
+        """All that came with one reading of the event stream: the busier this process, the more tokens are one piece."""
+        read, events = self._read, self._events
+        if read is None or self.ended:
+            return
+        self._events = []
         try:
-            if read(event):
+            if read(events):
                 return
-        except Exception as error:  # the waiter's, not that of whoever brings the news
+        except Exception as error:  # the waiter's
             self._broken = error
         self._read = None
         self._wake()
@@ -76,8 +82,8 @@ class Mailbox:
         """All events that have arrived; waits for the first, or if `whole` for the last.
 
         What there is, maybe nothing, when `until` is reached; raises what `fail` said after the last event.
-        With `read`, events that come during the wait are given to it and wake nobody, but for the last; it ends the wait with
-        False, or with an exception, which is raised here.
+        With `read`, events that come during the wait are given to it and wake nobody, but for the last and what came with it;
+        it ends the wait with False, or with an exception, which is raised here.
         """
         missing = not self.ended if whole else not self._events and self._failure is None
         if missing and monotonic() < until:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
+import msgspec
+
 from localmodel.api.channel import Usage
 from localmodel.gateway import sse
 from localmodel.gateway.openai_choice import Choice, Delta, Whole
@@ -146,7 +148,8 @@ def unary(
     call: Call, heading: Heading, choices: Sequence[Whole], usage: Usage, echo: str = "", more_usage: Mapping[str, int] = _NOTHING
 ) -> bytes:
     document = _document(call, heading, choices, echo, "chat.completion")
-    return json.dumps({**document, "usage": usage_document(usage, more_usage)}).encode()
+    document["usage"] = usage_document(usage, more_usage)
+    return msgspec.json.encode(document)
 
 
 def _document(call: Call, heading: Heading, choices: Sequence[Whole], echo: str, chat_object: str) -> dict[str, Any]:

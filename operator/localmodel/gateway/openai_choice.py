@@ -65,6 +65,10 @@ class Whole:
         return "".join(self._texts)
 
     def add(self, piece: Piece) -> None:
+        if self._choice.plain:
+            self._texts.append(piece.text)
+            self.finish_reason = piece.finish_reason
+            return
         content, calls, logprobs, finish = self._choice.read(piece)
         self._texts.append(content)
         self.calls += calls

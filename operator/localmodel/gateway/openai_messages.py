@@ -14,6 +14,7 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 """A developer message is what newer clients call a system message."""
 _MEMBERS = {"assistant": {"name", "tool_calls"}, "tool": {"name", "tool_call_id"}}
 _MAX_MESSAGES = 4096
+_PLAIN = {"role", "content"}
 Message = dict[str, Any]
 
 
@@ -45,12 +46,15 @@ def _message(message: Any, where: str) -> Message:
         raise errors.unsupported(f"{where}.role", "The role 'function' is not supported here. Use 'tool'.")
     if not isinstance(role, str) or role not in _ROLES:
         raise errors.bad_request(f"'{where}.role' must be one of {', '.join(_ROLES)}.", f"{where}.role")
-    refuse_members(message, {"role", "content"} | _MEMBERS.get(role, {"name"}), where)
+    content = message.get("content")
+    if role != "tool" and isinstance(content, str) and message.keys() == _PLAIN:
+        return {"role": _ROLES[role], "content": content}
+    refuse_members(message, _PLAIN | _MEMBERS.get(role, {"name"}), where)
     parsed: Message = {"role": _ROLES[role]}
     if calls := message.get("tool_calls"):
         parsed["tool_calls"] = _tool_calls(calls, f"{where}.tool_calls")
-    absent = message.get("content") is None and "tool_calls" in parsed
-    parsed["content"] = "" if absent else _content(message.get("content"), f"{where}.content")
+    absent = content is None and "tool_calls" in parsed
+    parsed["content"] = "" if absent else _content(content, f"{where}.content")
     if role == "tool":
         parsed["tool_call_id"] = _text(message, "tool_call_id", where)
     if message.get("name") is not None:

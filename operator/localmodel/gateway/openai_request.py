@@ -54,6 +54,13 @@ class Call:
     tools: Tools | None = None
     """None when there are none, or when `tool_choice` forbids them."""
 
+    def with_text(self, messages: list[dict[str, Any]], prompt: str | tuple[int, ...]) -> "Call":
+        """Another that asks for the same."""
+        return Call(
+            self.endpoint, self.model, messages, prompt, self.sampling, self.max_tokens_param, self.stream, self.include_usage,
+            self.n, self.echo, self.tools,
+        )  # fmt: skip
+
 
 def parse_call(endpoint: Endpoint, body: Mapping[str, Any], served: tuple[str, ...], vocabulary: int) -> Call:
     """Token ids are checked against `vocabulary`. Raises ApiError 400, or 404 for the model's name."""

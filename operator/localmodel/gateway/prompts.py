@@ -12,6 +12,7 @@ import jinja2
 from tokenizers import Tokenizer
 
 from localmodel.gateway import errors
+from localmodel.gateway.chat_encoder import ChatEncoder
 from localmodel.gateway.chat_template import ChatTemplate, find_template
 from localmodel.gateway.openai_messages import place_of_tools
 from localmodel.gateway.openai_request import Call
@@ -34,6 +35,7 @@ class Prompts:
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
+        self._chats = ChatEncoder(tokenizer, template.example() if template else "") if tokenizer else None
         self.problem = problem
         self.chat_problem = chat_problem
         self.vocabulary = tokenizer.get_vocab_size(with_added_tokens=True) if tokenizer else 2**31
@@ -51,7 +53,8 @@ class Prompts:
         tokenizer = self._require_tokenizer()
         if isinstance(call.prompt, str):
             return tuple(tokenizer.encode(call.prompt, add_special_tokens=True).ids)
-        return tuple(tokenizer.encode(self._render(call), add_special_tokens=False).ids)
+        assert self._chats is not None
+        return self._chats.encode(self._render(call))
 
     def encode_inputs(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
         """Texts to be embedded, each with the special tokens that the model wants around it."""

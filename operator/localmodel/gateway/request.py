@@ -5,6 +5,7 @@ What may be in a head is the parser's to say. Nothing in this module knows a rou
 
 import asyncio
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from aiohttp.http import HttpVersion, HttpVersion11, RawRequestMessage
@@ -53,5 +54,6 @@ class Request:
             self.path = message.path.partition("?")[0]
             self.version = message.version
             self.headers = message.headers
-            self.head_bytes = sum([len(name) + len(value) + 4 for name, value in message.raw_headers])
+            fields = message.raw_headers
+            self.head_bytes = sum(map(len, chain.from_iterable(fields))) + 4 * len(fields)
             self.keep_alive = not (message.should_close or message.upgrade or message.method == "CONNECT")

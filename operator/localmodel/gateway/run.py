@@ -7,10 +7,9 @@ answer from one Run or from many (choices, segments of a long document) reads te
             text = await run.more()
 
 * `first()` waits for a slot of its own, submits, and returns the first text that is not empty, or "" if the answer ended
-  without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. With `say`
-  the texts that come meanwhile are given to it, which wakes nobody, until it returns False; the last is returned. `rest()`
-  returns all that is left, for whoever shows no part of an answer: it costs one waking instead of one a token. All raise
-  ApiError (timeout, overload, backend failure), and text that came with a failure is returned before it is raised.
+  without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. `say` gets the
+  texts that come meanwhile until it returns False, and the last is returned; `rest()` returns all that is left at once: neither
+  wakes anybody for a token. All raise ApiError (timeout, overload, backend failure), after the text that came before it.
 * `finish_reason` is "" until the end, then "stop" or "length"; the text returned with it is the last. `usage` is this
   sequence's from then on.
 * `logprobs` are those of the text that was just returned, in its order, () if not asked for.
@@ -24,6 +23,7 @@ answer from one Run or from many (choices, segments of a long document) reads te
 """
 
 from collections.abc import Callable
+from itertools import chain
 from time import monotonic
 from typing import Self
 
@@ -72,9 +72,6 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._give_up()
-
-    def _give_up(self) -> None:
         if self._sequence is not None:
             self._lane.sequences.abandon(self._sequence)
 
@@ -107,15 +104,13 @@ class Run:
 
     def _forget(self) -> None:
         """Of a failed try nothing was shown to anybody, and nothing of it counts."""
-        self._give_up()
-        self._record.completion_tokens -= self._tokens
-        self._tokens = 0
+        self.__exit__()
+        self._count(-self._tokens)
         self._failure = None
 
     def _submit(self, slot: Slot) -> Sequence:
-        left = self._deadlines.total.at - monotonic()
-        start = self._lane.sequences.start
-        self._sequence = start(self._prompt, self._sampling, left, slot.release, self._exchange.trace_headers())
+        left, trace = self._deadlines.total.at - monotonic(), self._exchange.trace_headers()
+        self._sequence = self._lane.sequences.start(self._prompt, self._sampling, left, slot.release, trace)
         if self._patience is None:
             self._patience = self._deadlines.first_token(self._sequence.sent_at)
         return self._sequence
@@ -135,13 +130,12 @@ class Run:
         return text
 
     async def more(self, wake_at: float = float("inf"), say: Say | None = None) -> str:
-        """`say` must not be given if log-probabilities were asked for."""
+        """`say`: only without log-probabilities."""
         assert self._sequence is not None, "first() comes first"
         if self._failure is not None:
             raise self._failure
         self.logprobs = ()
-        mailbox = self._sequence.mailbox
-        heard_at = self._heard_at
+        mailbox, heard_at = self._sequence.mailbox, self._heard_at
         until = self._deadlines.idle_at(heard_at)
         events = await mailbox.take(min(until, wake_at), read=self._reader(say) if say is not None else None)
         self._heard_at = max(heard_at, mailbox.heard_at)
@@ -150,14 +144,16 @@ class Run:
         return self._absorb(events)
 
     def _reader(self, say: Say) -> Read:
-        record = self._record
-
-        def read(event: SequenceEvent) -> bool:
-            self._tokens += event.tokens
-            record.completion_tokens += event.tokens
-            return not event.text or say(event.text)
+        def read(events: list[SequenceEvent]) -> bool:
+            text = "".join([event.text for event in events])
+            self._count(sum([event.tokens for event in events]))
+            return not text or say(text)
 
         return read
+
+    def _count(self, tokens: int) -> None:
+        self._tokens += tokens
+        self._record.completion_tokens += tokens
 
     async def rest(self) -> str:
         """Between two events the idle limit holds as it does for `more`."""
@@ -174,20 +170,13 @@ class Run:
         return text
 
     def _absorb(self, events: list[SequenceEvent]) -> str:
-        text, tokens, last = "", 0, None
-        for event in events:
-            text += event.text
-            tokens += event.tokens
-            if event.logprobs:
-                self.logprobs += event.logprobs
-            if event.finish_reason is not None:
-                last = event
+        text = "".join([event.text for event in events])
+        self._count(sum([event.tokens for event in events]))
         if events and self._sequence is not None:
             self._heard_at = self._sequence.mailbox.heard_at
-        self._tokens += tokens
-        self._record.completion_tokens += tokens
-        if last is not None:
-            self._finish(last)
+            self.logprobs += tuple(chain.from_iterable([event.logprobs for event in events if event.logprobs]))
+            if events[-1].finish_reason is not None:
+                self._finish(events[-1])
         if self._failure is not None and not text:
             raise self._failure
         return text

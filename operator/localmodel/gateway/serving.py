@@ -14,10 +14,11 @@ from localmodel.gateway.embedder import Embedder
 from localmodel.gateway.exchange import Exchange, pick_request_id
 from localmodel.gateway.generation import Generator
 from localmodel.gateway.intake import read_body
+from localmodel.gateway.known_calls import KnownCalls
 from localmodel.gateway.models import model_document, models_document
 from localmodel.gateway.open_inference import OpenInference, looks_like_v2
 from localmodel.gateway.openai_embeddings import parse_embedding_call
-from localmodel.gateway.openai_request import Endpoint, parse_call
+from localmodel.gateway.openai_request import Endpoint
 from localmodel.gateway.page import Page
 from localmodel.gateway.record import Record
 from localmodel.gateway.request import Request
@@ -48,6 +49,7 @@ class ServingSite:
         self._embedder = embedder
         self._triton = triton
         self._accounting = accounting
+        self._calls = KnownCalls()
         self._page = Page() if settings.page else None
         self._created = int(time.time())
 
@@ -102,7 +104,7 @@ class ServingSite:
     async def _generate(self, request: Request, exchange: Exchange, endpoint: Endpoint) -> None:
         body, deadlines = await self._receive(request, exchange)
         served = exchange.caller.visible(self._settings.served_names)
-        call = parse_call(endpoint, body, served, self._generator.prompts.vocabulary)
+        call = self._calls.parse(endpoint, body, served, self._generator.prompts.vocabulary)
         exchange.record.served_name = call.model
         exchange.record.stream = call.stream
         await self._generator.answer(request, exchange, call, deadlines)

@@ -5,12 +5,13 @@ answer. Whatever is wrong becomes one of `backend_errors`. No I/O.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from localmodel.api.channel import REQUEST, EventBatch, Refusal
+from localmodel.api.channel import REQUEST, EventBatch, NewSequence, Refusal
 from localmodel.gateway.backend_errors import BackendGarbage, Refused, backend_error
 
 T = TypeVar("T", bound=BaseModel)
@@ -31,7 +32,22 @@ _read_any = msgspec.json.Decoder().decode
 
 
 def envelope(request: BaseModel) -> bytes:
-    return json.dumps({REQUEST: request.model_dump_json()}).encode()
+    return msgspec.json.encode({REQUEST: request.model_dump_json()})
+
+
+def submit_envelope(token: str, instance: str, epoch: int, sequences: Sequence[NewSequence]) -> bytes:
+    """The envelope of a `Submit`, whose sequences have been checked when they were made."""
+    rows = [
+        {
+            "id": each.id,
+            "prompt": each.prompt,
+            "sampling": msgspec.Raw(each.sampling.model_dump_json().encode()),
+            "deadline_seconds": each.deadline_seconds,
+        }
+        for each in sequences
+    ]
+    request = {"op": "submit", "token": token, "instance": instance, "epoch": epoch, "sequences": rows}
+    return msgspec.json.encode({REQUEST: msgspec.json.encode(request).decode()})
 
 
 def parse_batch(payload: bytes) -> EventBatch:

@@ -229,14 +229,19 @@ async def test_texts_are_handed_on_until_the_last_which_wakes() -> None:
         assert await run.more(say=say) == "b" and not said  # it had come before anybody waited
         more = asyncio.create_task(run.more(say=say))
         await asyncio.sleep(0)
-        engine.say(1, ("c", 1), ("", 1), ("d", 2))
-        assert said == ["c", "d"] and not more.done()
-        engine.say(1, ("stop here", 1), ("e", 1))
-        assert await more == "e" and said[2:] == ["stop here"]
+        engine.say(1, ("c", 1))
+        engine.say(1, ("", 1), ("d", 2))
+        assert not said
+        await asyncio.sleep(0)
+        assert said == ["cd"] and not more.done()
+        engine.say(1, ("stop here", 1))
+        await asyncio.sleep(0)
+        engine.say(1, ("e", 1))
+        assert await more == "e" and said[1:] == ["stop here"]
         more = asyncio.create_task(run.more(say=say))
         await asyncio.sleep(0)
         engine.say(1, ("f", 1), ("g", 1, "stop", Usage(2, 9)))
-        assert await more == "g" and run.finish_reason == "stop" and said[3:] == ["f"]
+        assert await more == "fg" and run.finish_reason == "stop" and not said[2:]
     assert engine.record.completion_tokens == 9
 
 

@@ -1,13 +1,15 @@
 """Submits that come together go together, and how one ends is nobody else's business."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from localmodel.api.channel import NewSequence, Refusal, Sampling, Submitted
+from localmodel.api.channel import REQUEST, NewSequence, Refusal, Sampling, Submit, Submitted
 from localmodel.gateway.backend_errors import BackendGarbage, BackendGone, Refused
 from localmodel.gateway.submits import Submits
+from localmodel.gateway.wire import envelope, submit_envelope
 
 SAMPLED = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
 UNSAMPLED = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-02"}
@@ -152,3 +154,14 @@ async def test_an_answer_that_forgets_one(world: World) -> None:
     world.link.answers[0].set_result(Submitted(accepted=("a",), refused={}))
     await settle()
     assert world.heard["a"] is None and isinstance(world.heard["b"], BackendGarbage)
+
+
+def test_the_envelope_of_a_submit_says_what_the_submit_says() -> None:
+    sampling = Sampling(max_tokens=9, temperature=0, stop=('"\n', "é"), logit_bias={3: -1.5}, seed=2**63 - 1, logprobs=0)
+    sequences = (
+        NewSequence(id="s1", prompt=(1, 2), sampling=sampling, deadline_seconds=0.25),
+        NewSequence(id="s2", prompt=(3,), sampling=Sampling(json_schema='{"a": "\\u00e9"}'), deadline_seconds=None),
+    )
+    submit = Submit(token="t", instance="i", epoch=7, sequences=sequences)
+    for body in (submit_envelope("t", "i", 7, sequences), envelope(submit)):
+        assert Submit.model_validate_json(json.loads(body)[REQUEST]) == submit

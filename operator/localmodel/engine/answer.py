@@ -81,6 +81,7 @@ class Answer:
 
 def merge_events(first: SequenceEvent, second: SequenceEvent) -> SequenceEvent:
     """Two neighbouring events of one sequence as one."""
-    return second._replace(
-        text=first.text + second.text, tokens=first.tokens + second.tokens, logprobs=first.logprobs + second.logprobs
+    id_, text, tokens, finish, usage, error, logprobs = second
+    return new_tuple(
+        SequenceEvent, (id_, first.text + text, first.tokens + tokens, finish, usage, error, first.logprobs + logprobs)
     )

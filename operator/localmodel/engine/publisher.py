@@ -18,6 +18,9 @@ from localmodel.engine.sequence import Output
 STEP_LIMIT_SECONDS = 60.0
 """No step takes so long on any machine that could serve; a longer one hangs."""
 LEAST_WAIT_SECONDS = 0.0005
+CATCH_UP_SECONDS = 0.0003
+"""What a step may wait when the text of the two before is not made yet: without it, steps that cost nothing keep the interpreter
+to themselves, and text comes late and all at once. Steps that compute are longer than their text and never wait."""
 
 
 class Steps(Protocol):
@@ -46,6 +49,13 @@ class Publisher:
     def put(self, outputs: list[Output]) -> None:
         """Hands over outputs, or with an empty list just wakes the thread."""
         self._inbox.put(outputs)
+
+    def put_step(self, outputs: list[Output]) -> None:
+        """Hands over the outputs of a step; lets the thread catch up for a moment if it is behind."""
+        behind = self._inbox.qsize() > 1
+        self._inbox.put(outputs)
+        if behind:
+            time.sleep(CATCH_UP_SECONDS)
 
     def fail(self, error: BaseException) -> None:
         """The engine's thread can't go on: every sequence is to end with what `error` says."""

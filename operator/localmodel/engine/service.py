@@ -128,7 +128,7 @@ class EngineService:
                 torch.set_num_threads(threads_of_rank(self._config))
             device = self._model.cache.keys.device
             while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(device)):
-                self._publisher.put(self.engine.step())
+                self._publisher.put_step(self.engine.step())
         except Exception as error:
             self._log(traceback.format_exc())
             self._publisher.fail(self._ranks.explain(error) if self._ranks else error)

@@ -7,7 +7,7 @@ import time
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.engine import Engine, at_once
-from localmodel.engine.publisher import Publisher
+from localmodel.engine.publisher import CATCH_UP_SECONDS, Publisher
 from localmodel.engine.scheduler import Scheduler
 
 
@@ -92,3 +92,16 @@ def test_a_hung_step_shows_in_heartbeats_and_ends_the_process(byte_tokenizer, wo
     assert event.error.startswith("[StepHung] ") and "has been running" in event.error
     assert threads.ended.wait(20)
     assert any(batch.step_age_seconds > 0 and not batch.events for batch in threads.stream.batches)
+
+
+def test_steps_that_cost_nothing_wait_a_moment_for_their_text_but_never_for_long():
+    publisher = Publisher(None, lambda message: None)
+    began = time.monotonic()
+    publisher.put_step([])
+    publisher.put_step([])
+    prompt = time.monotonic() - began
+    for _ in range(20):
+        publisher.put_step([])
+    waited = time.monotonic() - began - prompt
+    assert waited >= 20 * CATCH_UP_SECONDS, "nobody takes them: each step lets the thread have its turn"
+    assert publisher._receive(0) == [] and publisher._inbox.empty(), "and none is lost or stuck"

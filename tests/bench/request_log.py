@@ -1,11 +1,11 @@
 """What the request log costs: throughput of a gateway without a log against one in mode Metadata and in mode Full with redaction.
 
-    PYTHONPATH=operator:tests python -m bench.request_log [--rounds 8] [--seconds 3] [--clients 16] [--tokens 64]
+    PYTHONPATH=operator:tests python -m bench.request_log [--rounds 8] [--seconds 3] [--clients 16] [--tokens 64] [--clean]
 
 Each round asks every gateway for the same chats, streamed and not, as fast as so many clients can, one gateway after the other.
-Prompts and answers hold telephone numbers and e-mail addresses, and there is a pattern of one's own. Throughput is requests per
-second of the gateway's own processor time, all threads. Medians over the rounds, and of each round's ratio to the gateway without
-a log; nothing is asserted.
+Prompts and answers hold telephone numbers and e-mail addresses (ten a request; `--clean`: none), and there is a pattern of one's
+own. Throughput is requests per second of the gateway's own processor time, all threads. Medians over the rounds, and of each
+round's ratio to the gateway without a log; nothing is asserted.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from bench.gateway_parts import Bench, alternate, load, machine, median
 MODES = ("None", "Metadata", "Full")
 PROMPT = "What is the capital of France? " * 8 + "Write to zhang.san@bank.cn or call 138 0013 8000."
 ANSWER = (" the", " capital", " is", " Par", "is", ",", " call", " 138", "0013", "8000", " or", " a", "@", "b.cn", ".", " Then")
+CLEAN_PROMPT, CLEAN_ANSWER = "What is the capital of France? " * 10, (" the", " capital", " is", " Par", "is", ",", " then")
 
 
 def main() -> None:
@@ -24,12 +25,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of each load")
     parser.add_argument("--clients", type=int, default=16, help="at once")
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--clean", action="store_true", help="texts that hold nothing to be taken out")
     options = parser.parse_args()
     print(machine())
     with Bench() as bench:
-        triton = bench.upstream("2ms", ANSWER).url
+        prompt, answer = (CLEAN_PROMPT, CLEAN_ANSWER) if options.clean else (PROMPT, ANSWER)
+        triton = bench.upstream("2ms", answer).url
         gateways = [bench.gateway(triton, log_mode=mode, redact_patterns=["EMP-[0-9]{6}"]) for mode in MODES]
-        chat = {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": options.tokens}
+        chat = {"messages": [{"role": "user", "content": prompt}], "max_tokens": options.tokens}
         for stream in (True, False):
             body = bench.body(**chat, stream=stream)
             loads = [partial(load, gateway, body, options.seconds, options.clients) for gateway in gateways]

@@ -136,6 +136,14 @@ def slow(instance):
     instance.service.engine._launch = launch_slowly
 
 
+def test_an_unload_ends_every_rank_in_peace(start):
+    instance = start("llama", 2)
+    instance.service.start()
+    instance.service.stop()
+    assert [process._process.returncode for process in instance.service._ranks._processes] == [0]
+    assert not instance.ended.is_set()
+
+
 def test_a_frozen_rank_is_named(start, stream, monkeypatch):
     monkeypatch.setattr("localmodel.engine.ranks.FROZEN_SECONDS", 3.0)
     instance = start("llama", 2)

@@ -35,6 +35,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Part:
     url: str
     pid: int
+    log: Path = Path(os.devnull)
+    """What it says on its standard error."""
 
     def cpu(self) -> float:
         """Seconds of processor time so far, of the process and those it started."""
@@ -87,7 +89,7 @@ class Bench:
             if process.poll() is not None or time.monotonic() > until:
                 raise SystemExit(f"{command} did not start:\n{Path(log.name).read_text()[-3000:]}")
             time.sleep(0.1)
-        return Part(url, process.pid)
+        return Part(url, process.pid, Path(log.name))
 
     def upstream(self, step: str = "2ms", words: Sequence[str] = (" word",)) -> Part:
         """`words`: ASCII tokens without quotes, said again and again."""

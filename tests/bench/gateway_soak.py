@@ -3,7 +3,8 @@
     PYTHONPATH=operator:tests python -m bench.gateway_soak [--minutes 30] [--rate 100] [--leave 0.1]
 
 Each minute one line: requests, those who left, resident memory. At the end the totals by outcome: of the log's files, of the
-metrics, of the clients. Exits 1 if they differ, or if a slot is still held. The log is in mode Full, with redaction.
+metrics, of the clients; the codes of those that were not answered, and what the gateway says of its backend and the event stream.
+Exits 1 if the totals differ, if a slot is still held, or if a stream was lost. The log is in mode Full, with redaction.
 """
 
 import argparse
@@ -21,15 +22,18 @@ from bench.gateway_parts import Bench, Part, load, machine
 _TOTAL = re.compile(r"^localmodel_gateway_requests_total\{(.*?)\} (\S+)$", re.M)
 
 
-def logged(directory: Path) -> Counter[str]:
-    """Requests in the log's files by outcome."""
+LOST = ("idle_timeout", "first_token_timeout", "total_timeout", "upstream_error", "protocol_error", "internal_error")
+
+
+def logged(directory: Path, member: str = "outcome") -> Counter[str]:
+    """Requests in the log's files by outcome, or by another member that is not null."""
     found: Counter[str] = Counter()
     for file in sorted(directory.glob("requests-*.log")):
         with file.open("rb") as lines:
             for line in lines:
                 record = json.loads(line)
-                if "outcome" in record and record.get("endpoint") == "chat":
-                    found[record["outcome"]] += 1
+                if record.get(member) and record.get("endpoint") == "chat":
+                    found[record[member]] += 1
     return found
 
 
@@ -86,9 +90,11 @@ def main() -> int:
         early, late = statistics.mean(memory[:third]), statistics.mean(memory[-third:])
         print(f"memory: {early:.1f} MB in the first third, {late:.1f} MB in the last; slots held at the end: {held}")
         print(f"clients {dict(seen)}\nmetrics {dict(metrics)}\nlog     {dict(log)}")
+        print(f"codes {dict(logged(directory, 'code'))}")
+        print("".join(line for line in gateway.log.read_text().splitlines(keepends=True) if "backend" in line or "event" in line))
         answered = seen["status 200"]
         same = metrics == log and answered <= log["ok"] <= answered + seen["left"] and log.total() <= sum(seen.values())
-        return 0 if same and not held else 1
+        return 0 if same and not held and not any(log[outcome] for outcome in LOST) else 1
 
 
 if __name__ == "__main__":

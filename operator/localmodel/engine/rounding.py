@@ -87,7 +87,7 @@ def _round_block(own: Tensor, factors: Tensor, scale: Tensor, minimum: Tensor, n
     if own.is_cuda:
         from localmodel.engine.rounding_kernel import compensate_block
 
-        return compensate_block(own, factors, scale.contiguous(), minimum.contiguous(), numbers)
+        return compensate_block(own, factors, scale, minimum, numbers)
     errors = torch.empty_like(own)
     for i in range(len(own)):
         column = own[i]

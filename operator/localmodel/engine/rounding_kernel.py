@@ -47,19 +47,11 @@ def _round(value):
 def compensate_block(own: Tensor, factors: Tensor, scale: Tensor, minimum: Tensor, numbers: Tensor) -> Tensor:
     """own [B, N] float32; factors [B, B], upper; scale, minimum [N]. Fills numbers uint8 [B, N], contiguous; errors [B, N]."""
     block, count = own.shape
+    scale, minimum = scale.contiguous(), minimum.contiguous()
     errors = torch.empty((block, count), dtype=own.dtype, device=own.device)
+    factors = factors.contiguous()  # solvers give columns one after another
     _block_kernel[(triton.cdiv(count, ROWS),)](
-        own,
-        factors,
-        scale,
-        minimum,
-        numbers,
-        errors,
-        count,
-        *own.stride(),
-        factors.stride(0),
-        BLOCK=block,
-        ROWS=ROWS,
+        own, factors, scale, minimum, numbers, errors, count, *own.stride(), factors.stride(0), BLOCK=block, ROWS=ROWS,
         num_warps=1,
-    )
+    )  # fmt: skip
     return errors

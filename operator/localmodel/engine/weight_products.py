@@ -30,7 +30,7 @@ def choose_row(count: int, bits: int) -> dict[str, int]:
     if bits == 4 and count > LARGE:
         return {"rows": 8 if count > HUGE else 4, "chunks": 32, "warps": 1}
     if bits == 4:
-        return {"rows": 8, "chunks": 128, "warps": 4}
+        return {"rows": 4, "chunks": 128, "warps": 4}
     return {"rows": 4 if count > LARGE else 2, "chunks": 128, "warps": 4}
 
 

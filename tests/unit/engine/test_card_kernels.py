@@ -127,7 +127,7 @@ def test_a_block_of_columns_is_rounded_as_one_by_one():
     torch.manual_seed(0)
     own = torch.randn(70, 8, device=DEVICE).t()
     own[:, 0] = torch.tensor([0.5, 1.5, 2.5, -9.0, 99.0, 3.25, 0.49, 14.5])  # ties, and values outside
-    factors = torch.randn(8, 8, device=DEVICE).triu() * 0.1 + torch.eye(8, device=DEVICE)
+    factors = (torch.randn(8, 8, device=DEVICE).triu() * 0.1 + torch.eye(8, device=DEVICE)).t().contiguous().t()
     scale, minimum = torch.rand(70, device=DEVICE) + 0.5, torch.randn(70, device=DEVICE) * 0.1
     scale[0], minimum[0] = 1, 0
     numbers, expected = (torch.zeros(8, 70, dtype=torch.uint8, device=device) for device in (DEVICE, "cpu"))
@@ -135,6 +135,16 @@ def test_a_block_of_columns_is_rounded_as_one_by_one():
     expected_errors = rounding._round_block(own.cpu().clone(), factors.cpu(), scale.cpu(), minimum.cpu(), expected)
     assert torch.equal(numbers.cpu(), expected) and len(numbers.unique()) > 5
     torch.testing.assert_close(errors.cpu(), expected_errors)
+
+
+def test_a_matrix_is_rounded_by_blocks_as_column_by_column(monkeypatch):
+    torch.manual_seed(0)
+    weight, x = torch.randn(40, 64), torch.randn(400, 64) @ torch.randn(64, 64)
+    expected = rounding.compensate(weight, x.T @ x, 32, torch.float32)
+    monkeypatch.setattr(rounding, "_round_block", compensate_block)
+    made = rounding.compensate(weight.to(DEVICE), (x.T @ x).to(DEVICE), 32, torch.float32)
+    different = (made.dense().cpu() - expected.dense()).abs() > 1e-4
+    assert different.double().mean() < (0.01 if DEVICE == "cpu" else 0.1), "on a card sums are rounded otherwise"
 
 
 class TableAttention(CardAttention):

@@ -63,15 +63,37 @@ class SegmentedAttention:
         self._segments = segments
 
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
-        mixed = torch.zeros_like(queries)
+        heads, size = queries.shape[1:]
+        kv_heads = keys.shape[1]
+        rows = queries.view(-1, 1, kv_heads, heads // kv_heads, size).unbind(0)
+        mixed = []
         for segment in self._segments:
             past_keys, past_values = keys[segment.past], values[segment.past]
-            size = 1 if segment.apart else segment.count
-            for at in range(0, segment.count, size):
-                here, start = slice(segment.row + at, segment.row + at + size), segment.start + at
-                end = start + size
-                mixed[here] = attend_one(queries[here], past_keys[:end], past_values[:end], start, scale, window)
-        return mixed
+            if segment.count == 1 or segment.apart:
+                for at in range(segment.count):
+                    end = segment.start + at + 1
+                    first = max(0, end - window) if window else 0
+                    mixed.append(attend_row(rows[segment.row + at], past_keys, past_values, first, end, scale))
+            else:
+                here = queries[segment.row : segment.row + segment.count]
+                mixed.append(attend_one(here, past_keys, past_values, segment.start, scale, window).view(-1, *rows[0].shape[1:]))
+        padding = len(queries) - sum(segment.count for segment in self._segments)
+        if padding:
+            mixed.append(queries.new_zeros(padding, *rows[0].shape[1:]))
+        return torch.cat(mixed).view(-1, heads, size)
+
+
+def attend_row(query: Tensor, keys: Tensor, values: Tensor, first: int, end: int, scale: float) -> Tensor:
+    """query [1, K, A / K, D] over positions first ... end - 1 of keys, values [., K, D] -> the same shape.
+
+    The query heads of one key head are its rows: no kernel needs to know of groups, and nothing is copied.
+    """
+    step, head, number = keys.stride()
+    shape = (1, keys.shape[1], end - first, keys.shape[2])
+    strides = (0, head, step, number)
+    keys = keys.as_strided(shape, strides, keys.storage_offset() + first * step)
+    values = values.as_strided(shape, strides, values.storage_offset() + first * step)
+    return F.scaled_dot_product_attention(query, keys, values, scale=scale)
 
 
 def attend_one(queries: Tensor, keys: Tensor, values: Tensor, start: int, scale: float, window: int | None) -> Tensor:

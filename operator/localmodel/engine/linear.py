@@ -14,6 +14,7 @@ from torch import Tensor
 
 from localmodel.engine.collectives import sum_over_ranks
 from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.packed_weight import PackedWeight
 from localmodel.engine.quantize import Place, Weight, make_weight, multiply, places_of
 from localmodel.engine.shards import ColumnShare, RowShare
 
@@ -29,17 +30,23 @@ class Linear:
         """`bits` of a number of the weight; 16: it is of `dtype`. `whole`: columns of the checkpoint's matrix, if not all."""
         self._bits = bits
         self._whole = whole or columns
-        self.weight: Weight = make_weight(rows, columns, bits, dtype, device, whole=self._whole)
+        self.weight: Weight | PackedWeight = make_weight(rows, columns, bits, dtype, device, whole=self._whole)
         self.bias = torch.empty(rows, dtype=dtype, device=device) if bias else None
 
     def tensors(self, parts: dict[str, int]) -> Places:
         """`parts`: checkpoint names without their last word, and rows of each, from the first row on."""
+        weight = self.weight.dense() if isinstance(self.weight, PackedWeight) else self.weight
         sizes = list(parts.values())
-        for name, part in zip(parts, places_of(self.weight, self._bits, sizes, whole=self._whole), strict=True):
+        for name, part in zip(parts, places_of(weight, self._bits, sizes, whole=self._whole), strict=True):
             yield f"{name}.weight", part
         if self.bias is not None:
             for name, part in zip(parts, self.bias.split(sizes), strict=True):
                 yield f"{name}.bias", part
+
+    def pack(self) -> None:
+        """After loading: `tensors` gives copies from then on."""
+        if isinstance(self.weight, Tensor):
+            self.weight = PackedWeight(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         return multiply(x, self.weight, self.bias)

@@ -33,6 +33,7 @@ from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
 from localmodel.engine.memory import SERVER_BYTES, MemoryPlan, fixed_bytes, plan_blocks
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.packed_weight import can_pack, pack_weights
 from localmodel.engine.progress_file import show_progress
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.speculation import MOST_ROWS
@@ -92,9 +93,11 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     block_size = CPU_BLOCK if on_cpu else GPU_BLOCK
     cap = cap_bytes(config, device)
     weights_bytes = sum(place.nbytes for place in skeleton)
+    packs = on_cpu and can_pack(dtype)
+    twice = sizes.vocabulary * sizes.hidden * dtype.itemsize // sizes.ranks if packs and sizes.tied_embeddings else 0
     fixed = fixed_bytes(
         sizes,
-        weights_bytes=weights_bytes,
+        weights_bytes=weights_bytes + twice,
         base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else process_bytes(config) + WORKSPACE_BYTES,
         context=config.context_window,
         batch=config.max_batch_size + (MOST_ROWS if on_cpu else 0),
@@ -134,6 +137,8 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
                 )  # fmt: skip
             if not on_cpu:
                 torch.cuda.empty_cache()
+        if packs:
+            pack_weights(network)
         if cap is not None and not on_cpu:
             plan = _measure(network, sizes, config, plan, cap, burst, dtype, device)
         blocks = team.agree_on(plan.blocks)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from localmodel.engine.packed_weight import PackedWeight
 from localmodel.engine.packing import SHORT_ROW_GROUP, group_of, pack, unpack
 from localmodel.engine.rounded_rows import ROWS_AT_ONCE, RoundedRows
 from localmodel.engine.rounding import Groups, dense_rows, round_nearest, round_rows
@@ -178,8 +179,10 @@ def observing(observer: Observer) -> Iterator[None]:
         _observer = None
 
 
-def multiply(x: Tensor, weight: Weight, bias: Tensor | None) -> Tensor:
+def multiply(x: Tensor, weight: Weight | PackedWeight, bias: Tensor | None) -> Tensor:
     """x [M, K] @ weight.T + bias -> [M, N]."""
+    if isinstance(weight, PackedWeight):
+        return weight.multiply(x, bias)
     if _observer is not None:
         _observer(x, weight)
     if not isinstance(weight, Tensor):

@@ -12,7 +12,8 @@ from torch import Tensor
 from localmodel.engine.collectives import gather_columns, sum_over_ranks, take_from_first
 from localmodel.engine.linear import Places
 from localmodel.engine.network_config import NetworkConfig
-from localmodel.engine.quantize import make_weight, multiply, places_of, rows_of
+from localmodel.engine.packed_weight import PackedWeight
+from localmodel.engine.quantize import Weight, make_weight, multiply, places_of, rows_of
 from localmodel.engine.shards import RowShare
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -31,12 +32,18 @@ class Words:
         self._rows = -(-config.vocabulary // config.ranks)
         make = (self._rows, config.hidden, self._bits, dtype, device, WORDS_GROUP)
         self.embedding = make_weight(*make)
-        self.head = self.embedding if self._tied else make_weight(*make)
+        self.head: Weight | PackedWeight = self.embedding if self._tied else make_weight(*make)
 
     def tensors(self) -> Places:
         yield EMBEDDING, places_of(self.embedding, self._bits, [self._rows], WORDS_GROUP)[0]
         if not self._tied:
-            yield HEAD, places_of(self.head, self._bits, [self._rows], WORDS_GROUP)[0]
+            head = self.head.dense() if isinstance(self.head, PackedWeight) else self.head
+            yield HEAD, places_of(head, self._bits, [self._rows], WORDS_GROUP)[0]
+
+    def pack(self) -> None:
+        """After loading. A matrix that is both is kept twice: rows are read from one, products from the other."""
+        if isinstance(self.head, Tensor):
+            self.head = PackedWeight(self.head)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """[N] -> [N, H]"""

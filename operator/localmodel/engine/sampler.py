@@ -65,15 +65,20 @@ class Sampler:
 
 def _choose(logits: Tensor, plan: SamplingPlan) -> Tensor:
     if plan.plain is None and plan.filtered is None:
-        return logits.argmax(dim=-1)
+        return _best(logits)
     tokens = torch.empty(logits.shape[0], dtype=torch.int64, device=logits.device)
     if plan.greedy_rows is not None:
-        tokens[plan.greedy_rows] = logits[plan.greedy_rows].argmax(dim=-1)
+        tokens[plan.greedy_rows] = _best(logits[plan.greedy_rows])
     for random, draw in ((plan.plain, _draw_plain), (plan.filtered, _draw_filtered)):
         if random is not None:
             rows = slice(None) if random.rows is None else random.rows
             tokens[rows] = draw(logits[rows].float() / random.temperature.float(), random)
     return tokens
+
+
+def _best(logits: Tensor) -> Tensor:
+    """[R, V] -> [R], the first of equals. torch's argmax of bfloat16 takes six times as long as max on a processor."""
+    return logits.argmax(dim=-1) if logits.is_cuda else logits.max(dim=-1).indices
 
 
 def _adjust(logits: Tensor, adjustment: Adjustment) -> Tensor:

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from localmodel.api.channel import Sampling, encode_batch
+from localmodel.api.channel import Sampling
 from localmodel.api.engine import EngineConfig
+from localmodel.api.events import encode_batch
 from localmodel.engine.answer import Answer
 from localmodel.engine.engine import Engine
 from localmodel.engine.loader import load_model

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from localmodel.api.channel import EventBatch, SequenceEvent
+from localmodel.api.events import EventBatch, SequenceEvent
 from localmodel.gateway.wire import read_batch
 
 GRACE_SECONDS = 10.0

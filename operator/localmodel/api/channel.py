@@ -12,18 +12,16 @@ The wire form is compact because it is parsed once per step: an event is a list,
 describes and (de)serializes; who may speak, and when a sequence dies, is decided by the engine.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from localmodel.api.predict import Signature, Task
+from localmodel.api.events import FinishReason, TokenLogprob
 
 REQUEST = "REQUEST"
 RESPONSE = "RESPONSE"
 HEARTBEAT_SECONDS = 0.1
 MIN_EVENT_GAP_SECONDS = 0.002
-
-FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 
 
 class _Message(BaseModel):
@@ -125,7 +123,7 @@ class Generated(_Message):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: str | None = None
-    logprobs: "tuple[TokenLogprob, ...] | None" = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
     """Of the tokens that made `text`, if they were asked for."""
 
 
@@ -171,100 +169,3 @@ class Cancelled(_Message):
     """Confirms that none of `ids` runs any more. Unknown ids count as ended."""
 
     cancelled: tuple[str, ...]
-
-
-class EngineStatus(_Message):
-    """What `status` answers, and what the gateway shows under /status."""
-
-    model_version: str
-    task: Task = "TextGeneration"
-    architecture: str
-    """From config.json, such as LlamaForCausalLM; of a Predict model the file's format."""
-    parameters: int
-    dtype: str
-    device: str
-    context_window: int
-    max_batch_size: int
-    running: int
-    waiting: int
-    kv_tokens_capacity: int
-    kv_tokens_used: int
-    weights_bytes: int
-    """These three are of the first rank, where several share the network; the others hold as much."""
-    kv_bytes: int
-    memory_bytes: int
-    """Measured: resident bytes of the engine's process on a CPU, allocator's peak on a GPU."""
-    load_seconds: float
-    tokens_total: int
-    steps_total: int
-    drafted_tokens_total: int = 0
-    """Tokens guessed from the text so far and verified in steps that computed other tokens anyway."""
-    accepted_tokens_total: int = 0
-    """Those of them that were right: so many steps were saved."""
-    step_age_seconds: float
-    """Seconds since the running step began; 0 when idle. A large value means a hung step."""
-    signature: Signature | None = None
-    """Of a Predict model."""
-    example: tuple[tuple[int, ...], ...] = ()
-    """Of a Predict model: for each input a shape that it has computed."""
-    rows_total: int = 0
-    """Of a Predict model: rows computed in all steps."""
-
-
-class Usage(NamedTuple):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class TokenLogprob(NamedTuple):
-    token: int
-    logprob: float
-    """Natural logarithm; at least -9999."""
-    top: tuple[tuple[int, float], ...]
-    """(token, logprob) of the likeliest, best first."""
-
-
-class SequenceEvent(NamedTuple):
-    """News of one sequence: text that became certain, and at the end the reason."""
-
-    id: str
-    text: str
-    tokens: int = 1
-    """Tokens sampled since the last event of this sequence; may be > 0 with an empty text (half a character)."""
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
-    """With the finish reason only."""
-    error: str | None = None
-    logprobs: tuple[TokenLogprob, ...] = ()
-    """Of the tokens in this event, if they were asked for; a token whose text is held back (half a character, the start of
-    a stop string) comes with the event that carries its text."""
-
-
-class EventBatch(NamedTuple):
-    number: int
-    """Grows by one per non-empty batch of this instance; a heartbeat repeats the last."""
-    step_age_seconds: float
-    lost: bool
-    """True in the first batch if `after` is too old: sequences not named in it are gone."""
-    events: tuple[SequenceEvent, ...]
-    failure: str = ""
-    """Why the engine's process ends (`api.engine_failure`); no batch comes after it."""
-
-
-def encode_batch(batch: EventBatch) -> list[Any]:
-    """The JSON form: [number, step age, lost, rows], a row [id, text, tokens, finish, [in, out] | null, error, logprobs].
-
-    Members at the end of a row that say what they usually say are left out: most are [id, text], one token. Log-probabilities are
-    [[token, logprob, [[token, logprob], ...]], ...]. A fifth member of the document says why the engine ends, if it does.
-    """
-    events = [_encode_event(event) for event in batch.events]
-    document = [batch.number, round(batch.step_age_seconds, 3), batch.lost, events]
-    return [*document, batch.failure] if batch.failure else document
-
-
-def _encode_event(event: SequenceEvent) -> tuple[Any, ...]:
-    if event.logprobs:
-        return event
-    if event.finish_reason is None:
-        return event[:2] if event.tokens == 1 else event[:3]
-    return event[:6] if event.error is not None else event[:5]

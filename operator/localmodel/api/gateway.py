@@ -164,7 +164,7 @@ class BackendStatus(_Report):
     """Why the engine's process last ended: its own words, `[code] ...`, or Triton's if it had none. It stays when the engine
     is back."""
     engine: dict[str, int | float | str] | None = None
-    """channel.EngineStatus, when Ready."""
+    """EngineStatus, when Ready."""
 
 
 class GatewayStatus(_Report):

@@ -14,7 +14,8 @@ import yaml
 
 from localmodel.api.constants import API_VERSION, KIND
 from localmodel.api.localmodel import Invalid, LocalModel, parse_localmodel
-from localmodel.api.spec import LocalModelSpec, SpecModel
+from localmodel.api.spec import LocalModelSpec
+from localmodel.api.values import SpecModel
 from localmodel.cli.problems import Problem
 
 _NAME = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"

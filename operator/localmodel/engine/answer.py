@@ -8,7 +8,7 @@ from collections.abc import Sequence as Ids
 
 from tokenizers import Tokenizer
 
-from localmodel.api.channel import FinishReason, SequenceEvent, Usage
+from localmodel.api.events import FinishReason, SequenceEvent, Usage
 from localmodel.engine.detokenizer import Detokenizer
 from localmodel.engine.logprob_queue import LogprobQueue
 from localmodel.engine.plain_tokens import PlainTokens

@@ -13,18 +13,8 @@ from collections.abc import Sequence as Ids
 from pydantic import BaseModel
 from tokenizers import Tokenizer
 
-from localmodel.api.channel import (
-    Cancel,
-    Cancelled,
-    Embed,
-    EngineStatus,
-    Events,
-    Generate,
-    Refusal,
-    StatusRequest,
-    Submit,
-    Submitted,
-)
+from localmodel.api.channel import Cancel, Cancelled, Embed, Events, Generate, Refusal, StatusRequest, Submit, Submitted
+from localmodel.api.engine_status import EngineStatus
 from localmodel.engine.channel_token import tokens_match
 from localmodel.engine.compiling import Compiling, answer_request
 from localmodel.engine.constraint import Constraint

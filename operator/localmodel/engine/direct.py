@@ -6,7 +6,8 @@ tokens or epochs.
 
 from dataclasses import dataclass
 
-from localmodel.api.channel import Generated, SequenceEvent
+from localmodel.api.channel import Generated
+from localmodel.api.events import SequenceEvent
 from localmodel.engine.answer import merge_events
 from localmodel.engine.gateways import Stream
 

@@ -14,8 +14,9 @@ from typing import NoReturn
 
 import torch
 
-from localmodel.api.channel import Embed, Embedded, EngineStatus, Refusal
+from localmodel.api.channel import Embed, Embedded, Refusal
 from localmodel.api.engine import EngineConfig
+from localmodel.api.engine_status import EngineStatus
 from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
 from localmodel.engine.embedding_engine import GENERATES_NOTHING, EmbeddingEngine

@@ -7,7 +7,7 @@ share its fate. It counts characters and knows nothing of tokens' contents.
 from collections import deque
 from typing import NamedTuple
 
-from localmodel.api.channel import TokenLogprob
+from localmodel.api.events import TokenLogprob
 
 
 class _Waiting(NamedTuple):

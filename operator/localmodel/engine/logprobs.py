@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from localmodel.api.channel import TokenLogprob
+from localmodel.api.events import TokenLogprob
 
 LEAST = -9999.0
 """JSON has no minus infinity."""

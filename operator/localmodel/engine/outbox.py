@@ -5,7 +5,7 @@ Why it exists: a gateway that comes back with the last number it saw must miss n
 
 from collections import deque
 
-from localmodel.api.channel import EventBatch, SequenceEvent
+from localmodel.api.events import EventBatch, SequenceEvent
 from localmodel.engine.answer import merge_events
 
 KEPT_EVENTS = 65_536

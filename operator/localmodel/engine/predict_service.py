@@ -15,8 +15,9 @@ from typing import NoReturn
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from localmodel.api.channel import Embed, EngineStatus
+from localmodel.api.channel import Embed
 from localmodel.api.engine import EngineConfig
+from localmodel.api.engine_status import EngineStatus
 from localmodel.engine.channel import Channel
 from localmodel.engine.channel_token import read_or_create_token
 from localmodel.engine.errors import Refused, SignatureMissing

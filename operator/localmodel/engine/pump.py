@@ -6,7 +6,8 @@ events keep their order. The clock is passed in.
 
 import msgspec
 
-from localmodel.api.channel import HEARTBEAT_SECONDS, MIN_EVENT_GAP_SECONDS, EventBatch, encode_batch
+from localmodel.api.channel import HEARTBEAT_SECONDS, MIN_EVENT_GAP_SECONDS
+from localmodel.api.events import EventBatch, encode_batch
 from localmodel.engine.channel import Channel
 from localmodel.engine.gateways import Gateway, Stream
 

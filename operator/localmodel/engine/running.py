@@ -10,7 +10,8 @@ from typing import Protocol
 
 from tokenizers import Tokenizer
 
-from localmodel.api.channel import Sampling, SequenceEvent
+from localmodel.api.channel import Sampling
+from localmodel.api.events import SequenceEvent
 from localmodel.engine.answer import Answer
 from localmodel.engine.constraint import Constraint
 from localmodel.engine.direct import Direct

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from localmodel.api.channel import FinishReason, Sampling, TokenLogprob
+from localmodel.api.channel import Sampling
+from localmodel.api.events import FinishReason, TokenLogprob
 from localmodel.engine.blocks import ROOT, digest_block
 from localmodel.engine.constraint import Constraint
 from localmodel.engine.drafting import MOST_DRAFTED, Drafter

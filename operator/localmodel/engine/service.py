@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from localmodel.api.channel import EngineStatus
 from localmodel.api.engine import EngineConfig
+from localmodel.api.engine_status import EngineStatus
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_steps import room_beside
 from localmodel.engine.channel import Channel

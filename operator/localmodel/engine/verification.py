@@ -4,7 +4,7 @@ Why it exists: a token that was chosen behind a wrong guess answers a text that 
 it must be as if it had never been, so that the next step chooses what it would have chosen without guesses.
 """
 
-from localmodel.api.channel import FinishReason
+from localmodel.api.events import FinishReason
 from localmodel.engine.sequence import Output, Sequence, Work, new_tuple
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from localmodel.api.channel import EngineStatus
+from localmodel.api.engine_status import EngineStatus
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import errors
 from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Refused

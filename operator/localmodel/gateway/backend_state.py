@@ -7,7 +7,7 @@ steps end.
 from dataclasses import dataclass, field
 from typing import Any
 
-from localmodel.api.channel import EngineStatus
+from localmodel.api.engine_status import EngineStatus
 from localmodel.api.gateway import BackendStatus
 from localmodel.api.load_progress import LoadProgress
 

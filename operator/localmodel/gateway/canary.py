@@ -2,7 +2,8 @@
 
 from time import monotonic
 
-from localmodel.api.channel import Embed, EngineStatus, Sampling
+from localmodel.api.channel import Embed, Sampling
+from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway import errors
 from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendUnreachable, Refused
 from localmodel.gateway.channel import Channel

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from localmodel.api import channel
 from localmodel.api.constants import TRITON_PREDICT_NAME
+from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway.backend_errors import BackendGarbage, BackendSilent, BackendUnreachable, backend_error
 from localmodel.gateway.kept_connections import BODY_LIMIT, EndlessAnswer, KeptConnections
 from localmodel.gateway.wire import envelope, error_message, parse_answer, submit_envelope
@@ -59,8 +60,8 @@ class Channel:
         headers = {"inference-header-content-length": str(header_length), "content-type": "application/octet-stream"}
         await self._post(self._infer_path, body, headers, seconds)
 
-    async def status(self, seconds: float) -> channel.EngineStatus:
-        return await self._ask(channel.EngineStatus, channel.StatusRequest(token=self.token), seconds)
+    async def status(self, seconds: float) -> EngineStatus:
+        return await self._ask(EngineStatus, channel.StatusRequest(token=self.token), seconds)
 
     @asynccontextmanager
     async def events(self, epoch: int, after: int) -> AsyncIterator[aiohttp.StreamReader]:

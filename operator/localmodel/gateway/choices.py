@@ -11,7 +11,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Protocol, Self
 
-from localmodel.api.channel import Usage
+from localmodel.api.events import Usage
 from localmodel.gateway import errors
 from localmodel.gateway.pieces import Piece
 from localmodel.gateway.run import Run, Say

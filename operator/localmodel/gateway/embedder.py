@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from localmodel.api import channel
+from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway import errors
 from localmodel.gateway.answers import send
 from localmodel.gateway.backend_errors import (
@@ -38,7 +39,7 @@ TokenIds = tuple[int, ...]
 
 class Embedder:
     def __init__(
-        self, prompts: Prompts, lane: Lane, link: Channel, window: int, engine: Callable[[], channel.EngineStatus | None]
+        self, prompts: Prompts, lane: Lane, link: Channel, window: int, engine: Callable[[], EngineStatus | None]
     ) -> None:
         self._prompts = prompts
         self._lane = lane

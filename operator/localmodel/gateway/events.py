@@ -11,7 +11,7 @@ from typing import Literal
 
 import aiohttp
 
-from localmodel.api import channel
+from localmodel.api.events import EventBatch
 from localmodel.gateway import errors, sse
 from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendUnreachable, Refused
 from localmodel.gateway.channel import Channel
@@ -129,7 +129,7 @@ class EventStream:
             for payload in decoder.feed(chunk):
                 self._apply(parse_batch(payload))
 
-    def _apply(self, batch: channel.EventBatch) -> None:
+    def _apply(self, batch: EventBatch) -> None:
         self.silence.hear(monotonic())
         self.step_age_seconds = batch.step_age_seconds
         if batch.lost:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from localmodel import __version__
-from localmodel.api.channel import EngineStatus, Sampling
+from localmodel.api.channel import Sampling
+from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway import errors
 from localmodel.gateway.answers import send
 from localmodel.gateway.choices import ManyChoices, OneChoice, Source

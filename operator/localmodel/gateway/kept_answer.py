@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
-from localmodel.api.channel import Usage
+from localmodel.api.events import Usage
 from localmodel.gateway.bodies import KEPT_BYTES
 from localmodel.gateway.pieces import Piece
 from localmodel.gateway.stream_fold import StreamFold

@@ -7,7 +7,7 @@ import codecs
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from localmodel.api.channel import TokenLogprob
+from localmodel.api.events import TokenLogprob
 from localmodel.gateway.token_texts import TokenTexts, shown
 
 _OLD_MARK = "bytes:"

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-from localmodel.api.channel import SequenceEvent
+from localmodel.api.events import SequenceEvent
 from localmodel.gateway.errors import ApiError
 
 _LONGEST_SECONDS = 5.0

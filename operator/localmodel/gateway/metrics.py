@@ -7,7 +7,7 @@ from typing import Any, get_args
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from localmodel.api import metrics as declared
-from localmodel.api.channel import EngineStatus
+from localmodel.api.engine_status import EngineStatus
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.events import CutReason
 from localmodel.gateway.gen_ai import GenAi

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from localmodel.api.channel import Usage
+from localmodel.api.events import Usage
 from localmodel.gateway import sse
 from localmodel.gateway.openai_choice import Choice, Delta, Whole
 from localmodel.gateway.openai_request import Call

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from localmodel.api.channel import TokenLogprob
+from localmodel.api.events import TokenLogprob
 
 
 class Piece(NamedTuple):

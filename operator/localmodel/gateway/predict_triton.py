@@ -9,8 +9,8 @@ import json
 
 import aiohttp
 
-from localmodel.api.channel import EngineStatus
 from localmodel.api.constants import TRITON_PREDICT_NAME
+from localmodel.api.engine_status import EngineStatus
 from localmodel.api.gateway import GatewaySettings
 from localmodel.api.predict import Signature
 from localmodel.core.predict import build_predict_config

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable
 from time import monotonic
 
-from localmodel.api.channel import EngineStatus
 from localmodel.api.constants import TRITON_PREDICT_NAME
+from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway import errors
 from localmodel.gateway.answers import JSON, send
 from localmodel.gateway.backend_errors import BackendGone, backend_error

@@ -9,7 +9,7 @@ import asyncio
 from time import monotonic
 from typing import Literal
 
-from localmodel.api.channel import EngineStatus
+from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Refused
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.events import EventStream

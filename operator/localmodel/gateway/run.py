@@ -27,7 +27,8 @@ from itertools import chain
 from time import monotonic
 from typing import Self
 
-from localmodel.api.channel import Sampling, SequenceEvent, TokenLogprob, Usage
+from localmodel.api.channel import Sampling
+from localmodel.api.events import SequenceEvent, TokenLogprob, Usage
 from localmodel.gateway import errors
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.gate import Slot

@@ -10,7 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from localmodel.api.channel import Usage
+from localmodel.api.events import Usage
 from localmodel.gateway import errors
 from localmodel.gateway.choices import Source
 from localmodel.gateway.exchange import Exchange

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from localmodel.api import channel
-from localmodel.api.channel import SequenceEvent
 from localmodel.api.engine_failure import parse_engine_failure
+from localmodel.api.events import SequenceEvent
 from localmodel.gateway import errors
 from localmodel.gateway.backend_errors import (
     BackendError,

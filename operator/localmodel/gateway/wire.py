@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from localmodel.api.channel import REQUEST, EventBatch, NewSequence, Refusal
+from localmodel.api.channel import REQUEST, NewSequence, Refusal
+from localmodel.api.events import EventBatch
 from localmodel.gateway.backend_errors import BackendGarbage, Refused, backend_error
 
 T = TypeVar("T", bound=BaseModel)

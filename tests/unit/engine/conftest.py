@@ -8,8 +8,8 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from localmodel.api.channel import TokenLogprob
 from localmodel.api.engine import EngineConfig
+from localmodel.api.events import TokenLogprob
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.engine import Engine, at_once

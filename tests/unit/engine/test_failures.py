@@ -6,8 +6,9 @@ import threading
 import pytest
 import torch
 
-from localmodel.api.channel import EventBatch, Sampling, encode_batch
+from localmodel.api.channel import Sampling
 from localmodel.api.engine_failure import EngineFailureCode, parse_engine_failure
+from localmodel.api.events import EventBatch, encode_batch
 from localmodel.engine.failures import explain_failure, explain_hang
 from localmodel.engine.housekeeping import release_memory
 from localmodel.engine.resident import resident_bytes

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localmodel.api.channel import SequenceEvent
+from localmodel.api.events import SequenceEvent
 from localmodel.engine.outbox import Outbox
 
 

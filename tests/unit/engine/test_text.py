@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from localmodel.api.channel import TokenLogprob
+from localmodel.api.events import TokenLogprob
 from localmodel.engine.answer import Answer
 from localmodel.engine.detokenizer import LONGEST_WINDOW, Detokenizer
 from localmodel.engine.plain_tokens import REPLACEMENT, PlainTokens, looks_at_no_neighbour

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localmodel.api.channel import RESPONSE, EventBatch, NewSequence, Sampling, SequenceEvent, Submitted, Usage, encode_batch
+from localmodel.api.channel import RESPONSE, NewSequence, Sampling, Submitted
+from localmodel.api.events import EventBatch, SequenceEvent, Usage, encode_batch
 from localmodel.gateway.backend_errors import BackendUnreachable
 from localmodel.gateway.events import CutReason, EventStream
 from localmodel.gateway.sequences import Sequence, Sequences

@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 
 from gateway.invariants import check_stream
-from localmodel.api.channel import Sampling, Usage
+from localmodel.api.channel import Sampling
+from localmodel.api.events import Usage
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import streaming
 from localmodel.gateway.exchange import Exchange

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import weights
-from localmodel.api.channel import TokenLogprob
+from localmodel.api.events import TokenLogprob
 from localmodel.gateway.logprobs import ChatLogprobs, CompletionLogprobs
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import parse_call

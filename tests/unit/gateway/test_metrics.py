@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from localmodel.api.channel import EngineStatus
+from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway.metrics import GatewayMetrics
 from localmodel.gateway.record import Record
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from localmodel.api.channel import NewSequence, Sampling, SequenceEvent, Submitted, TokenLogprob, Usage
+from localmodel.api.channel import NewSequence, Sampling, Submitted
+from localmodel.api.events import SequenceEvent, TokenLogprob, Usage
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import errors
 from localmodel.gateway.breaker import Breaker

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.invariants import check_stream
-from localmodel.api.channel import RESPONSE, EventBatch, Sampling, SequenceEvent, Usage, encode_batch
+from localmodel.api.channel import RESPONSE, Sampling
+from localmodel.api.events import EventBatch, SequenceEvent, Usage, encode_batch
 from localmodel.gateway import sse
 from localmodel.gateway.backend_errors import BackendGarbage
 from localmodel.gateway.kept_answer import KeptAnswer, KeptPieces

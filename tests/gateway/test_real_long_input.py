@@ -63,7 +63,7 @@ async def test_the_same_text_shortened(start: Start, real: RealTriton) -> None:
     async with await gateway.post("/v1/chat/completions", fields, timeout=ClientTimeout(total=PATIENCE)) as reply:
         body = await reply.read()
         assert reply.status == 200, body
-    (left_out,) = re.findall(rb'"truncated_tokens": (\d+)', body)
-    (prompt,) = re.findall(rb'"prompt_tokens": (\d+)', body)
+    (left_out,) = re.findall(rb'"truncated_tokens": ?(\d+)', body)
+    (prompt,) = re.findall(rb'"prompt_tokens": ?(\d+)', body)
     assert WINDOW - 100 < int(prompt) + 8 <= WINDOW and int(left_out) > 20_000
     await gateway.balanced()

@@ -48,7 +48,7 @@ class Predictor:
             exchange.request_body = body[: infer.header_length]
         exchange.record.prompt_tokens = 0
         exchange.reserve(0)
-        route = Route(self._url, {**_headers(infer), **exchange.trace_headers()}, body, False)
+        route = Route(self._url, {**_headers(infer), **exchange.trace_headers()}, body, stream=False, repeatable=True)
         need = Need(size=exchange.hold_body())
 
         async def attempt(again: bool) -> tuple[bytes, str | None]:

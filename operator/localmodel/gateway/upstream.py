@@ -19,8 +19,9 @@ _SIZE_LIMIT = 64 * 1024 * 1024
 
 
 class Upstream:
-    def __init__(self, posting: "asyncio.Task[aiohttp.ClientResponse]") -> None:
+    def __init__(self, posting: "asyncio.Task[aiohttp.ClientResponse]", *, repeatable: bool = False) -> None:
         self._posting = posting
+        self._repeatable = repeatable
         self._ended = False
         self._size = 0
         self.answered = False
@@ -35,7 +36,7 @@ class Upstream:
             raise errors.upstream("It could not be reached.", resend=True) from None
         except (aiohttp.ClientError, OSError):
             self._ended = True
-            raise errors.upstream("The connection broke.") from None
+            raise errors.upstream("The connection broke.", resend=self._repeatable) from None
 
     async def read(self) -> bytes:
         """The next bytes; empty at the end."""
@@ -47,7 +48,7 @@ class Upstream:
             # aiohttp raises before it hands out what came with the break; the client is to have that first.
             chunk = reply.content._read_nowait(-1)
             if not chunk:
-                raise errors.upstream("The connection broke.") from None
+                raise errors.upstream("The connection broke.", resend=self._repeatable) from None
             self.answered = True
             return chunk
         self.answered = self.answered or bool(chunk)
@@ -79,6 +80,8 @@ class Route(NamedTuple):
     headers: dict[str, str]
     body: bytes
     stream: bool
+    repeatable: bool = False
+    """It may be sent again after a connection that broke, whatever became of it: who asked has had nothing of the answer."""
 
 
 class Upstreams:
@@ -95,7 +98,7 @@ class Upstreams:
     async def open(self, route: Route, slot: Slot) -> AsyncIterator[Upstream]:
         """Takes over the slot: it is released when the engine has ended the request, which may be after this block."""
         engine = self._engine
-        upstream = Upstream(asyncio.create_task(self._post(route)))
+        upstream = Upstream(asyncio.create_task(self._post(route)), repeatable=route.repeatable)
         try:
             yield upstream
         finally:

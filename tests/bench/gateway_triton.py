@@ -3,14 +3,16 @@ real tritonserver with a model whose steps cost no time.
 
     PYTHONPATH=operator:tests:hack python -m bench.gateway_triton [--rounds 3] [--seconds 4] [--clients 64] [--engine]
 
-Without `--engine` the model is a scripted one that sends each token in a response of its own, both ways, so that transport alone
-is compared. With it, it is the engine with a step that computes nothing: then both ways bring several tokens at once.
+Triton's own way is a response for each token and request; the model for it is a scripted one. The gateway stands before that one,
+whose event stream takes a step of 2 ms, so that its processor time says more than the clock. With `--engine` it stands before the
+engine, with a step that computes nothing, and the engine's own `generate`, which says several tokens at once, is asked besides.
 """
 
 import argparse
 import json
 import shutil
 from typing import Any
+from urllib.request import Request, urlopen
 
 import weights
 from bench.cancels import shorten
@@ -24,18 +26,19 @@ WINDOW = 512
 
 def triton(bench: Bench, engine: bool, clients: int) -> Part:
     (port,) = free_ports(1)
-    version = bench.directory / "repository" / "llm" / "1"
+    directory = bench.directory / ("engine" if engine else "scripted")
+    version = directory / "repository" / "llm" / "1"
     version.mkdir(parents=True)
     shutil.copy(ROOT / "model_repo" / "llm" / "config.pbtxt", version.parent)
     shutil.copy(ROOT / "tests" / "bench" / ("fake_step" if engine else "zero_step") / "model.py", version)
     if engine:
-        model = shorten(weights.make(weights.default_destination()), 1, bench.directory / "model")
+        model = shorten(weights.make(weights.default_destination()), 1, directory / "model")
         config = {
             "model_path": str(model), "channel_token_file": str(bench.directory / "token"), "context_window": WINDOW,
             "max_batch_size": clients, "cpu_threads": 1,
         }  # fmt: skip
         (version / "model.json").write_text(json.dumps(config))
-    command = triton_command(bench.directory / "repository", bench.directory, port)
+    command = triton_command(directory / "repository", directory, port)
     url = f"http://127.0.0.1:{port}"
     return bench.start([*OTHERS, *command.argv], url, f"{url}/v2/health/live", **command.env)
 
@@ -49,33 +52,35 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     with Bench() as bench:
-        server = triton(bench, options.engine, options.clients)
-        gateway = (
-            bench.gateway(server.url, options.clients, context_window=WINDOW) if options.engine else bench.gateway(server.url)
-        )
+        scripted = triton(bench, False, options.clients)
+        behind = scripted
+        if options.engine:
+            behind = triton(bench, True, options.clients)
+            urlopen(Request(f"{scripted.url}/v2/repository/models/llm/load", b"{}")).read()  # there is no gateway to do it
+        window = {"context_window": WINDOW} if options.engine else {}
+        gateway = bench.gateway(behind.url, *([options.clients] if options.engine else []), **window)
         ours = bench.body(max_tokens=TOKENS, stream=True)
         sampling = {"max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
         direct = bench.file(json.dumps({"REQUEST": json.dumps({"op": "generate", "text": "What", "sampling": sampling})}))
 
-        def tokens(part: Part, body: str, path: str) -> dict[str, Any]:
+        def tokens(part: Part, server: Part) -> dict[str, Any]:
             before = server.cpu()
+            body, path = (ours, "/v1/chat/completions") if part is gateway else (direct, "/v2/models/llm/generate_stream")
             seen = load(part, body, options.seconds, options.clients, path=path)
             spent = server.cpu() - before + (seen["cpu"] if part is gateway else 0)
             assert seen["ok"] >= 0.99 * sum(seen["statuses"].values()), seen
-            return {**seen, "rate": seen["ok"] * TOKENS / seen["seconds"], "work": spent / (seen["ok"] * TOKENS) * 1e6}
+            return {"rate": seen["ok"] * TOKENS / seen["seconds"], "work": spent / (seen["ok"] * TOKENS) * 1e6}
 
-        through, without = alternate(
-            options.rounds,
-            lambda: tokens(gateway, ours, "/v1/chat/completions"),
-            lambda: tokens(server, direct, "/v2/models/llm/generate_stream"),
-        )
-        rates = [median(results, lambda result: result["rate"]) for results in (through, without)]
-        print(f"{options.clients} clients, {TOKENS} tokens each: gateway {rates[0]:.0f} tokens/s", end=", ")
-        print(f"generate_stream {rates[1]:.0f} tokens/s", end=", ")
-        work = [median(results, lambda result: result["work"]) for results in (through, without)]
-        print(f"ratio {rates[0] / rates[1]:.2f}")
-        print(f"processor time per token of all servers: {work[0]:.0f} us with the gateway, {work[1]:.0f} us without", end=", ")
-        print(f"tokens per second of processor time: ratio {work[1] / work[0]:.2f}")
+        asked = {"gateway": (gateway, behind), "generate_stream, a response a token": (scripted, scripted)}
+        if options.engine:
+            asked["the engine's generate_stream"] = (behind, behind)
+        results = alternate(options.rounds, *(lambda parts=parts: tokens(*parts) for parts in asked.values()))
+        print(f"{options.clients} clients, {TOKENS} tokens each; processor time is that of all servers")
+        rates = [median(each, lambda result: result["rate"]) for each in results]
+        work = [median(each, lambda result: result["work"]) for each in results]
+        for name, rate, spent in zip(asked, rates, work, strict=True):
+            ratios = f"the gateway makes {rates[0] / rate:.2f}x by the clock, {spent / work[0]:.2f}x by processor time"
+            print(f"{name}: {rate:.0f} tokens/s, {spent:.0f} us a token" + ("" if name == "gateway" else f"; {ratios}"))
 
 
 if __name__ == "__main__":

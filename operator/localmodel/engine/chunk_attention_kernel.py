@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
+from localmodel.engine.kernels import launch
 from localmodel.engine.paged_attention_kernel import LOG2_E, MOST_SPLITS, combine
 
 LEAST_CHUNK_KEYS = 512
@@ -118,7 +119,8 @@ def chunk_attention(
     parts = (rows - first_row, heads, splits if splits > 1 else 0)
     partials = torch.empty((*parts, size), dtype=torch.float32, device=queries.device)
     logsums = torch.empty(parts, dtype=torch.float32, device=queries.device)
-    _chunk_kernel[(heads, count, splits)](
+    launch(
+        _chunk_kernel, (heads, count, splits),
         queries, keys, values, tables, tiles, output, partials, logsums, scale * LOG2_E, tables.stride(0), window or context,
         splits, first_row, HEADS=heads, KV_HEADS=keys.shape[1], D=size, D_PAD=triton.next_power_of_2(max(16, size)), PAGE=page,
         ROWS=tile_rows(queries.dtype, longest), TILE=32 if exact else 64, WINDOWED=window is not None, WHOLE=splits == 1,

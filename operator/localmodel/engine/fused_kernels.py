@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
+from localmodel.engine.kernels import launch
 
 SILU_TILE = 1024
 
@@ -34,7 +35,7 @@ def add_rms_norm(x: Tensor, delta: Tensor, weight: Tensor, epsilon: float) -> tu
     size = x.shape[-1]
     pad = triton.next_power_of_2(size)
     warps = max(1, min(16, pad // 512))
-    _add_rms_norm_kernel[(x.shape[0],)](x, delta, weight, total, normed, epsilon, SIZE=size, PAD=pad, num_warps=warps)
+    launch(_add_rms_norm_kernel, (x.shape[0],), x, delta, weight, total, normed, epsilon, SIZE=size, PAD=pad, num_warps=warps)
     return total, normed
 
 
@@ -86,7 +87,8 @@ def turn_and_store(
     kv_heads = keys.shape[1]
     queries = torch.empty((rows, heads, size), dtype=qkv.dtype, device=qkv.device)
     cos, sin = rotation
-    _turn_and_store_kernel[(rows, heads + 2 * kv_heads)](
+    launch(
+        _turn_and_store_kernel, (rows, heads + 2 * kv_heads),
         qkv, cos, sin, cache_rows, queries, keys, values,
         HEADS=heads, KV_HEADS=kv_heads, D=size, HALF_PAD=triton.next_power_of_2(size // 2), num_warps=1,
     )  # fmt: skip
@@ -108,5 +110,5 @@ def gated_silu(gate_up: Tensor) -> Tensor:
     rows, width = gate_up.shape
     size = width // 2
     output = torch.empty((rows, size), dtype=gate_up.dtype, device=gate_up.device)
-    _gated_silu_kernel[(triton.cdiv(size, SILU_TILE), rows)](gate_up, output, SIZE=size, TILE=SILU_TILE, num_warps=4)
+    launch(_gated_silu_kernel, (triton.cdiv(size, SILU_TILE), rows), gate_up, output, SIZE=size, TILE=SILU_TILE, num_warps=4)
     return output

@@ -15,16 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.attention import Batch
+from localmodel.engine.kernels import uses_kernels
 from localmodel.engine.linear import Places, column_parallel, row_parallel
 from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.rope import Rope, YarnScaling
 
 Residual = tuple[Tensor, Tensor | None]
 """The stream of a network [N, H], and what the last layer adds to it, not added yet: the next norm does that on its way."""
-
-
-def uses_kernels(x: Tensor) -> bool:
-    return x.is_cuda
 
 
 class RMSNorm:

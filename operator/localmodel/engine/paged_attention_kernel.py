@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
+from localmodel.engine.kernels import launch
 
 LOG2_E = 1.4426950408889634
 DECODE_TILE = 64
@@ -110,7 +111,8 @@ def decode_attention(
     partials = torch.empty((rows, heads, parts, size), dtype=torch.float32, device=queries.device)
     logsums = torch.empty((rows, heads, parts), dtype=torch.float32, device=queries.device)
     wide = triton.next_power_of_2(max(16, size))
-    _decode_kernel[(rows, kv_heads, splits)](
+    launch(
+        _decode_kernel, (rows, kv_heads, splits),
         queries, keys, values, tables, slots, positions, output, partials, logsums, scale * LOG2_E, tables.stride(0),
         window or context, splits, HEADS=heads, KV_HEADS=kv_heads, D=size, D_PAD=wide,
         G_PAD=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, TILE=DECODE_TILE, WHOLE=splits == 1,
@@ -123,7 +125,8 @@ def decode_attention(
 def combine(partials: Tensor, logsums: Tensor, output: Tensor) -> None:
     """partials [R, A, S, D] and logsums [R, A, S] of parts of the keys -> output [R, A, D]."""
     rows, heads, splits, size = partials.shape
-    _combine_kernel[(rows * heads,)](
+    launch(
+        _combine_kernel, (rows * heads,),
         partials, logsums, output, splits,
         D=size, D_PAD=triton.next_power_of_2(max(16, size)), MOST=triton.next_power_of_2(splits), num_warps=4,
     )  # fmt: skip

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from localmodel.engine.kernels import uses_kernels
 from localmodel.engine.packed_weight import PackedWeight
 from localmodel.engine.packing import SHORT_ROW_GROUP, group_of, pack, unpack
 from localmodel.engine.rounded_rows import ROWS_AT_ONCE, RoundedRows
@@ -91,7 +92,7 @@ class QuantizedWeight:
 
     def dense(self) -> Tensor:
         """[N, K] in the dtype it stands for; on a card valid until the next call."""
-        if self.data.is_cuda:
+        if uses_kernels(self.data):
             from localmodel.engine.weight_expand import expand
 
             return expand(self.data, self.scales, self.minima, self.shape[1], self.bits, self.group, self.scales.dtype)
@@ -107,7 +108,7 @@ class QuantizedWeight:
 
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x [M, K] @ weight.T + bias -> [M, N]."""
-        if x.is_cuda:
+        if uses_kernels(x):
             from localmodel.engine.weight_products import multiply_few, too_many
 
             if not too_many(x.shape[0]):
@@ -187,7 +188,7 @@ def multiply(x: Tensor, weight: Weight | PackedWeight, bias: Tensor | None) -> T
         _observer(x, weight)
     if not isinstance(weight, Tensor):
         return weight.multiply(x, bias)
-    if x.is_cuda and x.shape[0] == 1 and x.dtype == torch.bfloat16 and x.shape[1] % 8 == 0:
+    if uses_kernels(x) and x.shape[0] == 1 and x.dtype == torch.bfloat16 and x.shape[1] % 8 == 0:
         from localmodel.engine.weight_products import multiply_one
 
         return multiply_one(x, weight, bias)

@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
+from localmodel.engine.kernels import launch
 
 
 @triton.jit
@@ -45,7 +46,8 @@ def _borrow(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def expand(weight: Tensor, scales: Tensor, minima: Tensor, columns: int, bits: int, group: int, dtype: torch.dtype) -> Tensor:
     """The weight of 8 or 4 bits as [N, columns] of `dtype`; valid until the next call."""
     output = _borrow(weight.shape[0] * columns, dtype, weight.device).view(-1, columns)
-    _expand_kernel[(weight.shape[0], triton.cdiv(columns, 1024))](
-        weight, scales, minima, output, K=columns, BITS=bits, G=group, TILE=1024, num_warps=4
-    )
+    launch(
+        _expand_kernel, (weight.shape[0], triton.cdiv(columns, 1024)), weight, scales, minima, output,
+        K=columns, BITS=bits, G=group, TILE=1024, num_warps=4,
+    )  # fmt: skip
     return output

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
+from localmodel.engine.kernels import launch
 from localmodel.engine.weight_rows_kernel import sum_parts
 
 MOST_NUMBERS = 32512
@@ -86,10 +87,14 @@ def multiply_planes(
     splits = min(splits, triton.cdiv(size, tile))
     planes = torch.empty((2, height, size), dtype=torch.int8, device=x.device)
     steps = torch.empty(height, dtype=torch.float32, device=x.device)
-    _planes_kernel[(height,)](x, planes, steps, height, K=size, PAD=triton.next_power_of_2(size), MOST=MOST_NUMBERS, num_warps=8)
+    launch(
+        _planes_kernel, (height,), x, planes, steps, height,
+        K=size, PAD=triton.next_power_of_2(size), MOST=MOST_NUMBERS, num_warps=8,
+    )  # fmt: skip
     output = torch.empty((height, count), dtype=x.dtype, device=x.device)
     partials = torch.empty((splits, height, count) if splits > 1 else (0,), dtype=torch.float32, device=x.device)
-    _product_kernel[(triton.cdiv(height, columns), triton.cdiv(count, rows), splits)](
+    launch(
+        _product_kernel, (triton.cdiv(height, columns), triton.cdiv(count, rows), splits),
         planes, steps, weight, scales, x if bias is None else bias, output, partials, height, count, splits,
         K=size, ROWS=rows, COLUMNS=columns, TILE=tile, BIASED=bias is not None, SPLIT=splits > 1,
         num_warps=warps, num_stages=stages,

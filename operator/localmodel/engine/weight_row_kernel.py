@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
+from localmodel.engine.kernels import launch, uses_kernels
 from localmodel.engine.weight_bits import raised_nibbles, signed_bytes
 
 
@@ -109,9 +110,10 @@ def multiply_row4(
     """x [1, K] @ weight.T + bias -> [1, N] for a weight of 4 bits."""
     count, size = weight.shape[0], x.shape[1]
     output = torch.empty((1, count), dtype=x.dtype, device=x.device)
-    _row4_kernel[(triton.cdiv(count, rows),)](
+    launch(
+        _row4_kernel, (triton.cdiv(count, rows),),
         x, weight, scales, minima, x if bias is None else bias, output, count,
-        K=size, G=group, ROWS=rows, CHUNKS=chunks, BIASED=bias is not None, FAST=x.is_cuda, num_warps=warps,
+        K=size, G=group, ROWS=rows, CHUNKS=chunks, BIASED=bias is not None, FAST=uses_kernels(x), num_warps=warps,
     )  # fmt: skip
     return output
 
@@ -122,8 +124,9 @@ def multiply_row(
     """x [1, K] @ weight.T + bias -> [1, N]. K is a multiple of 8."""
     count, size = weight.shape
     output = torch.empty((1, count), dtype=x.dtype, device=x.device)
-    _row_kernel[(triton.cdiv(count, rows),)](
+    launch(
+        _row_kernel, (triton.cdiv(count, rows),),
         x, weight, scales, x if bias is None else bias, output, count,
-        K=size, BITS=bits, ROWS=rows, CHUNKS=chunks, BIASED=bias is not None, FAST=x.is_cuda, num_warps=warps,
+        K=size, BITS=bits, ROWS=rows, CHUNKS=chunks, BIASED=bias is not None, FAST=uses_kernels(x), num_warps=warps,
     )  # fmt: skip
     return output

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
+from localmodel.engine.kernels import launch, uses_kernels
 from localmodel.engine.weight_bits import nibbles, signed_bytes
 
 
@@ -88,10 +89,11 @@ def multiply_rows(
     splits = min(splits, triton.cdiv(size, tile))
     output = torch.empty((height, count), dtype=x.dtype, device=x.device)
     partials = torch.empty((splits, height, count) if splits > 1 else (0,), dtype=torch.float32, device=x.device)
-    _rows_kernel[(triton.cdiv(count, rows), triton.cdiv(height, columns), splits)](
+    launch(
+        _rows_kernel, (triton.cdiv(count, rows), triton.cdiv(height, columns), splits),
         x, weight, scales, minima, x if bias is None else bias, output, partials, height, count, splits,
         K=size, BITS=bits, G=group, ROWS=rows, COLUMNS=columns, TILE=tile, BIASED=bias is not None, SPLIT=splits > 1,
-        FAST=x.is_cuda, num_warps=warps, num_stages=stages,
+        FAST=uses_kernels(x), num_warps=warps, num_stages=stages,
     )  # fmt: skip
     if splits > 1:
         sum_parts(partials, scales if bits == 8 else None, bias, output)
@@ -102,7 +104,8 @@ def sum_parts(partials: Tensor, scales: Tensor | None, bias: Tensor | None, outp
     """partials [S, M, N] float32, summed, times scales [N] and plus bias [N] -> output [M, N]."""
     splits, height, count = partials.shape
     places = (output if scales is None else scales, output if bias is None else bias)
-    _sum_kernel[(triton.cdiv(count, 256), height)](
+    launch(
+        _sum_kernel, (triton.cdiv(count, 256), height),
         partials, *places, output, height, count, splits, SCALED=scales is not None, BIASED=bias is not None, TILE=256,
         num_warps=2,
     )  # fmt: skip

@@ -161,6 +161,7 @@ def engine_config(make_model, tmp_path):
 def cuda_config(engine_config):
     """The same on a CUDA card, which is empty and without a wall again after the test."""
     yield lambda model="llama", **changes: engine_config(model, device="cuda", **changes)
+    gc.unfreeze()  # a service freezes what it has, which with cycles would never be freed
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(1.0)

@@ -104,7 +104,8 @@ class EmbeddingEngine:
             job.answer(_pack(job.vectors))
 
     def _choose(self) -> list[tuple[Job, tuple[int, ...]]]:
-        """One text of each request in turn, until the step is full; the first of all is taken whatever its length."""
+        """One text of each request in turn, until the step is full; the first of all is taken whatever its length. Who got nothing
+        is first in the next."""
         chosen: list[tuple[Job, tuple[int, ...]]] = []
         left = self._step_tokens
         open_jobs = self._jobs
@@ -116,6 +117,8 @@ class EmbeddingEngine:
                     left -= len(text)
                     chosen.append((job, text))
             open_jobs = [job for job in open_jobs if job.taken < len(job.inputs)]
+        served = {job for job, _ in chosen}
+        self._jobs.sort(key=served.__contains__)
         return chosen
 
     def end_all(self) -> list[Output]:

@@ -148,7 +148,7 @@ class Engine:
         return (speculation.drafted_tokens_total, speculation.accepted_tokens_total) if speculation else (0, 0)
 
     def load(self) -> tuple[int, int, int]:
-        """(running, waiting, tokens in the KV cache)."""
+        """(running, waiting, tokens that the held blocks of the KV cache have room for)."""
         with self._changed:
             return self._scheduler.running, self._scheduler.waiting, self._scheduler.tokens_cached
 

@@ -38,8 +38,8 @@ class Roster:
 
     @property
     def tokens_cached(self) -> int:
-        """Of running sequences; a shared one counts for each."""
-        return sum(sequence.computed for sequence in self._running.values())
+        """Room for tokens that running sequences hold; what they share counts once."""
+        return self.pool.held * self.pool.size
 
     def __contains__(self, key: Key) -> bool:
         return key in self._running or key in self._waiting

@@ -178,6 +178,16 @@ def test_a_long_request_does_not_keep_a_short_one_waiting():
     assert desk.engine.tokens_total == 163
 
 
+def test_nor_do_many_long_ones_that_fill_every_step():
+    desk = Desk()
+    for name in range(4):
+        desk.ask(name, *[(number, 7, 7, 7) for number in range(40)])
+    desk.ask("short", (50,))
+    desk.engine.step()
+    desk.engine.step()
+    assert unpack(desk.answers["short"]) == [[50, 1]]
+
+
 def test_who_has_left_costs_at_most_the_step_that_runs():
     desk, gone = Desk(), []
     desk.ask("long", *[(number, 7, 7, 7) for number in range(40)], left=lambda: bool(gone))

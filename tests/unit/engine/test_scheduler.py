@@ -158,6 +158,15 @@ def test_a_prefix_is_computed_once():
     assert [(w.start, w.count) for w in step(scheduler)[0]] == [(0, 16)]
 
 
+def test_what_many_share_counts_once_as_used():
+    scheduler = make(slots=4, chunk=64, blocks=8)
+    for key in "abcd":
+        scheduler.add(Sequence(key, tuple(range(17)), max_tokens=9))
+        step(scheduler)
+    assert scheduler.running == 4
+    assert scheduler.tokens_cached == (4 + 4) * 4, "four blocks of all, and the last of each: no more than there are"
+
+
 def test_the_next_step_is_planned_while_one_runs():
     scheduler = make(slots=2, chunk=8)
     scheduler.add(sequence("a", 3, max_tokens=3))

@@ -159,7 +159,7 @@ def test_a_prefix_is_computed_once():
 
 
 def test_what_many_share_counts_once_as_used():
-    scheduler = make(slots=4, chunk=64, blocks=8)
+    scheduler = make(slots=4, chunk=64, blocks=12)
     for key in "abcd":
         scheduler.add(Sequence(key, tuple(range(17)), max_tokens=9))
         step(scheduler)

@@ -104,8 +104,8 @@ class EmbeddingEngine:
             job.answer(_pack(job.vectors))
 
     def _choose(self) -> list[tuple[Job, tuple[int, ...]]]:
-        """One text of each request in turn, until the step is full; the first of all is taken whatever its length. Who got nothing
-        is first in the next."""
+        """One text of each request in turn, until the step is full; the first of all is taken whatever its length. Who got
+        nothing is first in the next."""
         chosen: list[tuple[Job, tuple[int, ...]]] = []
         left = self._step_tokens
         open_jobs = self._jobs

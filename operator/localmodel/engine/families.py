@@ -15,9 +15,9 @@ from localmodel.engine.errors import UnsupportedArchitecture
 from localmodel.engine.gemma3 import Gemma3Network, parse_gemma3_config
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.linear import Places
-from localmodel.engine.llama import LlamaNetwork
-from localmodel.engine.network_config import NetworkConfig, parse_network_config
-from localmodel.engine.qwen2 import Qwen2Network
+from localmodel.engine.llama import LlamaNetwork, parse_llama_config, parse_mistral_config
+from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.qwen2 import Qwen2Network, parse_qwen_config
 from localmodel.engine.qwen3 import Qwen3Network
 
 ENCODERS = ("BertModel",)
@@ -35,16 +35,16 @@ class Decoder(Protocol):
 
 class Family(NamedTuple):
     network: type[Decoder]
-    parse: Callable[[dict[str, Any]], NetworkConfig] = parse_network_config
+    parse: Callable[[dict[str, Any]], NetworkConfig]
     """From config.json. Raises LoadError."""
 
 
 DECODERS = {
     "Gemma3ForCausalLM": Family(Gemma3Network, parse_gemma3_config),
-    "LlamaForCausalLM": Family(LlamaNetwork),
-    "MistralForCausalLM": Family(LlamaNetwork),
-    "Qwen2ForCausalLM": Family(Qwen2Network),
-    "Qwen3ForCausalLM": Family(Qwen3Network),
+    "LlamaForCausalLM": Family(LlamaNetwork, parse_llama_config),
+    "MistralForCausalLM": Family(LlamaNetwork, parse_mistral_config),
+    "Qwen2ForCausalLM": Family(Qwen2Network, parse_qwen_config),
+    "Qwen3ForCausalLM": Family(Qwen3Network, parse_qwen_config),
 }
 
 

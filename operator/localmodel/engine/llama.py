@@ -3,6 +3,8 @@
 Why it exists: one file per family shows all of its mathematics. It must not know about scheduling, sampling or files.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,20 @@ from localmodel.engine.attention import Batch
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Attention, GatedMLP, Residual, RMSNorm, RotaryTable
 from localmodel.engine.linear import Places
-from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.words import make_words
+
+MISTRAL_WINDOW = 4096
+
+
+def parse_llama_config(config: dict[str, Any]) -> NetworkConfig:
+    """It has no window, whatever a converter left in the file. Raises as parse_network_config."""
+    return parse_network_config({**config, "sliding_window": None})
+
+
+def parse_mistral_config(config: dict[str, Any]) -> NetworkConfig:
+    """Every layer has a window, unless the file says null. Raises as parse_network_config."""
+    return parse_network_config({"sliding_window": MISTRAL_WINDOW, **config, "use_sliding_window": True, "layer_types": None})
 
 
 class LlamaBlock:

@@ -87,6 +87,7 @@ def check_activation(config: dict[str, Any], key: str, supported: str) -> None:
 
 
 def _parse_windows(config: dict[str, Any], layers: int) -> tuple[int | None, ...]:
+    """Which of the keys count, and what they are where they are absent, differs between families, which fill them in."""
     window = config.get("sliding_window")
     if not window or not config.get("use_sliding_window", True):
         return (None,) * layers

@@ -3,6 +3,8 @@
 Why it exists: one file per family shows all of its mathematics. It must not know about scheduling, sampling or files.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,16 @@ from localmodel.engine.attention import Batch
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Attention, GatedMLP, Residual, RMSNorm, RotaryTable
 from localmodel.engine.linear import Places
-from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.words import make_words
+
+WINDOW, FULL_LAYERS = 4096, 28
+
+
+def parse_qwen_config(config: dict[str, Any]) -> NetworkConfig:
+    """Windows only where the file asks for them, and then in all but the first layers. Raises as parse_network_config."""
+    own = {"use_sliding_window": False, "sliding_window": WINDOW, "max_window_layers": FULL_LAYERS}
+    return parse_network_config({**own, **config})
 
 
 class Qwen2Block:

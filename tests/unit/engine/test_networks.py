@@ -7,6 +7,7 @@ import torch
 
 from engine_runs import run_all
 from localmodel.api.channel import Sampling
+from localmodel.engine.families import choose_decoder
 from localmodel.engine.layers import RotaryTable
 from localmodel.engine.loader import load_model
 from localmodel.engine.rope import parse_rope
@@ -63,6 +64,34 @@ def test_positions_are_turned_as_in_transformers(parameters):
     table = RotaryTable(rope, 64, 300, torch.float32, torch.device("cpu"))
     assert torch.allclose(table.cos, cos[0], atol=1e-5)
     assert torch.allclose(torch.cat([-table.sin[:, :32], table.sin[:, 32:]], dim=-1), sin[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind, keys",
+    [
+        ("Llama", {"sliding_window": 8}),
+        ("Mistral", {}),
+        ("Mistral", {"sliding_window": None}),
+        ("Mistral", {"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]}),
+        ("Qwen2", {"sliding_window": 8}),
+        ("Qwen2", {"sliding_window": 8, "use_sliding_window": True}),
+        ("Qwen3", {"use_sliding_window": True, "max_window_layers": 1}),
+        ("Qwen3", {"sliding_window": 8, "use_sliding_window": True, "layer_types": ["sliding_attention", "full_attention"]}),
+    ],
+)
+def test_what_a_layer_sees_is_what_transformers_makes_of_the_file(kind, keys):
+    """Also where a hand or another tool wrote it, and left out what transformers always writes."""
+    import transformers
+
+    raw = {
+        "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 259,
+        "max_position_embeddings": 128, "num_key_value_heads": 2, **keys,
+    }  # fmt: skip
+    theirs = getattr(transformers, f"{kind}Config").from_dict(dict(raw))
+    everywhere = "sliding_attention" if kind == "Mistral" else "full_attention"
+    kinds = theirs.layer_types if kind.startswith("Qwen") else [everywhere] * 2
+    windows = tuple(theirs.sliding_window if each == "sliding_attention" else None for each in kinds)
+    assert choose_decoder(f"{kind}ForCausalLM").parse(raw).windows == windows
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

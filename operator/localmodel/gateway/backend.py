@@ -71,7 +71,10 @@ class Backend:
         reading = asyncio.create_task(self.stream.run())
         polling = asyncio.create_task(self._poll_status())
         try:
-            while await self._watch():  # noqa: ASYNC110 - several facts are looked at, some of them only clocks
+            while await self._watch():
+                for task in (reading, polling, self._canary):
+                    if task is not None and task.done():
+                        task.result()  # only a bug ends one of the first two, and whoever runs us must hear of it
                 await asyncio.sleep(_TICK_SECONDS)
         finally:
             reading.cancel()
@@ -79,6 +82,7 @@ class Backend:
             self._pulse.stop()
             if self._canary is not None:
                 self._canary.cancel()
+                self._canary = None
             await asyncio.wait({reading})
             self._sequences.fail_all(errors.upstream("Its process ended.", resend=True))
 

@@ -1,0 +1,69 @@
+"""What supervises Triton ends with a bug of its own in plain sight; it does not go on half blind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localmodel.api.gateway import GatewaySettings
+from localmodel.gateway.backend import Backend
+from localmodel.gateway.backend_errors import BackendUnreachable
+from localmodel.gateway.sequences import Sequences
+
+
+class Loaded:
+    """A Triton that is live and has the model."""
+
+    async def live(self) -> bool:
+        return True
+
+    loaded = live
+
+    async def load(self) -> None: ...
+
+    unload = load
+
+
+class Link:
+    token = instance = "x"
+
+    def __init__(self, breaks: str) -> None:
+        self.breaks = breaks
+
+    @asynccontextmanager
+    async def events(self, epoch: int, after: int) -> AsyncIterator[Any]:
+        if self.breaks == "events":
+            raise KeyError("a bug")
+        await asyncio.sleep(60)
+        yield
+
+    async def status(self, seconds: float) -> Any:
+        if self.breaks == "status":
+            raise KeyError("a bug")
+        raise BackendUnreachable("not now")
+
+
+@pytest.mark.parametrize("breaks", ["events", "status"])
+async def test_a_bug_in_a_background_task_ends_the_supervisor(breaks: str, tmp_path: Path) -> None:
+    link: Any = Link(breaks)
+    settings = GatewaySettings(
+        model_name="m", served_names=("m",), context_window=16, max_batch_size=1, channel_token_file=str(tmp_path / "token")
+    )
+
+    def ignore(*_: object) -> None: ...
+
+    backend = Backend(
+        settings,
+        Loaded(),
+        link,
+        Sequences(link, ignore),
+        on_new_triton=ignore,
+        on_new_engine=ignore,
+        on_status=ignore,
+        on_cut=ignore,
+    )
+    with pytest.raises(KeyError):
+        await asyncio.wait_for(backend.run(), 5)

@@ -11,6 +11,7 @@ import pytest
 from gateway.conftest import GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
 from gateway.invariants import check_stream
+from gateway.test_memory import capacity_known
 
 WINDOW = 512
 DOCUMENT = " ".join(f"word{number}" + (" ." if number % 10 == 9 else "") for number in range(1500))
@@ -57,6 +58,15 @@ async def test_truncate_leaves_out_the_oldest_turns_and_says_so(start: Start, tr
     status, body, headers = await ask(gateway, messages=conversation(1))
     assert status == 200 and "truncated_tokens" not in body["usage"] and "x-localmodel-truncated-tokens" not in headers
     await gateway.balanced()
+
+
+async def test_an_engine_that_holds_less_than_the_window_sets_the_room(start: Start, triton: FakeTriton) -> None:
+    triton.status = {"kv_tokens_capacity": 200}
+    gateway = await start(long_input="Truncate")
+    await eventually(lambda: capacity_known(gateway, 200))
+    status, body, _ = await ask(gateway, messages=conversation(10))
+    assert status == 200 and body["usage"]["truncated_tokens"] > 200
+    assert 100 < len(triton.user_submits[0]["prompt"]) <= 170
 
 
 async def test_a_document_is_read_in_parts(start: Start, triton: FakeTriton) -> None:

@@ -74,8 +74,8 @@ async def test_memory_admits_in_order(start: Start, triton: FakeTriton) -> None:
     await gateway.balanced()
 
 
-async def capacity_known(gateway: GatewayProcess) -> bool:
-    return 'kv_tokens{kind="capacity"} 100.0' in await gateway.metrics()
+async def capacity_known(gateway: GatewayProcess, tokens: int = 100) -> bool:
+    return f'kv_tokens{{kind="capacity"}} {tokens}.0' in await gateway.metrics()
 
 
 async def test_the_engine_s_guesses_are_in_the_metrics(start: Start, triton: FakeTriton) -> None:

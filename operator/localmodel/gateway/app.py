@@ -132,7 +132,7 @@ class Gateway:
             on_pace=metrics.of(declared.GATEWAY_PER_TOKEN_SECONDS).observe,
         )
         window = settings.context_window
-        long_input = LongInput(settings.long_input, self._prompts, window)
+        long_input = LongInput(settings.long_input, self._prompts)
         generator = Generator(self._prompts, lane, window, long_input, lambda: self._backend.state.engine)
         embedder = Embedder(self._prompts, lane, self._channel, window, lambda: self._backend.state.engine)
         predictor = Predictor(settings.triton_url, self._upstreams, lane, lambda: self._backend.state.engine)

@@ -45,19 +45,20 @@ class Reading:
 
 
 class LongInput:
-    def __init__(self, mode: Mode, prompts: Prompts, window: int) -> None:
+    """`room`, of each request: tokens of one prompt and answer together."""
+
+    def __init__(self, mode: Mode, prompts: Prompts) -> None:
         self.mode = mode
         self._prompts = prompts
-        self._window = window
 
     def helps(self, call: Call, refused: errors.ApiError) -> bool:
         return self.mode != "Reject" and call.endpoint == "chat" and refused.code == "context_length_exceeded"
 
-    async def shorten(self, call: Call, refused: errors.ApiError) -> Shortened:
-        """An open max_tokens gets a quarter of the window."""
-        return await shorten(self._prompts, call, self._window - (call.sampling.max_tokens or self._window // 4), refused)
+    async def shorten(self, call: Call, refused: errors.ApiError, room: int) -> Shortened:
+        """An open max_tokens gets a quarter of the room."""
+        return await shorten(self._prompts, call, room - (call.sampling.max_tokens or room // 4), refused)
 
-    async def cut(self, call: Call, refused: errors.ApiError) -> Reading:
+    async def cut(self, call: Call, refused: errors.ApiError, room: int) -> Reading:
         """Raises 400 if there is no document, or what comes with each part leaves no room for it."""
         document = find_document(call.messages)
         if document is None:
@@ -65,7 +66,7 @@ class LongInput:
         whole = Reading(call, document, Sizes(0, 0, 1, 0, 0, 0, 0), ("",) * MOST_SEGMENTS)
         part_frame = len(await self._prompts.encode_async(whole.part(MOST_SEGMENTS)))
         join_frame = len(await self._prompts.encode_async(whole.join([], last=True)))
-        sizes = fit_sizes(self._window, part_frame, join_frame, call.sampling.max_tokens)
+        sizes = fit_sizes(room, part_frame, join_frame, call.sampling.max_tokens)
         if sizes is None:
             raise errors.context_length_exceeded(
                 f"{refused.message} The text could be read in parts, but the rest of the chat ({part_frame} tokens) and the "

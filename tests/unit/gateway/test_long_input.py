@@ -27,17 +27,17 @@ def build(*messages: tuple[str, str], **fields: Any) -> Call:
     return parse_call("chat", body, ("m",), 100)
 
 
-def refusal(prompts: Prompts, call: Call) -> errors.ApiError:
+def refusal(prompts: Prompts, call: Call, room: int = WINDOW) -> errors.ApiError:
     with pytest.raises(errors.ApiError) as refused:
-        fit_window(call, len(prompts.encode(call)), WINDOW)
+        fit_window(call, len(prompts.encode(call)), room)
     return refused.value
 
 
 async def shortened(prompts: Prompts, call: Call) -> list[str]:
     refused = refusal(prompts, call)
-    long_input = LongInput("Truncate", prompts, WINDOW)
+    long_input = LongInput("Truncate", prompts)
     assert long_input.helps(call, refused)
-    shorter, prompt = await long_input.shorten(call, refused)
+    shorter, prompt = await long_input.shorten(call, refused, WINDOW)
     assert prompt == prompts.encode(shorter)
     fit_window(shorter, len(prompt), WINDOW)
     return [message["content"] for message in shorter.messages]
@@ -46,7 +46,7 @@ async def shortened(prompts: Prompts, call: Call) -> list[str]:
 @pytest.mark.parametrize(("mode", "helps"), [("Reject", False), ("Truncate", True), ("Segment", True)])
 def test_only_chats_that_are_too_long(prompts: Prompts, mode: Mode, helps: bool) -> None:
     call = build(("user", words(600)))
-    long_input = LongInput(mode, prompts, WINDOW)
+    long_input = LongInput(mode, prompts)
     assert long_input.helps(call, refusal(prompts, call)) == helps
     assert not long_input.helps(call, errors.bad_request("no"))
     completion = parse_call("completions", {"prompt": words(600)}, ("m",), 100)
@@ -81,7 +81,7 @@ async def test_what_can_not_be_shortened_is_refused_as_ever(prompts: Prompts) ->
     for call in (build(("system", words(600)), ("user", "hi")), build(("user", words(600)), max_tokens=500)):
         refused = refusal(prompts, call)
         with pytest.raises(errors.ApiError) as raised:
-            await LongInput("Truncate", prompts, WINDOW).shorten(call, refused)
+            await LongInput("Truncate", prompts).shorten(call, refused, WINDOW)
         assert raised.value is refused
 
 
@@ -90,7 +90,7 @@ async def test_a_document_is_cut_into_parts_that_fit(prompts: Prompts) -> None:
     call = build(
         ("system", "Be brief"), ("user", f"Summarize:\n\n{text}\n\nIn one line."), max_tokens=40, stop=["x"], n=2, logprobs=True
     )
-    reading = await LongInput("Segment", prompts, WINDOW).cut(call, refusal(prompts, call))
+    reading = await LongInput("Segment", prompts).cut(call, refusal(prompts, call), WINDOW)
     assert len(reading.segments) > 4
     for number in range(1, len(reading.segments) + 1):
         part = reading.part(number)
@@ -109,14 +109,25 @@ async def test_a_document_is_cut_into_parts_that_fit(prompts: Prompts) -> None:
 
 
 async def test_what_can_not_be_cut_is_refused_with_a_reason(prompts: Prompts) -> None:
-    long_input = LongInput("Segment", prompts, WINDOW)
+    long_input = LongInput("Segment", prompts)
     crowded = build(("system", words(480)), ("user", words(600)))
     with pytest.raises(errors.ApiError, match="the rest of the chat") as refused:
-        await long_input.cut(crowded, refusal(prompts, crowded))
+        await long_input.cut(crowded, refusal(prompts, crowded), WINDOW)
     assert (refused.value.status, refused.value.code) == (400, "context_length_exceeded")
     silent = build(("system", words(600)))
     with pytest.raises(errors.ApiError, match="context window"):
-        await long_input.cut(silent, refusal(prompts, silent))
+        await long_input.cut(silent, refusal(prompts, silent), WINDOW)
     endless = build(("user", words(130_000)))
     with pytest.raises(errors.ApiError, match="256 are allowed"):
-        await long_input.cut(endless, refusal(prompts, endless))
+        await long_input.cut(endless, refusal(prompts, endless), WINDOW)
+
+
+async def test_an_engine_that_holds_less_than_the_window_sets_the_room(prompts: Prompts) -> None:
+    room = WINDOW // 2
+    call = build(*([("user", words(60)), ("assistant", "yes")] * 6), ("user", "And now?"), max_tokens=20)
+    _, prompt = await LongInput("Truncate", prompts).shorten(call, refusal(prompts, call, room), room)
+    assert len(prompt) + 20 <= room
+    document = build(("user", f"Summarize:\n\n{words(1000)}"), max_tokens=20)
+    reading = await LongInput("Segment", prompts).cut(document, refusal(prompts, document, room), room)
+    longest = max(len(prompts.encode(reading.part(number))) for number in range(1, len(reading.segments) + 1))
+    assert room // 2 < longest and longest + 20 <= room

@@ -6,7 +6,6 @@ do, so that the channel, its heartbeats and its watch over hung steps serve both
 """
 
 import base64
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
@@ -18,6 +17,7 @@ from torch import Tensor
 from localmodel.api.channel import Embedded, Refusal
 from localmodel.engine.errors import Refused
 from localmodel.engine.sequence import Output
+from localmodel.engine.stepping import Stepping
 
 MOST_WAITING = 256
 GENERATES_NOTHING = "this model makes embeddings; send text generation to a model whose task is TextGeneration"
@@ -33,19 +33,15 @@ class Job:
     vectors: list[Tensor] = field(default_factory=list)
 
 
-class EmbeddingEngine:
+class EmbeddingEngine(Stepping):
     def __init__(self, encode: Callable[[list[Ids[int]]], Tensor], *, context: int, vocabulary: int, step_tokens: int) -> None:
         """`encode` turns texts of token ids into [texts, dimensions] float32; a step takes about `step_tokens`."""
+        super().__init__()
         self._encode = encode
         self._context = context
         self._vocabulary = vocabulary
         self._step_tokens = step_tokens
         self._jobs: list[Job] = []
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._step_began: float | None = None
-        self.steps_total = 0
-        self.tokens_total = 0
 
     def embed(
         self, inputs: tuple[tuple[int, ...], ...], answer: Callable[[Embedded | Refusal], None], left: Callable[[], bool]
@@ -66,19 +62,6 @@ class EmbeddingEngine:
                 raise Refused("overloaded", f"{len(self._jobs)} requests are waiting; try again later")
             self._jobs.append(Job(inputs, answer, left))
             self._changed.notify()
-
-    def wait_for_work(self, quiet_seconds: float | None = None, on_quiet: Callable[[], None] = lambda: None) -> bool:
-        """Sleeps until there is something to do; False when the engine is stopping.
-
-        `on_quiet` is called, without the lock, when `quiet_seconds` have passed with nothing to do.
-        """
-        with self._changed:
-            if self._changed.wait_for(self._has_work, quiet_seconds):
-                return not self._stopping
-        on_quiet()
-        with self._changed:
-            self._changed.wait_for(self._has_work)
-            return not self._stopping
 
     def _has_work(self) -> bool:
         return bool(self._stopping or self._jobs)
@@ -130,11 +113,6 @@ class EmbeddingEngine:
         for job in ended:
             job.answer(Refusal(code="failed", message="the engine ended before the embeddings were made; send them again"))
         return []
-
-    def step_age_seconds(self) -> float:
-        """Seconds since the running step began; 0 between steps. Takes no lock: it must answer while a step hangs."""
-        began = self._step_began
-        return time.monotonic() - began if began is not None else 0.0
 
     def load(self) -> tuple[int, int, int]:
         """(requests of which something is computed, requests that wait, 0: there is no KV cache)."""

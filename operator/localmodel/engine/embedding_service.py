@@ -1,15 +1,11 @@
-"""Wires an encoder, its queue and the channel together, with the threads that run them.
+"""An embedding model as it is served: an encoder and its queue behind a channel.
 
 Why it exists: it is to an embedding model what `service` is to a text generator. The channel and the publisher are the same:
 a gateway's event stream carries heartbeats only, which tell it that the engine lives. It must not know Triton.
 """
 
-import os
-import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -17,24 +13,20 @@ import torch
 from localmodel.api.channel import Embed, Embedded, Refusal
 from localmodel.api.engine import EngineConfig
 from localmodel.api.engine_status import EngineStatus
-from localmodel.engine.channel import Channel
-from localmodel.engine.channel_token import read_or_create_token
+from localmodel.engine.channel_service import ChannelService
 from localmodel.engine.embedding_engine import GENERATES_NOTHING, EmbeddingEngine
 from localmodel.engine.embedding_loader import load_encoder
 from localmodel.engine.errors import Refused
 from localmodel.engine.gateways import Stream
 from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory
-from localmodel.engine.publisher import Publisher
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.tokenizer import load_tokenizer
 
 
-class EmbeddingService:
+class EmbeddingService(ChannelService):
     def __init__(self, config: EngineConfig, *, log: Callable[[str], None], exit_process: Callable[[], None]) -> None:
         """Loads the model. Raises LoadError. Nothing runs before `start`."""
-        self._config = config
-        self._log = log
-        self._exit_process = exit_process
+        super().__init__(config, log, exit_process)
         self._model = model = load_encoder(config)
         self.engine = EmbeddingEngine(
             model.encoder.encode,
@@ -42,23 +34,11 @@ class EmbeddingService:
             vocabulary=model.config.vocabulary,
             step_tokens=model.batch_tokens,
         )
-        self._publisher = Publisher(self.engine, self._fatal)
-        self._channel = Channel(
-            self.engine,
-            load_tokenizer(model.directory.tokenizer_file),
-            read_or_create_token(Path(config.channel_token_file)),
-            config.reconnect_grace_seconds,
-            self._publisher.put,
-            self.status,
-            _refuse_schema,
-            self._embed,
-        )
         self._answers = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._loop = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._open(self.engine, load_tokenizer(model.directory.tokenizer_file), _refuse_schema, self._embed)
 
     def start(self) -> None:
-        self._publisher.start(self._channel)
-        self._loop.start()
+        super().start()
         model = self._model
         self._log(
             f"{model.directory.architecture} from {model.directory.name}: {model.parameters:,} parameters, {model.dtype} on "
@@ -66,14 +46,8 @@ class EmbeddingService:
             f"loaded in {model.load_seconds:.1f} s"
         )
 
-    def handle(self, document: str | bytes, stream: Stream) -> None:
-        self._channel.handle(document, stream)
-
     def stop(self) -> None:
-        """Refuses what waits and ends all threads."""
-        self._channel.close()
-        self._publisher.stop()
-        self._loop.join()
+        super().stop()
         self._answers.shutdown(wait=True)
 
     def status(self) -> EngineStatus:
@@ -107,20 +81,15 @@ class EmbeddingService:
 
         self.engine.embed(request.inputs, answer, stream.is_cancelled)
 
-    def _run(self) -> None:
-        try:
-            if self._config.cpu_threads and self._config.device == "cpu":
-                torch.set_num_threads(self._config.cpu_threads)
-            while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(self._model.device)):
-                self.engine.step()
-        except Exception as error:
-            self._log(traceback.format_exc())
-            self._publisher.fail(error)
+    def _work(self) -> None:
+        if self._config.cpu_threads and self._config.device == "cpu":
+            torch.set_num_threads(self._config.cpu_threads)
+        while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(self._model.device)):
+            self.engine.step()
 
     def _fatal(self, message: str) -> None:
-        self._answers.shutdown(wait=True)
-        self._log(f"{message}; process {os.getpid()} ends")
-        self._exit_process()
+        self._answers.shutdown(wait=True)  # the refusals of what waited
+        super()._fatal(message)
 
 
 def _refuse_schema(_schema: str) -> NoReturn:

@@ -9,7 +9,6 @@ host plans, and what a step chose is sent while the next one runs.
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ids
@@ -20,6 +19,7 @@ from localmodel.engine.constraint import Constraint
 from localmodel.engine.errors import Refused
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.sequence import Key, Output, Sequence, Work
+from localmodel.engine.stepping import Stepping
 
 WAITING_PER_SLOT = 4
 LEAST_WAITING = 64
@@ -44,23 +44,19 @@ def at_once(run: Callable[[list[Work]], list[int]]) -> Callable[[list[Work]], La
     return launch
 
 
-class Engine:
+class Engine(Stepping):
     def __init__(
         self, launch: Callable[[list[Work]], Launched], scheduler: Scheduler, *, slots: int, context: int,
         vocabulary: int, stop_tokens: frozenset[int],
     ) -> None:  # fmt: skip
+        super().__init__()
         self._launch = launch
         self._scheduler = scheduler
         self._context = context
         self._vocabulary = vocabulary
         self._stop_tokens = stop_tokens
         self._max_waiting = max(LEAST_WAITING, WAITING_PER_SLOT * slots)
-        self._changed = threading.Condition()
-        self._stopping = False
         self._launched: tuple[list[Work], Launched] | None = None
-        self._step_began: float | None = None
-        self.steps_total = 0
-        self.tokens_total = 0
 
     def add_request(
         self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None,
@@ -81,19 +77,6 @@ class Engine:
         """Ends a sequence at once; its blocks are free for the next step. None if it is unknown or ended."""
         with self._changed:
             return self._scheduler.end(key, "cancelled")
-
-    def wait_for_work(self, quiet_seconds: float | None = None, on_quiet: Callable[[], None] = lambda: None) -> bool:
-        """Sleeps until there is something to do; False when the engine is stopping.
-
-        `on_quiet` is called, without the lock, when `quiet_seconds` have passed with nothing to do.
-        """
-        with self._changed:
-            if self._changed.wait_for(self._has_work, quiet_seconds):
-                return not self._stopping
-        on_quiet()
-        with self._changed:
-            self._changed.wait_for(self._has_work)
-            return not self._stopping
 
     def _has_work(self) -> bool:
         return bool(self._stopping or self._launched or self._scheduler.running or self._scheduler.waiting)
@@ -136,11 +119,6 @@ class Engine:
             self._stopping = True
             self._changed.notify_all()
             return self._scheduler.end_all("error")
-
-    def step_age_seconds(self) -> float:
-        """Seconds since the running step began; 0 between steps. Takes no lock: it must answer while a step hangs."""
-        began = self._step_began
-        return time.monotonic() - began if began is not None else 0.0
 
     def drafts(self) -> tuple[int, int]:
         """(guessed tokens that were verified, those of them that were right), since the start."""

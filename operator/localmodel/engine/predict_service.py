@@ -5,7 +5,6 @@ stream. So this speaks for the worker: its steps, its hangs and its death are to
 and must not know Triton.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +17,11 @@ from tokenizers.models import WordLevel
 from localmodel.api.channel import Embed
 from localmodel.api.engine import EngineConfig
 from localmodel.api.engine_status import EngineStatus
-from localmodel.engine.channel import Channel
-from localmodel.engine.channel_token import read_or_create_token
+from localmodel.engine.channel_service import ChannelService
 from localmodel.engine.errors import Refused, SignatureMissing
 from localmodel.engine.gateways import Stream
 from localmodel.engine.predict_link import BEAT_SECONDS, Watch, WorkerState
 from localmodel.engine.predict_signature import Described, describe
-from localmodel.engine.publisher import Publisher
 from localmodel.engine.sequence import Output
 
 PREDICTS_ONLY = "this model takes tensors; send them to /v2/models/NAME/infer"
@@ -61,43 +58,23 @@ class PredictEngine:
         """No sequence is ever known here."""
 
 
-class PredictService:
+class PredictService(ChannelService):
     def __init__(self, config: EngineConfig, *, log: Callable[[str], None], exit_process: Callable[[], None]) -> None:
         """Reads what the model's file says of its tensors. Raises LoadError. Nothing runs before `start`."""
-        self._config = config
-        self._log = log
-        self._exit_process = exit_process
+        super().__init__(config, log, exit_process)
         self._described = _describe(config)
         self._watch = Watch(Path(config.channel_token_file).parent)
-        engine = PredictEngine(self._watch)
-        self._publisher = Publisher(engine, self._fatal)
-        self._channel = Channel(
-            engine,
-            Tokenizer(WordLevel({}, "")),
-            read_or_create_token(Path(config.channel_token_file)),
-            config.reconnect_grace_seconds,
-            self._publisher.put,
-            self.status,
-            _refuse_schema,
-            _refuse_embed,
-        )
         self._stopping = threading.Event()
-        self._guard = threading.Thread(target=self._run, name="guard", daemon=True)
+        self._open(PredictEngine(self._watch), Tokenizer(WordLevel({}, "")), _refuse_schema, _refuse_embed)
 
     def start(self) -> None:
-        self._publisher.start(self._channel)
-        self._guard.start()
+        super().start()
         batch = f"batches of {self._described.max_batch_size}" if self._described.signature.batched else "no batches"
         self._log(f"{self._described.file}: {self._described.signature.describe()}, {batch}")
 
-    def handle(self, document: str | bytes, stream: Stream) -> None:
-        self._channel.handle(document, stream)
-
     def stop(self) -> None:
         self._stopping.set()
-        self._channel.close()
-        self._publisher.stop()
-        self._guard.join()
+        super().stop()
 
     def status(self) -> EngineStatus:
         state = self._watch.read() or WorkerState()
@@ -126,7 +103,7 @@ class PredictService:
             rows_total=state.rows_total,
         )
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         """Ends this process when the worker has died: the gateway then loads both anew."""
         seen = False
         while not self._stopping.wait(BEAT_SECONDS):
@@ -138,10 +115,6 @@ class PredictService:
                 self._publisher.fail(WorkerEnded(state.failure or "the process that computes the model has ended"))
                 return
             seen = seen or lives
-
-    def _fatal(self, message: str) -> None:
-        self._log(f"{message}; process {os.getpid()} ends")
-        self._exit_process()
 
 
 def _describe(config: EngineConfig) -> Described:

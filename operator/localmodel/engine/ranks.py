@@ -77,7 +77,7 @@ class Ranks:
     def agree_on(self, blocks: int) -> int:
         return least_of_ranks(blocks, self._device)
 
-    def explain(self, error: Exception) -> Exception:
+    def explain(self, error: BaseException) -> BaseException:
         """What is behind `error`: a rank's end, if there was one, as a LoadError while loading."""
         if isinstance(error, LoadError):
             return error

@@ -1,15 +1,11 @@
-"""Wires one loaded model, its engine and its channel together, with the two threads that run them.
+"""A text generator as it is served: one loaded model, its engine and its ranks, behind a channel.
 
 Why it exists: the Triton shim and the tests start the same thing. It must not know Triton.
 """
 
-import os
 import sys
-import threading
-import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -17,16 +13,13 @@ from localmodel.api.engine import EngineConfig
 from localmodel.api.engine_status import EngineStatus
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_steps import room_beside
-from localmodel.engine.channel import Channel
-from localmodel.engine.channel_token import read_or_create_token
+from localmodel.engine.channel_service import ChannelService
 from localmodel.engine.engine import Engine
 from localmodel.engine.failures import RankFailed
-from localmodel.engine.gateways import Stream
 from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory, settle
 from localmodel.engine.json_schema import JsonSchemas
 from localmodel.engine.launching import make_launch
 from localmodel.engine.loader import LoadedModel, load_model, threads_of_rank
-from localmodel.engine.publisher import Publisher
 from localmodel.engine.ranks import Ranks
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.scheduler import Scheduler
@@ -39,12 +32,10 @@ SWITCH_SECONDS = 0.0005
 host's work, as it might with Python's usual 5 ms."""
 
 
-class EngineService:
+class EngineService(ChannelService):
     def __init__(self, config: EngineConfig, *, log: Callable[[str], None], exit_process: Callable[[], None]) -> None:
         """Loads the model. Raises LoadError. Nothing runs before `start`."""
-        self._config = config
-        self._log = log
-        self._exit_process = exit_process
+        super().__init__(config, log, exit_process)
         self._ranks = Ranks(config, self._rank_failed, self._rank_failed_in_load) if config.ranks > 1 else None
         try:
             self._model = model = load_model(config, self._ranks or Alone())
@@ -56,23 +47,13 @@ class EngineService:
             cause = self._ranks.explain(error)
             self._ranks.stop()
             raise cause from error
-        self._publisher = Publisher(self.engine, self._fatal)
-        self._channel = Channel(
-            self.engine,
-            tokenizer,
-            read_or_create_token(Path(config.channel_token_file)),
-            config.reconnect_grace_seconds,
-            self._publisher.put,
-            self.status,
-            JsonSchemas(model.directory.tokenizer_file, model.network_config.vocabulary, model.directory.stop_tokens).compile,
-        )
-        self._loop = threading.Thread(target=self._run, name="engine", daemon=True)
+        schemas = JsonSchemas(model.directory.tokenizer_file, model.network_config.vocabulary, model.directory.stop_tokens)
+        self._open(self.engine, tokenizer, schemas.compile)
 
     def start(self) -> None:
         settle()
         sys.setswitchinterval(SWITCH_SECONDS)
-        self._publisher.start(self._channel)
-        self._loop.start()
+        super().start()
         model = self._model
         self._log(
             f"{model.directory.architecture} from {model.directory.name}: {model.parameters:,} parameters, "
@@ -83,14 +64,8 @@ class EngineService:
         if model.rounding:
             self._log(model.rounding)
 
-    def handle(self, document: str | bytes, stream: Stream) -> None:
-        self._channel.handle(document, stream)
-
     def stop(self) -> None:
-        """Ends every sequence and all threads."""
-        self._channel.close()
-        self._publisher.stop()
-        self._loop.join()
+        super().stop()
         if self._ranks:
             self._ranks.stop()
 
@@ -122,26 +97,21 @@ class EngineService:
             step_age_seconds=engine.step_age_seconds(),
         )
 
-    def _run(self) -> None:
-        try:
-            if self._config.cpu_threads and self._config.device == "cpu":
-                torch.set_num_threads(threads_of_rank(self._config))
-            device = self._model.cache.keys.device
-            while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(device)):
-                self._publisher.put_step(self.engine.step())
-        except Exception as error:
-            self._log(traceback.format_exc())
-            self._publisher.fail(self._ranks.explain(error) if self._ranks else error)
+    def _work(self) -> None:
+        if self._config.cpu_threads and self._config.device == "cpu":
+            torch.set_num_threads(threads_of_rank(self._config))
+        device = self._model.cache.keys.device
+        while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(device)):
+            self._publisher.put_step(self.engine.step())
+
+    def _explain(self, error: BaseException) -> BaseException:
+        return self._ranks.explain(error) if self._ranks else error
 
     def _rank_failed(self, failure: RankFailed) -> None:
         self._publisher.fail(failure)
 
     def _rank_failed_in_load(self, failure: RankFailed) -> None:
         self._fatal(f"{failure} while it loaded")
-
-    def _fatal(self, message: str) -> None:
-        self._log(f"{message}; process {os.getpid()} ends")
-        self._exit_process()
 
 
 def build_engine(model: LoadedModel, ranks: Ranks | None = None) -> Engine:

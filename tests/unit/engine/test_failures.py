@@ -1,14 +1,17 @@
 """What a failed step is called, and what a quiet engine gives back."""
 
 import json
+import os
 import threading
 
 import pytest
 import torch
 
 from localmodel.api.channel import Sampling
+from localmodel.api.engine import EngineConfig
 from localmodel.api.engine_failure import EngineFailureCode, parse_engine_failure
 from localmodel.api.events import EventBatch, encode_batch
+from localmodel.engine.channel_service import ChannelService
 from localmodel.engine.failures import explain_failure, explain_hang
 from localmodel.engine.housekeeping import release_memory
 from localmodel.engine.resident import resident_bytes
@@ -49,6 +52,36 @@ def test_last_words_travel_with_the_last_batch():
     for batch in (EventBatch(3, 0.0, False, ()), EventBatch(3, 0.0, False, (), words)):
         assert read_batch(json.dumps(encode_batch(batch))) == batch
     assert parse_engine_failure("the JSON schema is too complex to follow") is None
+
+
+class Panic(BaseException):
+    """As a library in Rust raises it."""
+
+
+class PanickingService(ChannelService):
+    def __init__(self, config, engine, tokenizer):
+        self.log, self.ended = [], threading.Event()
+        super().__init__(config, self.log.append, self.ended.set)
+        self._engine = engine
+        self._open(engine, tokenizer, str)
+
+    def status(self):
+        raise AssertionError
+
+    def _work(self):
+        self._engine.wait_for_work()
+        raise Panic("of a mask")
+
+
+def test_a_panic_ends_requests_and_process_at_once_and_not_when_a_step_counts_as_hung(world, byte_tokenizer, tmp_path):
+    config = EngineConfig(model_path="x", channel_token_file=str(tmp_path / "token"))
+    service = PanickingService(config, world.engine, byte_tokenizer)
+    service.start()
+    stream = world.stream()
+    service.handle(json.dumps({"op": "generate", "text": "Hello", "stream": False}), stream)
+    assert service.ended.wait(20)
+    assert stream.answer["finish_reason"] == "error" and "Panic: of a mask" in stream.answer["error"]
+    assert "Traceback" in service.log[0] and f"process {os.getpid()} ends" in service.log[-1]
 
 
 def test_after_a_quiet_time_and_only_then_memory_is_given_back(world):

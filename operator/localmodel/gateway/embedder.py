@@ -63,7 +63,7 @@ class Embedder:
                 return await self._run(exchange, deadlines, inputs, call, need, again=again)
 
         until = deadlines.queue(monotonic()).at
-        vectors = await self._lane.resender.run(exchange.record, attempt, lambda: until)
+        vectors = await self._lane.resender.run(exchange, attempt, lambda: until)
         body = await _written(call, vectors, tokens)
         await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")

@@ -86,8 +86,10 @@ class Exchange:
         self.headers["x-localmodel-segments"] = str(segments)
 
     def head_sent(self, status: int) -> None:
+        now = monotonic()
+        waited = self.waited + (now - self._waiting_since if self._waiters else 0.0)
         self.record.status = status
-        self.record.overhead_seconds = max(0.0, monotonic() - self.started - self.waited)
+        self.record.overhead_seconds = max(0.0, now - self.started - waited)
 
     def sent(self, data: bytes) -> None:
         self.record.bytes_out += len(data)

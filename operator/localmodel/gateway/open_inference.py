@@ -111,7 +111,8 @@ class OpenInference:
                 self._lane.check_serving()
             await self._send(request, exchange, deadlines, route, need, again=again)
 
-        await self._lane.resender.run(exchange.record, attempt, lambda: deadlines.queue(monotonic()).at)
+        until = deadlines.queue(monotonic()).at
+        await self._lane.resender.run(exchange, attempt, lambda: until)
 
     async def _send(
         self, request: Request, exchange: Exchange, deadlines: Deadlines, route: Route, need: Need, *, again: bool

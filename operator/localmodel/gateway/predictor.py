@@ -56,7 +56,7 @@ class Predictor:
                 return await self._run(exchange, deadlines, route, need, again=again)
 
         until = deadlines.queue(monotonic()).at
-        answered, length = await self._lane.resender.run(exchange.record, attempt, lambda: until)
+        answered, length = await self._lane.resender.run(exchange, attempt, lambda: until)
         await _pass_on(request, exchange, answered, length, name, deadlines)
 
     async def _run(

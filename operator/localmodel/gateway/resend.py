@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TypeVar
 
 from localmodel.gateway import errors
-from localmodel.gateway.record import Record
+from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.retries import Result, RetryBudget
 
 T = TypeVar("T")
@@ -35,8 +35,8 @@ class Resender:
         self._wait_backend = wait_backend
         self._on_result = on_result
 
-    async def run(self, record: Record, attempt: Callable[[bool], Awaitable[T]], until: Callable[[], float]) -> T:
-        """`attempt(again)` until it succeeds or its failure has to stand; `until()`: when patience ends."""
+    async def run(self, exchange: Exchange, attempt: Callable[[bool], Awaitable[T]], until: Callable[[], float]) -> T:
+        """`attempt(again)` until it succeeds or its failure has to stand; `until()`: when patience ends. Pauses are waits."""
         tries = 0
         while True:
             try:
@@ -44,10 +44,13 @@ class Resender:
             except errors.ApiError as error:
                 if tries:
                     self._on_result("failed")
-                if tries >= self._attempts or not await self._may_resend(error, tries, until()):
+                if tries >= self._attempts:
                     raise
+                with exchange.waiting():
+                    if not await self._may_resend(error, tries, until()):
+                        raise
                 tries += 1
-                record.retries += 1
+                exchange.record.retries += 1
             else:
                 if tries:
                     self._on_result("answered")

@@ -78,7 +78,7 @@ class Run:
 
     async def first(self) -> str:
         with self._exchange.waiting():
-            return await self._lane.resender.run(self._record, self._attempt, self._patience_until)
+            return await self._lane.resender.run(self._exchange, self._attempt, self._patience_until)
 
     def _patience_until(self) -> float:
         return self._patience.at if self._patience is not None else self._deadlines.total.at

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localmodel.gateway import errors
+from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.record import Record
 from localmodel.gateway.resend import Resender
 from localmodel.gateway.retries import RetryBudget
@@ -54,8 +55,8 @@ def test_no_minute_has_more(percent: int, steps: list[tuple[float, str]]) -> Non
 LOST = errors.upstream("lost", resend=True)
 
 
-def record() -> Record:
-    return Record(request_id="r", pod="", namespace="", model="", model_version="")
+def exchange() -> Exchange:
+    return Exchange(Record(request_id="r", pod="", namespace="", model="", model_version=""), lambda ended: None)
 
 
 class Attempts:
@@ -98,12 +99,12 @@ def resender(
 async def test_what_is_sent_again(
     failures: list[errors.ApiError], attempts: int, tries: int, outcome: str | None, results: list[str]
 ) -> None:
-    attempt, seen, noted = Attempts(*failures), list[str](), record()
+    attempt, seen, noted = Attempts(*failures), list[str](), exchange()
     try:
         got: str | None = await resender(attempts, seen).run(noted, attempt, lambda: monotonic() + 5)
     except errors.ApiError as error:
         got = error.code
-    assert (got, len(attempt.seen), noted.retries, seen) == (outcome, tries, tries - 1, results)
+    assert (got, len(attempt.seen), noted.record.retries, seen) == (outcome, tries, tries - 1, results)
     assert attempt.seen == [number > 0 for number in range(tries)]
 
 
@@ -111,7 +112,7 @@ async def test_an_empty_budget_lets_the_failure_stand() -> None:
     seen = list[str]()
     again = resender(9, seen)
     with pytest.raises(errors.ApiError, match="lost"):
-        await again.run(record(), Attempts(*[LOST] * 9), lambda: monotonic() + 5)
+        await again.run(exchange(), Attempts(*[LOST] * 9), lambda: monotonic() + 5)
     assert seen == ["failed", "failed", "failed", "no_budget"]
 
 
@@ -122,10 +123,11 @@ async def test_a_backend_that_does_not_come_back() -> None:
         asked.append(until)
         return False
 
-    attempt = Attempts(LOST)
+    attempt, noted = Attempts(LOST), exchange()
     with pytest.raises(errors.ApiError, match="lost"):
-        await resender(wait=never).run(record(), attempt, lambda: 12.5)
+        await resender(wait=never).run(noted, attempt, lambda: 12.5)
     assert asked == [12.5] and attempt.seen == [False]
+    assert noted.waited >= 0.1, "the pause before a retry is no time of ours"
 
 
 async def test_leaving_while_it_waits() -> None:
@@ -134,7 +136,7 @@ async def test_leaving_while_it_waits() -> None:
         return True
 
     attempt = Attempts(LOST)
-    task = asyncio.create_task(resender(wait=forever).run(record(), attempt, lambda: 0.0))
+    task = asyncio.create_task(resender(wait=forever).run(exchange(), attempt, lambda: 0.0))
     await asyncio.sleep(0.3)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

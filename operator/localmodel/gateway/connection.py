@@ -74,11 +74,6 @@ class Connection(Outgoing):
         """Between requests, or before the first, or in the midst of a head."""
         return not self._answering and not self._waiting
 
-    @property
-    def broken(self) -> bool:
-        """Nothing more can be read from it."""
-        return self._deaf
-
     def close(self) -> None:
         """When what is being answered is answered. What the client has not taken of earlier answers is lost."""
         self._closing = True

@@ -49,7 +49,9 @@ class Listener:
     def joined(self, connection: Connection) -> None:
         self._connections[connection] = None
         if len(self._connections) > MAX_CONNECTIONS:
-            next((each for each in self._connections if each.idle), connection).close()
+            goes = next((each for each in self._connections if each.idle), connection)
+            self.left(goes)  # at once: it is gone later, and the next newcomer must not count on the same one
+            goes.close()
 
     def left(self, connection: Connection) -> None:
         self._connections.pop(connection, None)
@@ -80,12 +82,14 @@ class Listener:
             _check_head(request)
             await self.site.respond(request, exchange)
         except errors.ApiError as error:
-            close = error.status in _CLOSING or request.connection.broken
+            close = error.status in _CLOSING or request.content.exception() is not None
             await send_error(request, exchange, error, close=close)
         except ReaderTooSlow:
             exchange.close("total_timeout", "total_timeout")
             raise ConnectionResetError("the client does not read") from None
         except (asyncio.CancelledError, ConnectionError):
+            if self.stopping and exchange.record.status is None and request.connection.transport is not None:
+                await send_error(request, exchange, errors.draining(), close=True)
             exchange.close("drained" if self.stopping else "client_closed")
             raise
         except Exception:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -17,6 +18,8 @@ from localmodel.gateway.request import Request
 
 
 class EchoSite:
+    listener: server.Listener
+
     def __init__(self) -> None:
         self.ended: list[Record] = []
 
@@ -28,6 +31,8 @@ class EchoSite:
             raise KeyError("a bug")
         if request.path == "/wait":
             await asyncio.sleep(0.6)
+        if request.path == "/ever":
+            await asyncio.Event().wait()
         body = await intake.read_body(request, exchange)
         await send(request, exchange, 200, body, until=exchange.started + 5)
         exchange.close("ok")
@@ -38,7 +43,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[EchoSite,
     monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
     site = EchoSite()
-    listener = server.Listener(site)
+    listener = site.listener = server.Listener(site)
     opened = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
     yield site, opened.sockets[0].getsockname()[1]
     opened.close()
@@ -176,6 +181,46 @@ async def test_at_too_many_connections_the_oldest_idle_one_goes(
     assert (await asyncio.wait_for(running_reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
     for writer in (running, first, *others):
         writer.close()
+
+
+async def test_newcomers_at_once_each_cost_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    listener = server.Listener(EchoSite())
+
+    class Idle:
+        idle, closed = True, 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    ones = [Idle() for _ in range(9)]
+    for one in ones:  # of none the loss has been seen when the last comes
+        listener.joined(cast(connection.Connection, one))
+    assert [one.closed for one in ones] == [1] * 6 + [0] * 3
+
+
+async def test_a_refusal_comes_after_another_requests_error(port: tuple[EchoSite, int]) -> None:
+    site, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(b"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\r\n")
+    await asyncio.sleep(0.1)
+    writer.write(b"no HTTP\r\n\r\n")
+    answers = await asyncio.wait_for(reader.read(), 10)
+    assert re.findall(rb"HTTP/1\.1 ([0-9]+) ", answers) == [b"415", b"400"]
+    assert [record.outcome for record in site.ended] == ["rejected", "rejected"]
+    writer.close()
+
+
+async def test_whoever_still_waits_at_the_end_hears_why(port: tuple[EchoSite, int]) -> None:
+    site, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(b"GET /ever HTTP/1.1\r\nhost: x\r\n\r\n")
+    await asyncio.sleep(0.1)
+    await site.listener.end(0.05)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 503 ") and json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "draining"
+    assert [(record.outcome, record.status) for record in site.ended] == [("drained", 503)]
+    writer.close()
 
 
 async def test_an_idle_connection_is_closed(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:

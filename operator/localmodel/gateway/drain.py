@@ -1,13 +1,15 @@
 """Leaving without losing a stream: stop being ready, go on serving while others still send, wait for the streams.
 
 Two ways in: Triton's preStop hook (`/drain`, left again if that Triton comes back) and SIGTERM (for good); a second SIGTERM
-ends the wait. It never keeps
-a container alive whose backend is dead: nothing would end there.
+ends the wait. It never keeps a container alive whose backend is dead: nothing would end there.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import monotonic
+
+log = logging.getLogger("localmodel.gateway.drain")
 
 _TICK_SECONDS = 0.05
 
@@ -34,20 +36,28 @@ class Drain:
         return self._began is not None and monotonic() - self._began >= self._removal_seconds
 
     async def run(self, *, for_good: bool = False) -> bool:
-        """Returns when all requests have ended (True), at the limit, or at once if the backend is dead (False)."""
+        """Returns when all requests have ended (True), at the limit, or at once if the backend is dead or a new one (False)."""
         self._for_good = self._for_good or for_good
         if self._began is None:
             self._began = monotonic()
-        while True:
+            told = "draining: new requests are refused in %g s; those that run have %g s more"
+            log.info(told, self._removal_seconds, self._limit_seconds)
+        complete, why = await self._wait()
+        log.info("the drain has ended: %s", why)
+        return complete
+
+    async def _wait(self) -> tuple[bool, str]:
+        while self._began is not None:
             if self._dead() and (not self._for_good or not self._busy()):
                 self.backend_returned()
-                return False
+                return False, "the backend is dead, so there is nothing to wait for"
             now = monotonic() - self._began
             if now >= self._removal_seconds and not self._busy():
-                return True
+                return True, "all requests are answered"
             if self._hurried or now >= self._removal_seconds + self._limit_seconds:
-                return False
+                return False, "requests still run"
             await asyncio.sleep(_TICK_SECONDS)
+        return False, "the backend is a new one"
 
     def hurry(self) -> None:
         """Whoever stops us does not want to wait for the streams."""

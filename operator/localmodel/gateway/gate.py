@@ -62,7 +62,7 @@ class Gate:
         except (TimeoutError, asyncio.CancelledError) as ended:
             if self.slots.withdraw(ticket):
                 self._wake()
-            elif not ticket.admitted.cancelled():
+            elif not ticket.admitted.cancelled() and ticket.admitted.exception() is None:
                 self.leave(ticket.need)
             if isinstance(ended, TimeoutError):
                 raise limit.error() from None

@@ -45,6 +45,6 @@ class RetryBudget:
     def _at(self, now: float) -> _Second:
         while self._seconds and self._seconds[0].at <= now - _WINDOW_SECONDS:
             self._seconds.popleft()
-        if not self._seconds or self._seconds[-1].at != int(now):
+        if not self._seconds or self._seconds[-1].at < int(now):
             self._seconds.append(_Second(int(now)))
         return self._seconds[-1]

@@ -37,6 +37,13 @@ def test_a_clients_own_retries_use_it_up() -> None:
     assert granted(budget, 61, 10) == 3
 
 
+def test_requests_that_took_long_to_arrive_cost_no_memory() -> None:
+    budget = RetryBudget(0)
+    for number in range(1000):
+        budget.request(100.0 - 20 * (number % 2), again=False)
+    assert len(budget._seconds) == 1
+
+
 @given(st.integers(0, 100), st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["request", "retry"])), max_size=200))
 def test_no_minute_has_more(percent: int, steps: list[tuple[float, str]]) -> None:
     budget = RetryBudget(percent)

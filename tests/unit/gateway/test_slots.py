@@ -163,3 +163,16 @@ async def test_queue_timeout_and_overload() -> None:
     assert caught.value.code == "queue_timeout" and caught.value.retry
     first.release()
     assert gate.slots.in_use == 0
+
+
+async def test_leaving_just_when_the_queue_is_dismissed() -> None:
+    """It never had the slot that it would give back."""
+    gate = Gate(1, 5, PLENTY)
+    first = await gate.enter(limit(5), Need(7, 7))
+    leaver = asyncio.create_task(gate.enter(limit(5), Need(5, 5)))
+    await asyncio.sleep(0)
+    gate.dismiss(errors.draining())
+    leaver.cancel()
+    await asyncio.wait({leaver})
+    assert (gate.slots.in_use, gate.slots.tokens_in_use) == (1, 7)
+    first.release()

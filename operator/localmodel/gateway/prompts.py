@@ -20,6 +20,8 @@ from localmodel.gateway.token_texts import TokenTexts
 from localmodel.gateway.tool_calls import FORCED_OPENINGS, ToolFormat
 
 _INLINE_CHARACTERS = 4096
+_PLAIN_MEMBERS = 2
+"""Role and content."""
 
 
 class Prompts:
@@ -106,7 +108,10 @@ class Prompts:
 
 
 def _size(call: Call) -> int:
-    return len(call.prompt) + sum(len(message["content"]) for message in call.messages)
+    """Characters that are rendered or tokenized, about: of names, calls and tools, too."""
+    tools = len(str(call.tools.shown)) if call.tools is not None else 0
+    texts = [len(message["content"]) if len(message) == _PLAIN_MEMBERS else len(str(message)) for message in call.messages]
+    return len(call.prompt) + tools + sum(texts)
 
 
 def load_prompts(model_path: str) -> Prompts:

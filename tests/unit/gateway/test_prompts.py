@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,39 @@ def test_without_a_chat_template_completions_go_on(tmp_path: Path) -> None:
         assert prompts.encode(text("What is")) == (1, 5, 6)
         with pytest.raises(errors.ApiError, match="no usable chat template"):
             prompts.encode(chat([{"role": "user", "content": "What"}]))
+
+
+LONG = "What is " * 5000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": LONG}]},
+        {"messages": [{"role": "user", "content": "What", "name": LONG}]},
+        {"messages": [{"role": "user", "content": "What"}], "tools": [{**TOOL, "function": {"name": "f", "description": LONG}}]},
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": json.dumps({"x": LONG})}}],
+                }
+            ]
+        },
+    ],
+)
+async def test_whatever_is_long_in_a_chat_holds_up_nobody(
+    fields: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = load_prompts(str(write_tiny_model(tmp_path)))
+    where: list[threading.Thread] = []
+
+    def encode(call: Call) -> tuple[int, ...]:
+        where.append(threading.current_thread())
+        return ()
+
+    monkeypatch.setattr(prompts, "encode", encode)
+    await prompts.encode_async(parse_call("chat", fields, ("m",), 100))
+    assert where[0] is not threading.main_thread()
+    await prompts.encode_async(chat(CONVERSATIONS[0]))
+    assert where[1] is threading.main_thread()

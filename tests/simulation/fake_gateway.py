@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -42,6 +43,8 @@ class FakeGateway:
     def __init__(self, report: GatewayStatus) -> None:
         self.ip = f"127.0.1.{next(_ADDRESSES)}"
         self.report = report
+        self.pause_seconds = 0.0
+        """In the middle of the answer, as a network may make it."""
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,7 +53,10 @@ class FakeGateway:
                 self.send_response(200 if self.path == "/status" else 404)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(body[:100])
+                if gateway.pause_seconds:
+                    time.sleep(gateway.pause_seconds)
+                self.wfile.write(body[100:])
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -5,7 +5,9 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from http.client import HTTPException
 
+from localmodel.cli.machine import OPENER
 from localmodel.cli.problems import RunFailed
 
 KEY_VARIABLE = "LOCALMODEL_API_KEY"
@@ -20,12 +22,12 @@ def ask(base_url: str, model: str, question: str, write: Callable[[str], object]
         headers["authorization"] = f"Bearer {key}"
     request = urllib.request.Request(f"{base_url}/chat/completions", json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(request) as answer:
+        with OPENER.open(request) as answer:
             for text in read_stream(answer):
                 write(text)
     except urllib.error.HTTPError as error:
         raise RunFailed(f"The model did not answer: HTTP {error.code}: {error.read().decode(errors='replace')}") from None
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise RunFailed(f"The model did not answer: {error}") from None
 
 

@@ -49,6 +49,8 @@ def _read_documents(path: Path) -> list[dict[str, Any]]:
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         what = getattr(error, "problem", None) or str(error)
         raise Problem(f"{path} is not valid YAML:{where} {what}.") from None
+    except ValueError as error:  # of something that looks like a date and is none
+        raise Problem(f"{path} is not valid YAML: {error}; write quotes around what is no date.") from None
     if not all(isinstance(d, dict) for d in documents):
         raise Problem(f"{path} is not a Kubernetes object: every document must be a mapping with apiVersion, kind and spec.")
     return documents

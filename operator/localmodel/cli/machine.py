@@ -1,13 +1,17 @@
-"""What this machine has to offer: free ports and GPUs. Reads only; reserves nothing."""
+"""What this machine has to offer: free ports and GPUs, and how its own servers are asked. Reads only; reserves nothing."""
 
 import errno
 import shutil
 import socket
 import subprocess
+import urllib.request
 
 from localmodel.cli.problems import Problem
 
 HOST = "127.0.0.1"
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""For URLs of this machine: a proxy that the environment names can't reach them."""
+_DRIVER_SECONDS = 30
 
 
 def check_port(port: int, option: str) -> None:
@@ -33,7 +37,14 @@ def count_gpus() -> int:
     """NVIDIA cards that the driver lists; 0 without a driver."""
     if not shutil.which("nvidia-smi"):
         return 0
-    listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=False)
+    command = ["nvidia-smi", "--list-gpus"]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise Problem(
+            f"`nvidia-smi --list-gpus` has not answered for {_DRIVER_SECONDS} s, so the driver hangs; see the kernel's log, or "
+            "write `gpu: {count: 0}` to run on the CPU."
+        ) from None
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines()) if listing.returncode == 0 else 0
 
 

@@ -4,10 +4,11 @@
 """
 
 import json
-import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from localmodel.api.gateway import GatewayStatus
+from localmodel.cli.machine import OPENER
 
 REPEAT_SECONDS = 10.0
 """An unchanged state is said again after this long, so that a long load does not look like a hang."""
@@ -18,9 +19,9 @@ _LASTING = ("TokenizerMissing", "ChatTemplateMissing")
 def fetch_status(admin_url: str, timeout_seconds: float = 2.0) -> GatewayStatus | None:
     """What the gateway says about itself and Triton; None while it can't be reached."""
     try:
-        with urllib.request.urlopen(f"{admin_url}/status", timeout=timeout_seconds) as answer:
+        with OPENER.open(f"{admin_url}/status", timeout=timeout_seconds) as answer:
             return GatewayStatus.model_validate(json.load(answer))
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
 
 

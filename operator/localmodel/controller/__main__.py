@@ -11,6 +11,7 @@ from typing import Any
 
 import kopf
 import uvloop
+import yaml
 from pydantic import ValidationError
 
 from localmodel.controller.cluster import Cluster
@@ -137,6 +138,7 @@ class Operator:
 
     def _take_over(self) -> None:
         self._catching_up = asyncio.create_task(self._catch_up(self._elector.term))
+        self._catching_up.add_done_callback(_end_process_if_broken)
 
     async def _catch_up(self, term: int) -> None:
         """What was seen while the way to the API server was cut may be old: look again before deciding anything."""
@@ -166,6 +168,12 @@ def _end_process_if_failed(task: asyncio.Task[None]) -> None:
         sys.exit(1)
 
 
+def _end_process_if_broken(task: asyncio.Task[None]) -> None:
+    """Of a part that may end. Without it this replica would hold the lease and decide nothing."""
+    if not task.cancelled() and task.exception():
+        _end_process_if_failed(task)
+
+
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
@@ -179,7 +187,7 @@ def main() -> int:
     parser.add_argument("--settings", type=Path, help="YAML file with the operator's settings")
     try:
         settings = load_settings(parser.parse_args().settings)
-    except (ValidationError, OSError) as error:
+    except (ValidationError, OSError, yaml.YAMLError) as error:
         print(error, file=sys.stderr)
         return 2
     configure_logs(settings.log_level)

@@ -95,12 +95,22 @@ class Prober:
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         try:
             async with self._session.get(f"http://{host}:{constants.ADMIN_PORT}/status") as response:
-                body = await response.content.read(_LARGEST_REPORT)
+                body = await _read(response.content)
                 report = GatewayStatus.model_validate_json(body) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
             logger.debug("gateway does not answer", extra={"pod": pod.name, "error": str(error)})
             return None
         return report if report and report.pod == pod.name else None
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """All of it, however many pieces it comes in; nothing if that is more than a report can be."""
+    body = bytearray()
+    async for piece in content.iter_any():
+        body += piece
+        if len(body) > _LARGEST_REPORT:
+            return b""
+    return bytes(body)
 
 
 def _can_answer(pod: Pod) -> bool:

@@ -47,19 +47,32 @@ class Recorder:
     async def _post(self, model: LocalModel, note: EventNote) -> None:
         now = self._wall_clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         name = f"{model.name}.{digest([model.uid, note.type, note.reason, note.message])}"
-        count = self._counts.pop((model.namespace, name), 0) + 1
-        self._counts[(model.namespace, name)] = count
+        count = self._count(model.namespace, name)
+        if count > 1:
+            try:
+                return await self._repeat(model.namespace, name, count, now)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                self._counts[(model.namespace, name)] = 1  # the API server keeps an Event for an hour
+        try:
+            await self._cluster.create_event(self._build(model, note, name, now))
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            await self._repeat(model.namespace, name, self._count(model.namespace, name), now)
+        return None
+
+    def _count(self, namespace: str, name: str) -> int:
+        """How often it came, this time included."""
+        count = self._counts.pop((namespace, name), 0) + 1
+        self._counts[(namespace, name)] = count
         while len(self._counts) > _REMEMBERED:
             self._counts.popitem(last=False)
-        if count == 1:
-            try:
-                await self._cluster.create_event(self._build(model, note, name, now))
-                return
-            except ApiError as error:
-                if error.status != 409:
-                    raise
-        series = {"count": max(count, 2), "lastObservedTime": now}
-        await self._cluster.patch_event(model.namespace, name, {"series": series})
+        return count
+
+    async def _repeat(self, namespace: str, name: str, count: int, now: str) -> None:
+        await self._cluster.patch_event(namespace, name, {"series": {"count": count, "lastObservedTime": now}})
 
     def _build(self, model: LocalModel, note: EventNote, name: str, now: str) -> dict[str, Any]:
         return {

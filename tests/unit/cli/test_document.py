@@ -43,6 +43,7 @@ def test_first_localmodel_is_taken_and_the_rest_is_named(tmp_path):
         (NAMESPACE, "found: Namespace"),
         ("kind: LocalModel\nspec: {a: [}\n", "line 2, column 12"),
         ("just a sentence\n", "not a Kubernetes object"),
+        (GOOD + "  model: {version: 2026-13-01}\n", "write quotes around what is no date"),
         (GOOD.replace("v1alpha1", "v1"), "write `apiVersion: localmodel.dev/v1alpha1`"),
         (GOOD.replace("name: qwen,", ""), "metadata.name is missing"),
         (GOOD.replace("name: qwen,", "name: Qwen.7b,"), "not a name"),

@@ -1,5 +1,6 @@
 """From what /status says over time to the lines of the terminal."""
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -62,6 +63,27 @@ def test_before_the_first_answer_no_failure_is_claimed():
     assert progress.see(waiting, 6) == []
     progress.see(status("Ready", ready=True), 7)
     assert progress.see(waiting, 9)[1] == "    0 s  NoEvidence: The last request got no answer."
+
+
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    test_status_is_fetched_and_anything_else_is_none()
+
+
+def test_an_answer_that_breaks_off_is_none():
+    """The gateway was killed while it spoke."""
+
+    def answer():
+        connection, _ = server.accept()
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        assert fetch_status(f"http://127.0.0.1:{server.getsockname()[1]}") is None
 
 
 def test_status_is_fetched_and_anything_else_is_none():

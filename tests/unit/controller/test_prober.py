@@ -65,6 +65,23 @@ async def test_silence_counts_the_second_time(gateway: FakeGateway) -> None:
         assert news == [KEY] and await prober.reports(KEY, (pod,)) == {"p0": None}
 
 
+async def test_an_answer_may_come_in_pieces(gateway: FakeGateway) -> None:
+    gateway.pause_seconds = 0.05
+    store = Store()
+    pod = put_pod(store, gateway.ip)
+    async with running(store, []) as prober:
+        report = (await prober.reports(KEY, (pod,)))["p0"]
+    assert report and report.ready
+
+
+async def test_an_answer_without_end_is_none(gateway: FakeGateway) -> None:
+    gateway.report = build_report("p0", message="x" * (1 << 21))
+    store = Store()
+    pod = put_pod(store, gateway.ip)
+    async with running(store, []) as prober:
+        assert await prober.reports(KEY, (pod,)) == {"p0": None}
+
+
 async def test_the_answer_of_another_pod_is_no_answer(gateway: FakeGateway) -> None:
     gateway.report = build_report("somebody-else")
     store = Store()

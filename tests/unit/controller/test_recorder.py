@@ -39,6 +39,26 @@ async def test_an_event_of_an_earlier_process_becomes_a_series() -> None:
     assert method == "PATCH" and change["series"]["count"] == 2
 
 
+async def test_an_event_that_has_expired_meanwhile_is_made_anew() -> None:
+    """The API server forgets Events after an hour."""
+    connection = FakeConnection()
+    await record(connection, NOTE)
+    connection.requests.clear()
+    cluster = Cluster(connection, may_write_for=lambda: 2, count_write=lambda *_: None, request_timeout_seconds=1)
+    recorder = Recorder(cluster, replica="r", wall_clock=lambda: datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    task = asyncio.create_task(recorder.run())
+    recorder.record(build_model(), NOTE)
+    await asyncio.sleep(0.05)
+    connection.errors.append(ApiError(404, "not found"))
+    connection.objects.clear()
+    recorder.record(build_model(), NOTE)
+    recorder.record(build_model(), NOTE)
+    await asyncio.sleep(0.05)
+    task.cancel()
+    methods = [method for method, _, _ in connection.requests]
+    assert methods[-3:] == ["PATCH", "POST", "PATCH"] and connection.requests[-1][2]["series"]["count"] == 2
+
+
 async def test_a_refused_event_stops_nothing() -> None:
     connection = FakeConnection()
     connection.errors.append(ApiError(403, "no"))

@@ -128,7 +128,7 @@ class Gateway:
             check_load=self._check_load,
             check_serving=self._readiness.check,
             wait_serving=self._readiness.wait_stream,
-            witness=lambda answered: self._backend.state.witness(answered, monotonic()),
+            witness=self._backend.witness,
             on_pace=metrics.of(declared.GATEWAY_PER_TOKEN_SECONDS).observe,
         )
         window = settings.context_window

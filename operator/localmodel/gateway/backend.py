@@ -5,6 +5,7 @@ probe says so.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import monotonic
 
@@ -20,6 +21,8 @@ from localmodel.gateway.load_progress import ProgressReader
 from localmodel.gateway.loading import Loadable, Loading
 from localmodel.gateway.pulse import Pulse
 from localmodel.gateway.sequences import Sequences
+
+log = logging.getLogger("localmodel.gateway.backend")
 
 _TICK_SECONDS = 0.05
 _STATUS_SECONDS = 2.0
@@ -61,6 +64,14 @@ class Backend:
                 self._on_new_triton()
             if await self._loading.load():
                 await self._serve()
+
+    def witness(self, answered: bool) -> None:
+        """Whether the engine answered a request, or the canary."""
+        if answered and not self.state.evidence:
+            log.info("the model answers: ready")
+        elif self.state.evidence and not answered:
+            log.warning("the model did not answer a request: not ready until it has answered one")
+        self.state.witness(answered, monotonic())
 
     async def _serve(self) -> None:
         """From a loaded model to its loss."""
@@ -162,4 +173,4 @@ class Backend:
             answered = await canary_embeds(self._channel, seconds)
         else:
             answered = await canary_answers(self._sequences, seconds)
-        self.state.witness(answered, monotonic())
+        self.witness(answered)

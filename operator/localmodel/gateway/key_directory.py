@@ -23,6 +23,8 @@ class KeyDirectory:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._seen: _Signature | None = None
+        self._told = ""
+        """Why the last look failed: said once, not every second."""
         self.ring = Keyring()
         """Empty while there is no such directory: nobody is let in."""
         self.look()
@@ -44,14 +46,18 @@ class KeyDirectory:
                 return
         except OSError as error:
             if self._path.exists():
-                log.warning("the keys can't be read, those known before stay valid: %s", error)
+                if self._told != str(error):
+                    log.warning("the keys can't be read, those known before stay valid: %s", error)
+                self._told = str(error)
                 return
             signature, contents = (), {}
             if signature == self._seen:
                 return
-        self._seen = signature
+        self._seen, self._told = signature, ""
         self.ring = parse_keys(contents)
         log.info("%d API keys of %d names", len(self.ring.digests), len(self.ring.names))
+        for problem in self.ring.problems:
+            log.warning("%s", problem)
 
 
 def _current(path: Path) -> Path:

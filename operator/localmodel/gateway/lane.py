@@ -3,6 +3,7 @@
 It holds the parts and decides nothing itself.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -19,6 +20,8 @@ from localmodel.gateway.resend import Resender
 from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines, Limit
+
+log = logging.getLogger("localmodel.gateway.lane")
 
 
 class Admission(NamedTuple):
@@ -74,7 +77,14 @@ class Lane:
                 exchange.record.queue_seconds = monotonic() - entered
 
     def report(self, trial: Trial, ok: bool | None) -> None:
-        trial.report(ok, monotonic())
+        now = monotonic()
+        before = self.breaker.state(now)
+        trial.report(ok, now)
+        after = self.breaker.state(now)
+        if after == "open" and before != "open":
+            log.warning("the circuit is open: requests failed in a row, nothing is sent for %g s", self.breaker.retry_after(now))
+        elif after != before:
+            log.info("the circuit is closed again: the backend answers")
         if ok is not None:
             self.witness(ok)
 

@@ -6,6 +6,7 @@ supervisor's business.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from time import monotonic
 from typing import Protocol
@@ -19,6 +20,7 @@ log = logging.getLogger("localmodel.gateway.backend")
 _POLL_SECONDS = 0.2
 _LIVE_POLL_SECONDS = 1.0
 _BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
+_BAD = ("LoadFailed", "Unreachable", "Hung")
 
 
 class Loadable(Protocol):
@@ -48,7 +50,7 @@ class Loading:
 
     def enter(self, state: str, message: str = "") -> None:
         if self._state.enter(state, monotonic(), message):
-            log.info("backend is %s %s", state, message)
+            log.log(logging.WARNING if state in _BAD else logging.INFO, "backend is %s %s", state, message)
 
     def lost(self, message: str) -> None:
         """Triton went away."""
@@ -71,7 +73,8 @@ class Loading:
 
     async def load(self) -> bool:
         """True when loaded; False when Triton went away meanwhile."""
-        for attempt in range(1_000_000):
+        pauses = itertools.chain(self._back_off, itertools.repeat(self._back_off[-1]))
+        while True:
             self.enter("Loading")
             began = monotonic()
             self._progress.begin()
@@ -85,13 +88,11 @@ class Loading:
                 return False
             except BackendError as error:
                 self.enter("LoadFailed", str(error))
-                pause = self._back_off[min(attempt, len(self._back_off) - 1)]
-                if not await self._while_live(asyncio.create_task(asyncio.sleep(pause))):
+                if not await self._while_live(asyncio.create_task(asyncio.sleep(next(pauses)))):
                     return False
             else:
                 self._state.load_seconds = round(monotonic() - began, 3)
                 return True
-        return False
 
     async def _load_once(self) -> None:
         """Loads, unless a gateway before this one has: Triton would load it anew, beside the running one."""

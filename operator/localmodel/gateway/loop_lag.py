@@ -4,7 +4,10 @@ While it stays late, new requests are turned away before they are read: parsing 
 """
 
 import asyncio
+import logging
 from time import monotonic
+
+log = logging.getLogger("localmodel.gateway.loop_lag")
 
 _EVERY_SECONDS = 0.5
 _LATE_SECONDS = 0.5
@@ -41,4 +44,11 @@ class LoopLag:
             due = monotonic() + _EVERY_SECONDS
             await asyncio.sleep(_EVERY_SECONDS)
             self.seconds = max(0.0, monotonic() - due)
+            before = self.guard.overloaded
             self.guard.note(self.seconds)
+            if self.guard.overloaded and not before:
+                log.warning(
+                    "the event loop is %.1f s late: new requests are turned away; give the gateway more CPU", self.seconds
+                )
+            elif before and not self.guard.overloaded:
+                log.info("the event loop is in time again: new requests are taken")

@@ -109,6 +109,16 @@ def test_a_plain_directory_is_followed_and_lost(tmp_path: Path) -> None:
     assert not keys.ring.digests
 
 
+def test_what_is_wrong_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a").write_text("a key as it is")
+    keys = KeyDirectory(str(tmp_path))
+    (tmp_path / "..data").symlink_to("nowhere")
+    for _ in range(3):
+        keys.look()
+    said = [message for message in caplog.messages if "nowhere" in message or "no hash" in message]
+    assert len(said) == 2 and "a key as it is" not in caplog.text
+
+
 class Keys:
     def __init__(self, ring: Keyring) -> None:
         self.ring = ring

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from localmodel.api.gateway import Timeouts
-from localmodel.gateway import backend_state, errors
+from localmodel.gateway import backend_state, errors, loop_lag
 from localmodel.gateway.backend_state import BackendState
 from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import pick_request_id
@@ -69,6 +69,16 @@ def test_only_a_loop_that_stays_late_sheds(lags: list[float], overloaded: bool) 
     for lag in lags:
         guard.note(lag)
     assert guard.overloaded == overloaded
+
+
+async def test_a_loop_that_sheds_says_so(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    times = iter([0.0, 9.0] * 5 + [9.0, 9.0])
+    monkeypatch.setattr(loop_lag, "monotonic", lambda: next(times))
+    monkeypatch.setattr(loop_lag, "_EVERY_SECONDS", 0.0)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await loop_lag.LoopLag().run()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
 def test_the_end_is_heard_by_whoever_listens_then_or_later() -> None:

@@ -203,7 +203,7 @@ async def test_ends_that_are_failures(event: tuple[Any, ...], code: str) -> None
     assert caught.value.code == code and engine.lane.gate.slots.in_use == 0
 
 
-async def test_the_breaker_hears_each_try() -> None:
+async def test_the_breaker_hears_each_try(caplog: pytest.LogCaptureFixture) -> None:
     engine = Engine()
     for number in range(1, 4):
         async with engine.started() as (_, first):
@@ -213,6 +213,7 @@ async def test_the_breaker_hears_each_try() -> None:
     with engine.run() as run, pytest.raises(errors.ApiError) as caught:
         await run.first()
     assert caught.value.code == "circuit_open" and engine.lane.gate.slots.in_use == 0
+    assert caplog.messages == ["the circuit is open: requests failed in a row, nothing is sent for 60 s"]
 
 
 async def test_texts_are_handed_on_until_the_last_which_wakes() -> None:

@@ -46,8 +46,7 @@ class Link:
         raise BackendUnreachable("not now")
 
 
-@pytest.mark.parametrize("breaks", ["events", "status"])
-async def test_a_bug_in_a_background_task_ends_the_supervisor(breaks: str, tmp_path: Path) -> None:
+def supervisor(breaks: str, tmp_path: Path) -> Backend:
     link: Any = Link(breaks)
     settings = GatewaySettings(
         model_name="m", served_names=("m",), context_window=16, max_batch_size=1, channel_token_file=str(tmp_path / "token")
@@ -55,15 +54,20 @@ async def test_a_bug_in_a_background_task_ends_the_supervisor(breaks: str, tmp_p
 
     def ignore(*_: object) -> None: ...
 
-    backend = Backend(
-        settings,
-        Loaded(),
-        link,
-        Sequences(link, ignore),
-        on_new_triton=ignore,
-        on_new_engine=ignore,
-        on_status=ignore,
-        on_cut=ignore,
-    )
+    more: dict[str, Any] = dict.fromkeys(("on_new_triton", "on_new_engine", "on_status", "on_cut"), ignore)
+    return Backend(settings, Loaded(), link, Sequences(link, ignore), **more)
+
+
+@pytest.mark.parametrize("breaks", ["events", "status"])
+async def test_a_bug_in_a_background_task_ends_the_supervisor(breaks: str, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        await asyncio.wait_for(backend.run(), 5)
+        await asyncio.wait_for(supervisor(breaks, tmp_path).run(), 5)
+
+
+async def test_readiness_that_comes_and_goes_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    backend = supervisor("", tmp_path)
+    for answered in (False, True, True, False, False, True):
+        backend.witness(answered)
+        assert backend.state.evidence == answered
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO"]

@@ -1,15 +1,27 @@
 """What one gateway is to hear: numbered batches, and enough of the past to hear it again after a cut.
 
-Why it exists: a gateway that comes back with the last number it saw must miss nothing. Pure: no clock, no sending.
+Why it exists: a gateway that comes back with the last number it saw must miss nothing. The past is kept as bytes: Python's
+collector would stop all threads to look at so many tuples. Pure: no clock, no sending.
 """
 
 from collections import deque
+from typing import NamedTuple
+
+import msgspec
 
 from localmodel.api.events import EventBatch, SequenceEvent
 from localmodel.engine.answer import merge_events
 
 KEPT_EVENTS = 65_536
 """At 64 sequences and the shortest gap between batches, two seconds: as long as a gateway may be away."""
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[SequenceEvent, ...]).decode
+
+
+class Past(NamedTuple):
+    number: int
+    count: int
+    events: bytes
 
 
 class Outbox:
@@ -17,7 +29,7 @@ class Outbox:
         self.number = 0
         """Of the last batch made."""
         self._pending: dict[str, SequenceEvent] = {}
-        self._past: deque[EventBatch] = deque()
+        self._past: deque[Past] = deque()
         self._past_events = 0
         self._kept_events = kept_events
 
@@ -37,10 +49,10 @@ class Outbox:
         self.number += 1
         batch = EventBatch(self.number, 0.0, False, tuple(self._pending.values()))
         self._pending.clear()
-        self._past.append(batch)
+        self._past.append(Past(batch.number, len(batch.events), _pack(batch.events)))
         self._past_events += len(batch.events)
         while self._past_events > self._kept_events and len(self._past) > 1:
-            self._past_events -= len(self._past.popleft().events)
+            self._past_events -= self._past.popleft().count
         return batch
 
     def after(self, number: int) -> EventBatch | None:
@@ -54,6 +66,6 @@ class Outbox:
         merged: dict[str, SequenceEvent] = {}
         for batch in self._past:
             if batch.number > number:
-                for event in batch.events:
+                for event in _unpack(batch.events):
                     merged[event.id] = merge_events(merged[event.id], event) if event.id in merged else event
         return EventBatch(self.number, 0.0, False, tuple(merged.values()))

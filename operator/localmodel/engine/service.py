@@ -27,9 +27,9 @@ from localmodel.engine.speculation import Speculation
 from localmodel.engine.team import Alone
 from localmodel.engine.tokenizer import load_tokenizer
 
-SWITCH_SECONDS = 0.0005
-"""After so long a thread that waits for the interpreter is given it: the one that sends must not wait for several steps of the
-host's work, as it might with Python's usual 5 ms."""
+SWITCH_SECONDS = 0.002
+"""After so long a thread that waits for the interpreter is given it. Longer than the host's work for a step, so that it is not
+taken away in its midst; shorter than Python's 5 ms, which may be several steps that the thread that sends waits for."""
 
 
 class EngineService(ChannelService):

@@ -1,7 +1,9 @@
+import gc
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localmodel.api.events import SequenceEvent
+from localmodel.api.events import SequenceEvent, TokenLogprob, Usage
 from localmodel.engine.outbox import Outbox
 
 
@@ -31,6 +33,27 @@ def test_a_number_that_never_was_or_is_gone_is_lost():
     assert outbox.after(2).events == (event("s", "cd"),)
     assert outbox.after(4).events == ()
     assert outbox.after(5) is None
+
+
+def test_what_is_kept_is_as_it_was_with_reasons_and_log_probabilities():
+    events = (
+        SequenceEvent("s", "a", 1, logprobs=(TokenLogprob(7, -0.1, ((7, -0.1), (8, -2.5))),)),
+        SequenceEvent("t", "é", 2, "error", Usage(3, 2), "[EngineFailed] no"),
+    )
+    outbox = Outbox()
+    for one in events:
+        outbox.add(one)
+    assert outbox.make_batch().events == outbox.after(0).events == events
+
+
+def test_the_past_gives_the_collector_nothing_to_look_at():
+    outbox = Outbox()
+    before = len(gc.get_objects())
+    for _ in range(20):
+        for number in range(100):
+            outbox.add(event(f"s{number}", "text"))
+        outbox.make_batch()
+    assert len(gc.get_objects()) - before < 100
 
 
 @settings(max_examples=200, deadline=None)

@@ -11,8 +11,14 @@ from localmodel.engine.network_config import NetworkConfig
 
 SERVER_BYTES = 160 * 2**20
 """For tritonserver itself, which shares the container's limit."""
-ACCUMULATE_BYTES = 4
-"""Logits are sampled in float32."""
+SORTED_AT_ONCE = 1 << 20
+"""Logits of the rows that are sorted together, where top_p needs all of them."""
+SORTED_BYTES = 42
+"""For each of those: values, their places, shares and sums of shares."""
+KEPT_BYTES = 8
+"""For every logit meanwhile: float32 copies with penalties and with temperature."""
+CHOSEN_BYTES = 21
+"""For every logit otherwise: those copies, one with what was cut off, and shares in float64."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,14 @@ def activation_bytes(config: NetworkConfig, rows: int, sampled_rows: int, elemen
     attention = (2 * config.heads + 4 * config.kv_heads) * config.head_dim
     mlp = 4 * config.intermediate
     block = rows * (4 * config.hidden + max(attention, mlp)) * element_bytes
-    return block + sampled_rows * config.vocabulary * (element_bytes + 3 * ACCUMULATE_BYTES)
+    logits = sampled_rows * config.vocabulary
+    return block + logits * 2 * element_bytes + sampling_bytes(sampled_rows, config.vocabulary)
+
+
+def sampling_bytes(rows: int, vocabulary: int) -> int:
+    """Largest set of temporaries that choose a token in each of `rows` rows of logits, whatever is asked for."""
+    together = min(rows, max(1, SORTED_AT_ONCE // vocabulary))
+    return vocabulary * max(CHOSEN_BYTES * rows, KEPT_BYTES * rows + SORTED_BYTES * together)
 
 
 def fixed_bytes(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.logprobs import Logprobs, measure_logprobs
+from localmodel.engine.memory import SORTED_AT_ONCE
 from localmodel.engine.sampling_plan import Adjustment, Random, SamplingPlan, make_plan
 from localmodel.engine.sequence import Sequence
 
@@ -123,9 +124,13 @@ def _draw_filtered(scaled: Tensor, random: Random) -> Tensor:
     width = min(random.widest if random.all_limited else max(random.widest, NUCLEUS_GUESS), size)
     least, cut = _least_kept(scaled, random, width)
     tokens = _draw_plain(scaled.masked_fill(scaled < least, float("-inf")), random)
-    if not random.all_limited and width < size and bool(cut.any()):  # asked last: the host waits with its work done
-        least = torch.where(cut, _least_kept(scaled, random, size)[0], least)
-        return _draw_plain(scaled.masked_fill_(scaled < least, float("-inf")), random)
+    if random.all_limited or width == size:
+        return tokens
+    rows = cut.flatten().nonzero().flatten()  # asked last: the host waits with its work done
+    for some in rows.split(max(1, SORTED_AT_ONCE // size)) if len(rows) else ():
+        part, chances = scaled[some], random.of_rows(some)
+        least, _ = _least_kept(part, chances, size)
+        tokens[some] = _draw_plain(part.masked_fill_(part < least, float("-inf")), chances)
     return tokens
 
 

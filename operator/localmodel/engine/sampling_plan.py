@@ -6,7 +6,7 @@ no loop over rows. Rows that ask for nothing cost nothing: a step of greedy rows
 
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import inf, log
 
@@ -40,6 +40,11 @@ class Random:
     """The largest top_k; 0 if no row has one."""
     all_limited: bool
     """Every row has a top_k."""
+
+    def of_rows(self, some: Tensor) -> "Random":
+        """Of those of its rows alone."""
+        columns = ("uniform", "temperature", "top_k", "top_p", "log_min_p")
+        return replace(self, rows=None, **{name: getattr(self, name)[some] for name in columns})
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,13 @@ class BackendState:
         self.evidence = answered
         self.evidence_at = now
 
+    @property
+    def served(self) -> EngineStatus | None:
+        """What the engine last said, while it can answer: of one that is gone, nothing is in use."""
+        return self.engine if self.state == "Ready" else None
+
     def report(self, now: float) -> BackendStatus:
-        engine = _describe(self.engine) if self.engine and self.state == "Ready" else None
+        engine = _describe(self.served) if self.served else None
         return BackendStatus.model_validate(
             {
                 "state": self.state,
@@ -75,7 +80,7 @@ def _describe(engine: EngineStatus) -> dict[str, Any]:
 def why_dead(state: BackendState, now: float, silent_seconds: float, step_age: float, step_timeout: float) -> str:
     """Empty if Triton and the engine deserve to live, else why the container should be restarted."""
     if state.state == "Unreachable":
-        return "Triton can't be reached."
+        return f"Triton, or the engine in it, is gone: {state.message or 'it does not answer.'}"
     if state.state in ("Ready", "Hung"):
         if silent_seconds >= DEAD_SECONDS:
             return f"The engine has been silent for {silent_seconds:.1f} seconds."

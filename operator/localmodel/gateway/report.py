@@ -76,8 +76,8 @@ class Report:
         follow(declared.GATEWAY_QUEUE_BYTES, lambda: slots.queued_bytes)
         follow(declared.GATEWAY_LOOP_LAG_SECONDS, self.lag_seconds)
         follow(declared.GATEWAY_READY, lambda: self.status().ready)
-        follow(declared.GATEWAY_KV_TOKENS, lambda: state.engine.kv_tokens_capacity if state.engine else 0, "capacity")
-        follow(declared.GATEWAY_KV_TOKENS, lambda: state.engine.kv_tokens_used if state.engine else 0, "used")
+        follow(declared.GATEWAY_KV_TOKENS, lambda: state.served.kv_tokens_capacity if state.served else 0, "capacity")
+        follow(declared.GATEWAY_KV_TOKENS, lambda: state.served.kv_tokens_used if state.served else 0, "used")
         follow(declared.GATEWAY_KV_TOKENS, lambda: slots.tokens_in_use, "reserved")
         for name in get_args(State):
             follow(declared.GATEWAY_BREAKER, lambda name=name: self.breaker.state(monotonic()) == name, name)  # type: ignore[misc]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.fake_triton import STATUS
+from localmodel.api.engine_status import EngineStatus
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import backend_state, errors, loop_lag
 from localmodel.gateway.backend_state import BackendState
@@ -116,6 +118,15 @@ def state(name: str, **more: float) -> BackendState:
 )
 def test_liveness_of_the_backend(backend: BackendState, now: float, silent: float, step_age: float, dead: bool) -> None:
     assert bool(backend_state.why_dead(backend, now, silent, step_age, 30)) == dead
+
+
+def test_what_is_gone_is_named_and_uses_nothing() -> None:
+    backend = state("Ready")
+    backend.engine = EngineStatus.model_validate(STATUS)
+    assert backend.served is backend.engine
+    backend.enter("Unreachable", 1, "Stub process 'llm' is not healthy")
+    assert "Stub process 'llm' is not healthy" in backend_state.why_dead(backend, 1, 0, 0, 30)
+    assert backend.served is None and backend.report(1).engine is None
 
 
 def test_readiness_needs_evidence() -> None:

@@ -1,4 +1,7 @@
-"""Ranks as real processes: the same tokens as one, a reason when one of them fails, and no process left over."""
+"""Ranks as real processes: the same tokens as one, a reason when one of them fails, and no process left over.
+
+Most are forked from one that has imported torch; those that start as in production say so.
+"""
 
 import json
 import os
@@ -17,11 +20,12 @@ from engine_runs import make_prompts, run_greedy
 from localmodel.api.engine import EngineConfig, parse_load_failure
 from localmodel.api.engine_failure import parse_engine_failure
 from localmodel.engine.errors import LoadError
-from localmodel.engine.interpreter import environment, find_interpreter
+from localmodel.engine.interpreter import find_interpreter
 from localmodel.engine.loader import load_model
 from localmodel.engine.rank_messages import Hello
 from localmodel.engine.ranks import Ranks
 from localmodel.engine.service import EngineService, build_engine
+from preloaded_python import PreloadedPython
 
 PATIENCE = 60.0
 
@@ -42,6 +46,19 @@ def lives(pid):
         return False
 
 
+@pytest.fixture(scope="module")
+def preloaded():
+    python = PreloadedPython("localmodel.engine.rank")
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def forked(preloaded, monkeypatch):
+    """Ranks are."""
+    monkeypatch.setattr("localmodel.engine.rank_process.subprocess.Popen", preloaded.popen)
+
+
 class Instance:
     """A service, and whether it would have ended its process."""
 
@@ -56,7 +73,7 @@ class Instance:
 
 
 @pytest.fixture
-def start(engine_config):
+def start(engine_config, forked):
     """start(kind, ranks) -> Instance"""
     made = []
 
@@ -157,8 +174,9 @@ def test_a_frozen_rank_is_named(start, stream, monkeypatch):
     assert f"rank 1 of 2 (process {instance.pids[0]}) has given no sign of life for" in failure.message
 
 
-def test_no_rank_outlives_the_first_one(engine_config):
-    """Which is killed, so that it can say nothing; the other is frozen, so that it can notice nothing."""
+def test_no_rank_outlives_the_first_one(engine_config, preloaded):
+    """Which is killed, so that it can say nothing; the other is frozen, so that it can notice nothing, and was started as in
+    production."""
     code = """
         import sys, time
         from localmodel.api.engine import EngineConfig
@@ -168,14 +186,17 @@ def test_no_rank_outlives_the_first_one(engine_config):
         time.sleep(100)
     """
     config = engine_config("mistral", cpu_ranks=2).model_dump_json()
-    command = [find_interpreter(), "-c", textwrap.dedent(code), config]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as first:
+    reading, writing = os.pipe()
+    first = preloaded.popen(["python", "-c", textwrap.dedent(code), config], stdout=writing)
+    os.close(writing)
+    with os.fdopen(reading) as said:
         try:
-            pids = [int(pid) for pid in first.stdout.readline().split()]
+            pids = [int(pid) for pid in said.readline().split()]
             assert len(pids) == 1 and all(map(lives, pids))
             os.kill(pids[0], signal.SIGSTOP)
         finally:
             first.kill()
+            first.wait()
     wait_until(lambda: not any(map(lives, pids)), "the ranks' end")
 
 
@@ -197,7 +218,7 @@ def test_a_rank_that_can_t_start_is_a_failed_load(engine_config, monkeypatch):
     assert failure.code == "DeviceUnavailable" and "ended with exit code 1 while it loaded" in failure.message
 
 
-def test_what_one_rank_can_t_load_is_what_the_model_can_t_load(engine_config, monkeypatch):
+def test_what_one_rank_can_t_load_is_what_the_model_can_t_load(engine_config, forked, monkeypatch):
     def hello(config: EngineConfig, **more):
         return Hello(config=config.model_copy(update={"host_memory_bytes": 1000}), **more)
 

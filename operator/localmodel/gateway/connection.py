@@ -66,8 +66,6 @@ class Connection(Outgoing):
         self._silence: Silence | None = None
         self.task: asyncio.Task[None] | None = None
         """While there is something to answer."""
-        self.client: str | None = None
-        """The address it came from."""
 
     @property
     def idle(self) -> bool:
@@ -83,8 +81,6 @@ class Connection(Outgoing):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         tcp_keepalive(transport)
-        peer = transport.get_extra_info("peername")
-        self.client = str(peer[0] if isinstance(peer, tuple) else peer) if peer else None
         self._silence = Silence(lambda: not self.idle, self.close)
         self._owner.joined(self)
 

@@ -13,22 +13,15 @@ from localmodel.api import channel
 from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway import errors
 from localmodel.gateway.answers import send
-from localmodel.gateway.backend_errors import (
-    BackendError,
-    BackendGarbage,
-    BackendGone,
-    BackendSilent,
-    BackendUnreachable,
-    Refused,
-)
+from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Refused
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.failures import submit_error
 from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.openai_embeddings import EmbeddingCall, check_dimensions, check_lengths, embeddings_body
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.request import Request
-from localmodel.gateway.sequences import first_line, refusal_error
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines
 
@@ -117,16 +110,10 @@ class Embedder:
         request = channel.Embed(token=self._channel.token, inputs=inputs)
         try:
             embedded = await self._channel.embed(request, limit.at - monotonic(), trace)
-        except Refused as refused:
-            raise refusal_error(refused.refusal) from None
-        except BackendError as error:
-            raise errors.upstream(first_line(str(error)), resend=isinstance(error, BackendGone)) from None
-        except BackendGarbage as error:
-            raise errors.protocol(str(error)) from None
         except BackendSilent:
             raise limit.error() from None
-        except BackendUnreachable:
-            raise errors.upstream("It could not be reached.", resend=True) from None
+        except (BackendError, BackendGarbage, BackendUnreachable, Refused) as error:
+            raise submit_error(error) from None
         if len(embedded.vectors) != len(inputs):
             raise errors.protocol(f"{len(embedded.vectors)} vectors for {len(inputs)} inputs")
         return embedded

@@ -5,18 +5,12 @@ Pure, except for the tokenizer behind TokenTexts.
 
 import codecs
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from localmodel.api.events import TokenLogprob
 from localmodel.gateway.token_texts import TokenTexts, shown
 
 _OLD_MARK = "bytes:"
-
-
-class LogprobWriter(Protocol):
-    """Of one choice; called with the tokens of each piece of its text, in order."""
-
-    def document(self, logprobs: Iterable[TokenLogprob]) -> dict[str, Any]: ...
 
 
 class ChatLogprobs:

@@ -5,6 +5,7 @@ It never reads, and knows no HTTP.
 
 import asyncio
 from time import monotonic
+from typing import Any
 
 from aiohttp.base_protocol import BaseProtocol
 
@@ -17,6 +18,14 @@ class ReaderTooSlow(Exception):
 
 
 class Outgoing(BaseProtocol):
+    client: str | None = None
+    """The address it came from."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0] if isinstance(peer, tuple) else peer) if peer else None
+
     def write(self, data: bytes) -> None:
         """Raises ConnectionResetError if the client has left."""
         if self.transport is None or self.transport.is_closing():

@@ -14,11 +14,11 @@ from localmodel.gateway import errors
 from localmodel.gateway.answers import JSON, send
 from localmodel.gateway.backend_errors import BackendGone, backend_error
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.failures import first_line
 from localmodel.gateway.intake import OCTETS, read_body
 from localmodel.gateway.kept_answer import KeptAnswer
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.request import Request
-from localmodel.gateway.sequences import first_line
 from localmodel.gateway.slots import Need
 from localmodel.gateway.tensors import Infer, parse_infer
 from localmodel.gateway.timers import Deadlines

@@ -6,13 +6,11 @@ What may be in a head is the parser's to say. Nothing in this module knows a rou
 import asyncio
 from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from aiohttp.http import HttpVersion, HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
-if TYPE_CHECKING:
-    from localmodel.gateway.connection import Connection
+from localmodel.gateway.outgoing import Outgoing
 
 NO_HEADERS: Mapping[str, str] = {}
 _LINGER_SECONDS = 2.0
@@ -36,7 +34,7 @@ async def skip_body(body: StreamReader) -> bool:
 class Request:
     __slots__ = ("connection", "content", "head_bytes", "headers", "keep_alive", "method", "path", "version")
 
-    def __init__(self, message: RawRequestMessage | None, content: StreamReader, connection: "Connection") -> None:
+    def __init__(self, message: RawRequestMessage | None, content: StreamReader, connection: Outgoing) -> None:
         """Without a message: what came could not be read, and the answer is the connection's last."""
         self.connection = connection
         self.content = content

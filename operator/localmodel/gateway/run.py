@@ -31,10 +31,11 @@ from localmodel.api.channel import Sampling
 from localmodel.api.events import SequenceEvent, TokenLogprob, Usage
 from localmodel.gateway import errors
 from localmodel.gateway.exchange import Exchange
+from localmodel.gateway.failures import explain_error
 from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.mailbox import Read
-from localmodel.gateway.sequences import Sequence, explain_error
+from localmodel.gateway.sequences import Sequence
 from localmodel.gateway.slots import Need
 from localmodel.gateway.timers import Deadlines, Limit
 

@@ -10,18 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from localmodel.api import channel
-from localmodel.api.engine_failure import parse_engine_failure
 from localmodel.api.events import SequenceEvent
 from localmodel.gateway import errors
-from localmodel.gateway.backend_errors import (
-    BackendError,
-    BackendGarbage,
-    BackendGone,
-    BackendSilent,
-    BackendUnreachable,
-    Refused,
-)
+from localmodel.gateway.backend_errors import Refused
 from localmodel.gateway.channel import NO_HEADERS, Channel
+from localmodel.gateway.failures import submit_error
 from localmodel.gateway.mailbox import Mailbox
 from localmodel.gateway.submits import Submits
 
@@ -129,46 +122,3 @@ class Sequences:
     def _end(self, sequence: Sequence) -> None:
         if self._live.pop(sequence.id, None) is not None:
             sequence.end()
-
-
-def first_line(message: str) -> str:
-    """Of Triton's message: the rest may be a traceback, which is for the operator, not for users."""
-    line = (message.splitlines() or [""])[0][:300].rstrip(". ")
-    return f"{line}."
-
-
-def explain_error(message: str) -> errors.ApiError:
-    """Of a sequence that ended with an error: the engine's own end, or what is special to the sequence."""
-    failure = parse_engine_failure(message)
-    return errors.engine_failed(failure) if failure else errors.upstream(first_line(message))
-
-
-def submit_error(error: Exception) -> errors.ApiError:
-    """How a submit failed, as what the client is told."""
-    match error:
-        case Refused():
-            return refusal_error(error.refusal)
-        case BackendError():
-            return errors.upstream(first_line(str(error)), resend=isinstance(error, BackendGone))
-        case BackendGarbage():
-            return errors.protocol(str(error))
-        case BackendSilent():
-            return errors.upstream("It did not answer.")
-        case BackendUnreachable():
-            return errors.upstream("It could not be reached.", resend=True)
-        case _:
-            return errors.internal()
-
-
-def refusal_error(refusal: channel.Refusal) -> errors.ApiError:
-    match refusal.code:
-        case "invalid_request":
-            return errors.bad_request(refusal.message)
-        case "context_length_exceeded":
-            return errors.context_length_exceeded(refusal.message, None)
-        case "overloaded":
-            return errors.overloaded(1.0)
-        case "no_event_stream" | "stale_epoch":
-            return errors.not_ready("The connection to the engine is being renewed.", 1.0, resend=True)
-        case _:
-            return errors.upstream(first_line(refusal.message))

@@ -1,19 +1,22 @@
 """Tokens per second of the event stream: the engine with a step that costs nothing, in the real Triton, without a gateway.
 
     PYTHONPATH=operator:tests:hack python -m bench.event_stream [--sequences 256] [--submits 500] [--step 0.001] [--core]
+        [--realtime]
 
 Two runs: the stream alone, and with so many submits (of one token each) a second beside it. Printed are tokens per second, the
 gaps between two events, and processor time per token: of the engine's process, of Triton's server, and of this one, which
 reads as the gateway does and sends the submits. They share two cores, or with `--core` one. The baseline is Triton's own form:
-one response for each token and request (`python -m bench.gateway_triton` has it end to end).
+one response for each token and request (`python -m bench.gateway_triton` has it end to end); of the gaps it is a process beside
+them that only sleeps for a step, again and again: what that is late by, is the machine's. With `--realtime` all that is measured
+goes before other work on the machine.
 """
 
 import argparse
 import asyncio
+import gc
 import itertools
 import json
 import os
-import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +26,7 @@ from typing import Any
 import aiohttp
 
 import weights
+from bench.bare_loop import describe_gaps, go_first, measure_bare_loop
 from bench.cancels import shorten
 from bench.gateway_parts import Part, machine
 from gateway.conftest import ROOT, eventually
@@ -88,7 +92,7 @@ class Channel:
                         self.ended += sum(event.finish_reason is not None and event.id.startswith("long") for event in events)
 
 
-async def measure(channel: Channel, triton: RealTriton, sequences: int, submits: int, seconds: float) -> None:
+async def measure(channel: Channel, triton: RealTriton, sequences: int, submits: int, seconds: float, step: float) -> None:
     def spent() -> list[float]:
         engine = sum(Part("", pid).cpu() for pid in triton.stubs())
         return [engine, Part("", triton.pid).cpu() - engine, process_time()]
@@ -98,16 +102,16 @@ async def measure(channel: Channel, triton: RealTriton, sequences: int, submits:
     await asyncio.sleep(2)
     channel.events.clear()
     tokens, before, began = channel.tokens, spent(), monotonic()
+    bare = asyncio.create_task(measure_bare_loop(step, seconds))
     await asyncio.sleep(seconds)
     took, parts = monotonic() - began, [now - earlier for earlier, now in zip(before, spent(), strict=True)]
     tokens = channel.tokens - tokens
-    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(channel.events))
+    times = channel.events.copy()
     for task in (running, beside):
         task.cancel()
     print(f"{sequences} sequences, {submits} submits a second beside: {tokens / took:,.0f} tokens/s", end=", ")
-    print(f"{len(gaps) / took:.0f} events; {channel.refused} submits refused")
-    print(f"    gap p50 {statistics.median(gaps) * 1000:.1f} ms, p99 {gaps[int(len(gaps) * 0.99)] * 1000:.1f} ms", end="; ")
-    print("us a token and cores:", end=" ")
+    print(f"{len(times) / took:.0f} events; {channel.refused} submits refused")
+    print(f"    gap {describe_gaps(times)}; of a bare loop {describe_gaps(await bare)}; us a token and cores:", end=" ")
     shares = zip(("engine", "server", "reader"), parts, strict=True)
     print(", ".join(f"{part} {each / tokens * 1e6:.2f} ({each / took:.2f})" for part, each in shares))
 
@@ -152,11 +156,15 @@ async def main(options: argparse.Namespace) -> None:
         try:
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
                 await eventually(Channel(triton, session).load, 180)
+                gc.collect()
+                gc.freeze()  # as the gateway does
+                if options.realtime:
+                    go_first(os.getpid(), triton.pid, *triton.stubs())
                 for submits in (0, options.submits):
                     channel = Channel(triton, session)
                     reading = asyncio.create_task(channel.read())
                     await asyncio.sleep(0.5)
-                    await measure(channel, triton, options.sequences, submits, options.seconds)
+                    await measure(channel, triton, options.sequences, submits, options.seconds, options.step)
                     reading.cancel()
                     await asyncio.sleep(4)
         finally:
@@ -170,4 +178,5 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--step", type=float, default=0.0, help="seconds")
     parser.add_argument("--core", action="store_true", help="all on one")
+    parser.add_argument("--realtime", action="store_true", help="needs root")
     asyncio.run(main(parser.parse_args()))

@@ -114,7 +114,7 @@ class Connection(Outgoing):
         try:
             messages = self._parser.feed_data(data)[0]
         except HttpProcessingError as error:
-            if in_body:  # whoever reads it shall hear it, or throws it away after the answer
+            if in_body and not self._body.is_eof():  # whoever reads it shall hear it, or throws it away after the answer
                 self._deaf = True
                 self._body.set_exception(BrokenBody(str(error)))
                 self._body.feed_eof()

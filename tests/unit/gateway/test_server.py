@@ -211,6 +211,18 @@ async def test_a_refusal_comes_after_another_requests_error(port: tuple[EchoSite
     writer.close()
 
 
+async def test_what_follows_a_complete_body_does_not_break_it(port: tuple[EchoSite, int]) -> None:
+    site, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
+    await asyncio.sleep(0.1)
+    writer.write(b"}no HTTP\r\n\r\n")
+    answers = await asyncio.wait_for(reader.read(), 10)
+    assert re.findall(rb"HTTP/1\.1 ([0-9]+) ", answers) == [b"200", b"400"] and b"{}HTTP/1.1 400" in answers
+    assert [record.outcome for record in site.ended] == ["ok", "rejected"]
+    writer.close()
+
+
 async def test_whoever_still_waits_at_the_end_hears_why(port: tuple[EchoSite, int]) -> None:
     site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)

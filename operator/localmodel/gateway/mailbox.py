@@ -1,7 +1,7 @@
 """Where a sequence's events wait for the request that asked for them, or are handed on at once for a request that waits.
 
 One waiter, one lazy timer: moving a deadline later costs nothing, which matters because every token does it. It knows
-nothing of HTTP, and of an event only whether it is the last.
+nothing of HTTP, and of an event only how many tokens it is and whether it is the last.
 """
 
 import asyncio
@@ -103,6 +103,11 @@ class Mailbox:
             raise self._failure
         events, self._events = self._events, []
         return events
+
+    def drop(self) -> int:
+        """Tokens that came and that nobody will read."""
+        events, self._events = self._events, []
+        return sum([event.tokens for event in events])
 
     def close(self) -> None:
         if self._timer is not None:

@@ -93,6 +93,8 @@ class Sequences:
 
     def abandon(self, sequence: Sequence) -> None:
         """Nobody waits for it any more: cancel it unless the engine has ended it."""
+        if unread := sequence.mailbox.drop():
+            self._on_wasted(unread)
         if sequence.ended or sequence.abandoned:
             return
         sequence.abandoned = True

@@ -37,7 +37,8 @@ class Engine:
     """What the test plays: events and failures of the sequences that runs have started."""
 
     def __init__(self, slots: int = 1) -> None:
-        self.sequences = Sequences(Accepting(), lambda tokens: None)  # type: ignore[arg-type]
+        self.wasted: list[int] = []
+        self.sequences = Sequences(Accepting(), self.wasted.append)  # type: ignore[arg-type]
         self.witnessed: list[bool] = []
         self.lane = Lane(
             timeouts=Timeouts(queue_seconds=5, first_token_seconds=5, idle_seconds=5, total_seconds=9),
@@ -201,6 +202,22 @@ async def test_ends_that_are_failures(event: tuple[Any, ...], code: str) -> None
         with pytest.raises(errors.ApiError) as caught:
             await first
     assert caught.value.code == code and engine.lane.gate.slots.in_use == 0
+
+
+async def test_tokens_that_came_and_were_never_read_are_wasted() -> None:
+    engine = Engine()
+    async with engine.started() as (_, first):
+        engine.say(1, ("a", 1))
+        await first
+        engine.say(1, ("b", 2), ("c", 3))
+    assert engine.record.completion_tokens == 1 and engine.wasted == [5]
+    engine.say(1, ("d", 4, "stop", Usage(2, 10)))
+    assert engine.wasted == [5, 4]
+    engine = Engine()
+    async with engine.started() as (_, first):
+        engine.say(1, ("a", 1), ("b", 2, "stop", Usage(2, 3)))
+        await first
+    assert engine.record.completion_tokens == 3 and not engine.wasted
 
 
 async def test_the_breaker_hears_each_try(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """Bodies as the log may hold them: redacted as a whole, then cut to a length, with what was cut named.
 
-Pure. JSON is opened first, so that escapes, numbers and JSON inside of texts are searched as what they mean (see `body_texts`);
+JSON is opened first, so that escapes, numbers and JSON inside of texts are searched as what they mean (see `body_texts`);
 what is no JSON is searched as text.
 """
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from localmodel.gateway.body_texts import Filling, Texts, dump, load
+from localmodel.gateway.body_texts import Texts, dump, load
 from localmodel.gateway.redact import Redactor, TooCostly
 
 KEPT_BYTES = 16 * 1024 * 1024
@@ -27,44 +27,47 @@ class Withheld(Exception):
     """The body can't be shown; says why."""
 
 
+class OwnDocument(NamedTuple):
+    """An answer that the gateway composed: what it says of itself there needs no search."""
+
+    document: dict[str, Any]
+
+
+_SAID_BY_US = frozenset({"id", "object", "created", "model", "system_fingerprint", "usage"})
+
+
 class Opened:
     """A body whose texts are to be searched."""
 
-    def __init__(self, body: bytes | Any, *, as_text: bool = False) -> None:
-        """`body`: bytes as they came, or a document already. `as_text`: don't read JSON, which may not show all (double keys)."""
-        self._found = Texts()
-        self._document = body
-        self._text: str | None = None
-        """Instead of a document."""
-        if isinstance(body, bytes):
-            self._read(body, as_text)
+    def __init__(self, body: bytes | Any | OwnDocument, *, as_text: bool = False) -> None:
+        """`body`: bytes as they came, or a document, which is taken over. `as_text`: don't read JSON, which may not show all
+        (double keys)."""
+        self._found: Texts | None = None
+        self._text = ""
+        if isinstance(body, OwnDocument):
+            self._found = Texts(body.document, _SAID_BY_US)
+        elif not isinstance(body, bytes):
+            self._found = Texts(body)
         else:
-            self._found.gather(body)
+            self._read(body, as_text)
 
     def _read(self, body: bytes, as_text: bool) -> None:
         if not as_text:
             try:
-                self._document = load(body)
-                self._found.gather(self._document)
+                self._found = Texts(load(body))
                 return
             except (ValueError, RecursionError):
-                self._found = Texts()
+                pass
         self._text = _ESCAPE.sub(_unescape, body.decode("utf-8", "replace"))
-        self._found.texts.append(self._text)
 
     @property
     def texts(self) -> list[str]:
-        return self._found.texts
+        return [self._text] if self._found is None else self._found.texts
 
     def show(self, redacted: Sequence[str], limit: int = SHOWN_CHARACTERS) -> Shown:
-        """`redacted`: what became of `texts`."""
-        text = redacted[0] if self._text is not None else self._dump(redacted)
+        """`redacted`: what became of `texts`. Once."""
+        text = redacted[0] if self._found is None else dump(self._found.filled(redacted))
         return Shown(text[:limit], max(0, len(text) - limit))
-
-    def _dump(self, redacted: Sequence[str]) -> str:
-        if not self._found.rewritten and redacted == self._found.texts:
-            return dump(self._document)
-        return dump(Filling(redacted, self._found.inner).fill(self._document))
 
 
 def show(body: bytes | Any, redactor: Redactor, *, as_text: bool = False, limit: int = SHOWN_CHARACTERS) -> Shown:

@@ -1,11 +1,11 @@
-"""What must be searched in a JSON document, and the document again with what came of it.
+"""What must be searched in a JSON document, and the document with what came of it in its place.
 
-Pure. Texts, keys that a client chose and long numbers are searched, JSON inside of texts is opened first. Where a text would
+Texts, keys that a client chose and long numbers are searched, JSON inside of texts is opened first. Where a text would
 stand as numbers (token ids, vectors) or token by token (log-probabilities), it is left out.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -30,72 +30,81 @@ _KNOWN_KEYS = frozenset(
 
 
 class Texts:
-    """All that must be searched in a document, in the order in which Filling asks for it."""
+    """Takes a document over: it is changed in place."""
 
-    def __init__(self) -> None:
+    def __init__(self, document: Any, shown: Collection[str] = ()) -> None:
+        """`shown`: members of the document that are not looked at. Raises RecursionError."""
         self.texts: list[str] = []
-        self.inner: list[Any] = []
-        """Of each text that may be JSON, the document or None."""
-        self.rewritten = False
-        """Something is left out or opened: the document is not shown as it is, whatever is found."""
+        """All that must be searched."""
+        self._places: list[tuple[Any, Any]] = []
+        """Of each text, the list or object that it stands in, and where there."""
+        self._inner: list[tuple[Any, Any, list[Any] | int]] = []
+        """What is finished once all that is inside has been, the innermost first: a list or object, a place in it and the JSON
+        that becomes a text there; or an object, and where its keys begin and end among the texts."""
+        self._root = [document]
+        if shown:
+            for key, each in document.items():
+                if key not in shown:
+                    self._gather(each, document, key, 0, 1)
+        else:
+            self._gather(document, self._root, 0, 0, 0)
 
-    def gather(self, value: Any, depth: int = 0, level: int = 0) -> None:
-        """`depth` of JSON in a text in JSON, `level` of lists and objects. Raises RecursionError."""
+    def filled(self, redacted: Sequence[str]) -> Any:
+        """The document; `redacted`: what became of `texts`."""
+        if redacted != self.texts:
+            for (holder, place), old, new in zip(self._places, self.texts, redacted, strict=True):
+                if new != old and holder is not None:
+                    holder[place] = new
+        for holder, place, content in self._inner:
+            if isinstance(content, list):
+                holder[place] = dump(content[0])
+            elif (names := redacted[place:content]) != (keys := self.texts[place:content]):
+                _rename(holder, dict(zip(keys, names, strict=True)))
+        return self._root[0]
+
+    def _gather(self, value: Any, holder: Any, place: Any, depth: int, level: int) -> None:
+        """`depth` of JSON in a text in JSON, `level` of lists and objects."""
         kind = type(value)
         if kind is str:
-            if _may_be_json(value, depth):
-                self.inner.append(_open(value))
-                if self.inner[-1] is not None:
-                    self.rewritten = True
-                    self.gather(self.inner[-1], depth + 1, level)
-                    return
-            self.texts.append(value)
+            if value[:1] in ("{", "[") and depth < _DEEPEST and (inner := _open(value)) is not None:
+                content = [inner]
+                self._gather(inner, content, 0, depth + 1, level)
+                self._inner.append((holder, place, content))
+            else:
+                self._add(value, holder, place)
         elif level > _DEEPEST_LEVEL:
             raise RecursionError
         elif kind is dict:
-            for key, each in value.items():
+            first = len(self.texts)
+            for key in value:
                 if key not in _KNOWN_KEYS:
-                    self.texts.append(key)
-                if _left_out(key, each):
-                    self.rewritten = True
+                    self._add(key, None, None)
+            last = len(self.texts)
+            for key, each in value.items():
+                if key == "logprobs" and isinstance(each, dict | list):
+                    value[key] = "[left out]"
                 else:
-                    self.gather(each, depth, level + 1)
+                    self._gather(each, value, key, depth, level + 1)
+            if last > first:
+                self._inner.append((value, first, last))
         elif kind is list:
             if _only_numbers(value):
-                self.rewritten = True
+                holder[place] = f"[{len(value)} numbers left out]"
             else:
-                for each in value:
-                    self.gather(each, depth, level + 1)
-        elif _is_long_number(value):
-            self.texts.append(repr(value))
+                for index, each in enumerate(value):
+                    self._gather(each, value, index, depth, level + 1)
+        elif (kind is int or kind is float) and abs(value) >= _LONG_NUMBER:
+            self._add(repr(value), holder, place)
+
+    def _add(self, text: str, holder: Any, place: Any) -> None:
+        self.texts.append(text)
+        self._places.append((holder, place))
 
 
-class Filling:
-    """The document with what came back from the search."""
-
-    def __init__(self, texts: Iterable[str], inner: Iterable[Any]) -> None:
-        self._texts = iter(texts)
-        self._inner = iter(inner)
-
-    def fill(self, value: Any, depth: int = 0) -> Any:
-        kind = type(value)
-        if kind is str:
-            if _may_be_json(value, depth) and (inner := next(self._inner)) is not None:
-                return dump(self.fill(inner, depth + 1))
-            return next(self._texts)
-        if kind is dict:
-            return {
-                key if key in _KNOWN_KEYS else next(self._texts): (
-                    "[left out]" if _left_out(key, each) else self.fill(each, depth)
-                )
-                for key, each in value.items()
-            }
-        if kind is list:
-            return f"[{len(value)} numbers left out]" if _only_numbers(value) else [self.fill(each, depth) for each in value]
-        if _is_long_number(value):
-            text = next(self._texts)
-            return value if text == repr(value) else text
-        return value
+def _rename(document: dict[str, Any], names: dict[str, str]) -> None:
+    items = [(names.get(key, key), value) for key, value in document.items()]
+    document.clear()
+    document.update(items)
 
 
 def load(text: bytes | str) -> Any:
@@ -113,20 +122,8 @@ def dump(document: Any) -> str:
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def _may_be_json(text: str, depth: int) -> bool:
-    return text[:1] in ("{", "[") and depth < _DEEPEST
-
-
-def _left_out(key: str, value: Any) -> bool:
-    return key == "logprobs" and isinstance(value, dict | list)
-
-
 def _only_numbers(value: list[Any]) -> bool:
     return bool(value) and type(value[0]) in (int, float) and all(type(each) in (int, float) for each in value)
-
-
-def _is_long_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) >= _LONG_NUMBER
 
 
 def _open(text: str) -> Any:

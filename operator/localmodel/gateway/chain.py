@@ -30,20 +30,24 @@ class Chain:
     """Makes lines. One writer; `rewind` takes back lines that could not be written."""
 
     def __init__(self, chain_id: str, key: bytes = b"") -> None:
-        self.head = Head(chain_id, -1, FIRST_PREV)
+        self._id = chain_id
         self._key = key
+        self._seq, self._hash = -1, FIRST_PREV
+
+    @property
+    def head(self) -> Head:
+        return Head(self._id, self._seq, self._hash)
 
     def append(self, content: bytes) -> bytes:
         """`content`: a JSON object that is not empty. Returns the line with its line feed."""
-        seq = self.head.seq + 1
-        start = f'{{"chain":"{self.head.chain}","seq":{seq},"prev":"{self.head.hash}",'.encode()
+        self._seq += 1
+        start = f'{{"chain":"{self._id}","seq":{self._seq},"prev":"{self._hash}",'.encode()
         body = start + content[1:-1]
-        digest = digest_of(body, self._key)
-        self.head = Head(self.head.chain, seq, digest)
-        return body + f',"hash":"{digest}"}}\n'.encode()
+        self._hash = digest_of(body, self._key)
+        return body + f',"hash":"{self._hash}"}}\n'.encode()
 
     def rewind(self, head: Head) -> None:
-        self.head = head
+        self._seq, self._hash = head.seq, head.hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
+from typing import Any
 
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.auth import Caller
-from localmodel.gateway.kept_answer import Describe, Kept, KeptAnswer, KeptPieces
+from localmodel.gateway.kept_answer import Describe, Kept, KeptAnswer, KeptDocument, KeptPieces
 from localmodel.gateway.random_ids import random_id
 from localmodel.gateway.record import Record
 from localmodel.gateway.trace_context import TraceContext
@@ -105,6 +106,12 @@ class Exchange:
         self.keep_bodies = False
         self.answer = kept = KeptPieces(describe)
         return kept
+
+    def keep_document(self, document: dict[str, Any], size: int) -> None:
+        """For an answer of so many bytes that is sent at once; in the place of its bytes, if anything is kept."""
+        if self.keep_bodies:
+            self.keep_bodies = False
+            self.answer = KeptDocument(document, size)
 
     def close(self, outcome: Outcome, code: str | None = None) -> None:
         if self.closed:

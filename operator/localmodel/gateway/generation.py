@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from localmodel import __version__
 from localmodel.api.channel import Sampling
 from localmodel.api.engine_status import EngineStatus
@@ -19,7 +21,7 @@ from localmodel.gateway.choices import ManyChoices, OneChoice, Source
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.lane import Lane
 from localmodel.gateway.long_input import LongInput
-from localmodel.gateway.openai_answer import Chunks, Heading, unary
+from localmodel.gateway.openai_answer import Chunks, Heading, whole_document
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, fit_window, sampling_of_choice
 from localmodel.gateway.prompts import Prompts
@@ -136,7 +138,9 @@ class Generator:
             if source.finished:
                 break
             pieces = await source.rest()
-        body = unary(call, heading, wholes, source.usage, echo, exchange.more_usage)
+        document = whole_document(call, heading, wholes, source.usage, echo, exchange.more_usage)
+        body = msgspec.json.encode(document)
+        exchange.keep_document(document, len(body))
         await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")
 

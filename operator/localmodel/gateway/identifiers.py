@@ -15,7 +15,7 @@ DigitKind = Literal["Phone", "IDCard", "BankCard"]
 RUN = r"(?:\+ ?)?\(?[0-9](?:[ .()\-]{0,3}[0-9]){6,}[Xx]?"
 """RE2: at least seven digits with at most three separators between two of them."""
 
-_SHORT = 16 * 1024
+SHORT = 16 * 1024
 """Characters that Python's own expressions search: their time is linear, too, but no other thread runs meanwhile."""
 _DIGITS = re.compile(r"[0-9](?:[ .()\-]{0,3}+[0-9]){6,}+[Xx]?+")
 """A run from its first digit."""
@@ -52,7 +52,7 @@ class Numbers:
         `check` is called once per run and group of digits and may raise, to end a search that takes too long."""
         found: list[tuple[int, int, DigitKind]] = []
         kinds = self._kinds
-        for start, end in find_short_runs(text) if len(text) <= _SHORT else self._find_long(text):
+        for start, end in find_short_runs(text) if len(text) <= SHORT else self._find_long(text):
             check()
             run = text[start:end]
             whole = _classify_whole(run)

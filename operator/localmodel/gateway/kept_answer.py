@@ -1,12 +1,12 @@
-"""What was sent to a client, kept for the log in mode Full: bytes of one body, the events of a stream put together, or the pieces
-that a stream of ours was made of, which is the cheapest."""
+"""What was sent to a client, kept for the log in mode Full: what an answer of ours was made of, which is the cheapest, else its
+bytes, or the events of a stream put together."""
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Protocol
 
 from localmodel.api.events import Usage
-from localmodel.gateway.bodies import KEPT_BYTES
+from localmodel.gateway.bodies import KEPT_BYTES, OwnDocument
 from localmodel.gateway.pieces import Piece
 from localmodel.gateway.stream_fold import StreamFold
 
@@ -31,8 +31,21 @@ class Kept(Protocol):
     def too_large(self) -> bool:
         """Nothing is kept any more: a part can't be redacted."""
 
-    def content(self) -> bytes | Any:
+    def content(self) -> bytes | Any | OwnDocument:
         """Bytes, or the document that a stream amounts to."""
+
+
+class KeptDocument:
+    """An answer in one piece of ours."""
+
+    too_large = False
+
+    def __init__(self, document: dict[str, Any], size: int) -> None:
+        self.size = size
+        self._document = document
+
+    def content(self) -> OwnDocument:
+        return OwnDocument(self._document)
 
 
 class KeptPieces:
@@ -74,9 +87,9 @@ class KeptPieces:
         if len(self._pieces) - self._counted >= _COUNT_PIECES:
             self._drop_if_too_large()
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> OwnDocument:
         self._join()
-        return {**self._describe(self._pieces, self.usage), **self.error}
+        return OwnDocument({**self._describe(self._pieces, self.usage), **self.error})
 
     def _join(self) -> None:
         if self._said:

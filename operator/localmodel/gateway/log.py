@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from localmodel.gateway.bodies import KEPT_BYTES
 from localmodel.gateway.kept_answer import Kept
-from localmodel.gateway.record import Record, Snapshot, encode, snapshot
+from localmodel.gateway.record import Record, encode, snapshot
 from localmodel.gateway.redact import Redactor
 from localmodel.gateway.shown_bodies import Exchanged, show_all
 from localmodel.gateway.sinks import Sink
@@ -32,8 +32,7 @@ _SEARCHED = 16
 
 
 class _Entry(NamedTuple):
-    record: Snapshot
-    outcome: str
+    record: Record
     exchanged: Exchanged
     size: int
 
@@ -65,7 +64,7 @@ class RecordLog:
         with self._changed:
             if not self._closing and self._size + size <= self._limit:
                 exchanged = Exchanged(record.request_id, request, record.code == "invalid_json", answer)
-                self._entries.append(_Entry(snapshot(record), record.outcome, exchanged, size))
+                self._entries.append(_Entry(snapshot(record), exchanged, size))
                 self._size += size
                 if len(self._entries) == 1:
                     self._changed.notify()
@@ -128,6 +127,6 @@ class RecordLog:
     def _encode(self, batch: Sequence[_Entry]) -> list[tuple[bytes, str]]:
         """Lines with their outcomes."""
         if self._redactor is None:
-            return [(encode(entry.record), entry.outcome) for entry in batch]
+            return [(encode(entry.record), entry.record.outcome) for entry in batch]
         shown = show_all([entry.exchanged for entry in batch], self._redactor)
-        return [(encode(entry.record, bodies), entry.outcome) for entry, bodies in zip(batch, shown, strict=True)]
+        return [(encode(entry.record, bodies), entry.record.outcome) for entry, bodies in zip(batch, shown, strict=True)]

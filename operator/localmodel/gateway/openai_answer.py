@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
-import msgspec
-
 from localmodel.api.events import Usage
 from localmodel.gateway import sse
 from localmodel.gateway.openai_choice import Choice, Delta, Whole
@@ -144,12 +142,12 @@ class Chunks:
         return document
 
 
-def unary(
+def whole_document(
     call: Call, heading: Heading, choices: Sequence[Whole], usage: Usage, echo: str = "", more_usage: Mapping[str, int] = _NOTHING
-) -> bytes:
+) -> dict[str, Any]:
     document = _document(call, heading, choices, echo, "chat.completion")
     document["usage"] = usage_document(usage, more_usage)
-    return msgspec.json.encode(document)
+    return document
 
 
 def _document(call: Call, heading: Heading, choices: Sequence[Whole], echo: str, chat_object: str) -> dict[str, Any]:

@@ -4,19 +4,17 @@ Pure. Metadata never holds a text of the client's or the model's; Full adds both
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from json.encoder import encode_basestring
-from operator import attrgetter
+from copy import copy
 from typing import Any, Literal
+
+import msgspec
 
 from localmodel.api.gateway import Outcome
 
 Endpoint = Literal["chat", "completions", "embeddings", "models", "page", "v2", "other"]
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct, tag_field="kind", tag="request"):
     request_id: str
     pod: str
     namespace: str
@@ -58,8 +56,7 @@ class Record:
     """Parts that a long document was cut into, if it was."""
 
 
-@dataclass(slots=True)
-class Bodies:
+class Bodies(msgspec.Struct):
     """What mode Full adds to a record."""
 
     request_body: str | None = None
@@ -72,39 +69,30 @@ class Bodies:
     """Why a body is missing: it could not be searched for what must not be written."""
 
 
-_FIELDS = tuple(field.name for field in fields(Record))
-_BODY_FIELDS = tuple(field.name for field in fields(Bodies))
-_take = attrgetter(*_FIELDS)
-_take_bodies = attrgetter(*_BODY_FIELDS)
+_SECONDS = [name for name in Record.__struct_fields__ if name.endswith("_seconds")]
+_encode = msgspec.json.Encoder().encode
 
 
-def _form(names: Sequence[str]) -> str:
-    return "{" + ",".join(['"kind":"request"', *(f'"{name}":%s' for name in names)]) + "}"
+def snapshot(record: Record) -> Record:
+    """As it is now, whatever becomes of it."""
+    return copy(record)
 
 
-_METADATA, _FULL = _form(_FIELDS), _form(_FIELDS + _BODY_FIELDS)
-_TEXTS: dict[type, Callable[[Any], str]] = {
-    str: encode_basestring,
-    int: int.__repr__,
-    float: lambda value: repr(round(value, 6)),
-    bool: lambda value: "true" if value else "false",
-    type(None): lambda value: "null",
-}
-"""Field by field, this takes half the time of a JSON encoder. Every float of a record is a number of seconds."""
-
-Snapshot = tuple[Any, ...]
+def encode(record: Record, bodies: Bodies | None = None) -> bytes:
+    """A JSON object, to be made a line by `chain`. Rounds the record's seconds to microseconds."""
+    for name in _SECONDS:
+        if (seconds := getattr(record, name)) is not None:
+            setattr(record, name, round(seconds, 6))
+    line = _encode_struct(record)
+    return line if bodies is None else line[:-1] + b"," + _encode_struct(bodies)[1:]
 
 
-def snapshot(record: Record) -> Snapshot:
-    """The record as it is now, whatever becomes of it, for `encode`."""
-    return _take(record)
-
-
-def encode(record: Snapshot, bodies: Bodies | None = None) -> bytes:
-    """A JSON object, to be made a line by `chain`."""
-    values = record if bodies is None else record + _take_bodies(bodies)
-    form = _METADATA if bodies is None else _FULL
-    return (form % tuple([_TEXTS[type(value)](value) for value in values])).encode("utf-8", "backslashreplace")
+def _encode_struct(struct: msgspec.Struct) -> bytes:
+    try:
+        return _encode(struct)
+    except UnicodeEncodeError:
+        tag = {"kind": "request"} if isinstance(struct, Record) else {}
+        return encode_document(tag | msgspec.structs.asdict(struct))
 
 
 def encode_document(document: dict[str, Any]) -> bytes:

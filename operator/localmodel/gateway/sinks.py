@@ -89,7 +89,9 @@ class Sink:
                 if self._closing or self._target.gone or self._size + len(content) > self._limit:
                     self._miss()
                     continue
-                self._items += [*self._say_missed(), _Item(content, outcome)]
+                if self._missed:
+                    self._items += self._say_missed()
+                self._items.append(_Item(content, outcome))
                 self._size += len(content)
             self._changed.notify()
 

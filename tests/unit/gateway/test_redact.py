@@ -102,6 +102,7 @@ def test_together_is_as_each_by_itself(texts: list[str]) -> None:
 
 _PARTS = [*"00123456789++(()  .-xXabZ_'\n\t", "@", "%40", "%", "@b.de", ".de", "é", "中", "β"]
 tricky = st.lists(st.sampled_from(_PARTS), max_size=60).map("".join)
+tricky_ascii = st.lists(st.sampled_from([part for part in _PARTS if part.isascii() and part != "%40"]), max_size=60).map("".join)
 
 
 def never() -> None:
@@ -109,7 +110,7 @@ def never() -> None:
 
 
 @settings(deadline=None, max_examples=1000)
-@given(tricky)
+@given(tricky | tricky_ascii)
 def test_short_words_hold_the_addresses_that_re2_finds_in_the_whole_text(text: str) -> None:
     assert list(Emails().find(text, never)) == [match.span() for match in re2.finditer(EMAIL, text)]
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from localmodel.gateway.bodies import show
-from localmodel.gateway.kept_answer import KeptAnswer
+from localmodel.gateway.bodies import OwnDocument, show
+from localmodel.gateway.kept_answer import KeptAnswer, KeptDocument
 from localmodel.gateway.redact import Redactor
 from localmodel.gateway.shown_bodies import Exchanged, show_all
 
@@ -55,3 +55,23 @@ def test_a_record_that_is_withheld_costs_no_other_its_bodies() -> None:
     assert [each.request_body for each in shown] == ['{"a":"[Phone]"}', None, None, None, '{"a":"[Phone]"}']
     said = [each.withheld or "" for each in shown]
     assert said[0] == said[4] == "" and "too long" in said[1] and "failed" in said[2] and "larger" in said[3]
+
+
+def test_of_an_answer_of_ours_all_is_searched_but_what_the_gateway_says_of_itself() -> None:
+    message = {"role": "assistant", "content": "13800138000", "tool_calls": [{"function": {"arguments": '{"to": "a@b.cn"}'}}]}
+    document = {
+        "id": "chatcmpl-1",
+        "created": 1_795_600_000,
+        "model": "m",
+        "choices": [{"index": 0, "message": message}],
+        "usage": {"prompt_tokens": 10_000_000},
+        "error": {"message": "no a@b.cn"},
+    }
+    (shown,) = show_all([Exchanged("r", b"{}", False, KeptDocument(document, 1))], REDACTOR)
+    whole = show(json.dumps(document).encode(), REDACTOR).text
+    assert shown.response_body == whole == show(OwnDocument(document), REDACTOR).text
+    assert "13800138000" not in whole and "a@b.cn" not in whole and '"created":1795600000' in whole
+    clean = {**document, "choices": [], "error": None}
+    assert json.loads(show(OwnDocument(clean), REDACTOR).text) == clean
+    told = show(OwnDocument({**clean, "id": "chatcmpl-13800138000", "system_fingerprint": "13800138000"}), REDACTOR).text
+    assert told.count("13800138000") == 2, "the record's request_id says it as well"

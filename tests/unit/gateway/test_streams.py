@@ -13,7 +13,7 @@ from localmodel.api.events import EventBatch, SequenceEvent, Usage, encode_batch
 from localmodel.gateway import sse
 from localmodel.gateway.backend_errors import BackendGarbage
 from localmodel.gateway.kept_answer import KeptAnswer, KeptPieces
-from localmodel.gateway.openai_answer import Chunks, Heading, unary
+from localmodel.gateway.openai_answer import Chunks, Heading, whole_document
 from localmodel.gateway.openai_choice import Choice, Whole
 from localmodel.gateway.openai_request import Call, Endpoint
 from localmodel.gateway.pieces import Piece
@@ -128,15 +128,15 @@ def test_the_checker_can_fail() -> None:
         raise RuntimeError(raw)
 
 
-def test_unary_bodies_have_the_schema_keys() -> None:
+def test_whole_document_bodies_have_the_schema_keys() -> None:
     pieces = Piece(0, "Par"), Piece(0, "is", (), "stop")
-    chat = json.loads(unary(call(), HEADING, [whole(call(), *pieces)], Usage(1, 2)))
+    chat = whole_document(call(), HEADING, [whole(call(), *pieces)], Usage(1, 2))
     (choice,) = chat["choices"]
     assert choice["message"] == {"role": "assistant", "content": "Paris", "refusal": None}
     assert choice["logprobs"] is None and choice["finish_reason"] == "stop" and chat["object"] == "chat.completion"
     assert chat["system_fingerprint"] == "fp_1" and chat["usage"]["total_tokens"] == 3
     asked = call("completions")
-    text = json.loads(unary(asked, HEADING, [whole(asked, *pieces), whole(asked, *pieces)], Usage(1, 2), "In "))
+    text = whole_document(asked, HEADING, [whole(asked, *pieces), whole(asked, *pieces)], Usage(1, 2), "In ")
     assert [c["text"] for c in text["choices"]] == ["In Paris"] * 2 and text["object"] == "text_completion"
     assert [c["index"] for c in text["choices"]] == [0, 1]
 
@@ -161,7 +161,7 @@ def test_kept_pieces_say_what_the_bytes_said(endpoint: Endpoint) -> None:
     pieces_kept.usage = usage
     for data in (chunks.opening(), *map(chunks.piece, pieces), chunks.closing(usage)):
         bytes_kept.add(data)
-    folded, made = bytes_kept.content(), pieces_kept.content()
+    folded, made = bytes_kept.content(), pieces_kept.content().document
     assert [choice.pop("logprobs", None) for choice in (*folded["choices"], *made["choices"])] == [None] * 4
     assert made == folded
 
@@ -170,7 +170,7 @@ def test_kept_pieces_of_a_broken_stream() -> None:
     kept = KeptPieces(chunks_of(call()).document)
     kept.add([Piece(0, "Par")])
     kept.error = {"error": {"code": "x"}}
-    content = kept.content()
+    content = kept.content().document
     assert content["choices"][0]["message"]["content"] == "Par" and content["error"] == {"code": "x"} and "usage" not in content
     kept.add([Piece(0, "a" * 5_000_000)])
     assert kept.too_large
@@ -183,9 +183,9 @@ def test_said_texts_are_pieces_of_the_only_choice() -> None:
         kept.say(f"{number} ")
     sizes = kept.size
     kept.add([Piece(0, ">", (), "stop")])
-    (choice,) = kept.content()["choices"]
+    (choice,) = kept.content().document["choices"]
     assert choice["message"]["content"] == "<" + "".join(f"{number} " for number in range(600)) + ">"
     assert choice["finish_reason"] == "stop" and 4 * 2290 < sizes < kept.size and not kept.too_large
     for _ in range(512):
         kept.say("a" * 10_000)
-    assert kept.too_large and kept.content()["choices"][0]["message"]["content"] == ""
+    assert kept.too_large and kept.content().document["choices"][0]["message"]["content"] == ""

@@ -1,7 +1,8 @@
 """Where a text holds e-mail addresses.
 
-Pure. An ASCII text is looked at around each `@`. In others only the words with an `@` or a `%40` are looked at, because no address
-has a blank in it: short plain ones by Python's own expressions, which cost nothing to call, all others by RE2. All find the same.
+Pure. An ASCII text is looked at around each `@`. In others only the words with an `@` or a `%40` are looked at, because no
+address has a blank in it: short plain ones by Python's own expressions, which cost nothing to call, all others by RE2. All
+find the same.
 """
 
 import re

@@ -141,6 +141,28 @@ async def test_ports_do_not_mix(start: Start) -> None:
     assert 'localmodel_gateway_kv_tokens{kind="used"} 7.0' in await gateway.metrics()
 
 
+async def test_the_times_of_requests_are_in_the_metrics(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    assert (await gateway.chat(stream=True))[0] == 200
+    async with await gateway.post("/v2/models/llm/generate_stream", {"REQUEST": '{"text": "What"}'}) as reply:
+        await reply.read()
+    await gateway.record(2)
+    chat, v2 = gateway.records
+    for name, of in (
+        ("queue_seconds", (chat, v2)), ("first_token_seconds", (chat, v2)), ("overhead_seconds", (chat, v2)),
+        ('request_seconds{endpoint="chat"}', (chat,)), ('request_seconds{endpoint="v2"}', (v2,)),
+    ):  # fmt: skip
+        kind, _, labels = name.partition("{")
+        labels = labels and "{" + labels
+        assert await gateway.metric(f"localmodel_gateway_{kind}_count{labels}") == len(of), name
+        total = sum(record["total_seconds" if kind == "request_seconds" else kind] for record in of)
+        assert await gateway.metric(f"localmodel_gateway_{kind}_sum{labels}") == pytest.approx(total, abs=1e-5), name
+    assert await gateway.metric("localmodel_gateway_per_token_seconds_count") == 1
+    assert await gateway.metric("localmodel_gateway_loop_lag_seconds") >= 0
+    labels = 'gen_ai_operation_name="chat",gen_ai_provider_name="localmodel",gen_ai_request_model="tiny"'
+    assert await gateway.metric(f"gen_ai_server_time_to_first_token_seconds_count{{{labels}}}") == 1
+
+
 async def test_keeps_the_connection(start: Start) -> None:
     gateway = await start()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -72,7 +73,8 @@ async def test_streams_survive_cuts_and_garbage(start: Start, triton: FakeTriton
     triton.plan = Plan(texts=tuple(f"{n} " for n in range(100)), gap=0.02)
     streams = [asyncio.create_task(gateway.chat(stream=True)) for _ in range(3)]
     await eventually(lambda: len(triton.user_submits) == 3)
-    for fault in ("cut", b"data: garbage\n\n", b'data: {"RESPONSE": "[9999, 0, false, [[1, 2]]]"}\n\n'):
+    faults = ("cut", b"data: garbage\n\n", b'data: {"RESPONSE": "[9999, 0, false, [[1, 2]]]"}\n\n')
+    for fault in faults:
         opened = triton.paths.count("/v2/models/llm/generate_stream")
         if isinstance(fault, bytes):
             triton.inject.append(fault)
@@ -82,6 +84,8 @@ async def test_streams_survive_cuts_and_garbage(start: Start, triton: FakeTriton
     for status, body in await asyncio.gather(*streams):
         assert status == 200
         assert check_stream(body).text == "".join(f"{n} " for n in range(100))
+    cuts = re.findall(r'event_stream_cuts_total\{reason="(\w+)"\} ([1-9])', await gateway.metrics())
+    assert sum(int(number) for _, number in cuts) == len(faults) and ("protocol", "2") in cuts
 
 
 async def test_the_process_dies_and_comes_back(start: Start, triton: FakeTriton) -> None:

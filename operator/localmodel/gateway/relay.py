@@ -53,15 +53,18 @@ class Relay:
         try:
             async with asyncio.timeout(None) as self._clock:
                 with ending.heard_by(lambda _: self._move(monotonic())):
-                    await self._pump(upstream, ending)
+                    await self._pump(upstream, ending, stream=stream)
         except TimeoutError:
             raise (ending.error or self._limit.error()) from None
 
-    async def _pump(self, upstream: Upstream, ending: Ending) -> None:
+    async def _pump(self, upstream: Upstream, ending: Ending, *, stream: bool) -> None:
         self._wait_until(self._limit, ending)
+        began = monotonic()
         with self._exchange.waiting():
             chunk = await upstream.read()
             reply = await upstream.head()
+        if stream:
+            self._exchange.record.first_token_seconds = monotonic() - began
         if not chunk:
             raise errors.protocol("an empty answer")
         self._pieces = pieces = self._open(reply, chunk)

@@ -33,7 +33,7 @@ from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
 from localmodel.engine.memory import SERVER_BYTES, MemoryPlan, fixed_bytes, plan_blocks
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig
-from localmodel.engine.packed_weight import can_pack, pack_weights
+from localmodel.engine.packed_weight import can_pack, pack_weights, packing_bytes
 from localmodel.engine.progress_file import show_progress
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.speculation import MOST_ROWS
@@ -94,13 +94,13 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     cap = cap_bytes(config, device)
     weights_bytes = sum(place.nbytes for place in skeleton)
     packs = on_cpu and can_pack(dtype)
-    twice = sizes.vocabulary * sizes.hidden * dtype.itemsize // sizes.ranks if packs and sizes.tied_embeddings else 0
+    batch = config.max_batch_size + (MOST_ROWS if on_cpu else 0)
     fixed = fixed_bytes(
         sizes,
-        weights_bytes=weights_bytes + twice,
+        weights_bytes=weights_bytes + (packing_bytes(sizes, dtype, batch + chunk, batch) if packs else 0),
         base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else process_bytes(config) + WORKSPACE_BYTES,
         context=config.context_window,
-        batch=config.max_batch_size + (MOST_ROWS if on_cpu else 0),
+        batch=batch,
         chunk=burst,
         element_bytes=dtype.itemsize,
     )

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.row_counts import code_bytes
+
 ROWS = 16
 """That the order is best for; any other number is multiplied as well."""
 
@@ -38,6 +41,13 @@ def can_pack(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+
+
+def packing_bytes(config: NetworkConfig, dtype: torch.dtype, rows: int, chosen: int) -> int:
+    """What packing takes beside the weights: words once more where the head is the embedding, and the code of products of steps
+    with at most `rows` rows, of which at most `chosen` get logits."""
+    words = config.vocabulary * config.hidden * dtype.itemsize // config.ranks if config.tied_embeddings else 0
+    return words + code_bytes(rows, chosen)
 
 
 def pack_weights(network: Any) -> None:

@@ -7,9 +7,9 @@ A row of a matrix product may be rounded otherwise when it is computed alone, an
 the same in any company. Measured with torch 2.15 on an EPYC and a Xeon with avx512_bf16, in SmolLM2's matrices: rows are
 bit-equal for any count from 2 to 96 in bfloat16, and for 4, 8 and 12 in float32, but not for those and 16 and more (Xeon). So a
 step with such a sequence is padded to multiples (ROW_MULTIPLE), and in float32 cut: sequences that decode share products of at
-most 12 rows, and each prompt has its own. Other steps are not: one row alone takes half the time of two. That was torch's own
-product; packed weights (`packed_weight`), on the EPYC, gave equal rows for any count from 1 to 96, but for one row alone in
-float32. The rules stay for processors where weights are not packed.
+most 12 rows, and each prompt has its own. Other steps are not, but for what `row_counts` wants of large ones: one row alone takes
+half the time of two. That was torch's own product; packed weights (`packed_weight`), on the EPYC, gave equal rows for any count
+from 1 to 96, but for one row alone in float32. The rules stay for processors where weights are not packed.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from torch import Tensor
 from localmodel.engine.attention import Batch, Segment, SegmentedAttention, locate
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.linear import Places
+from localmodel.engine.row_counts import round_up
 from localmodel.engine.sampler import Sampler
 from localmodel.engine.sequence import Sequence, Work
 
@@ -61,14 +62,14 @@ class Runner:
         return self._sampler.sample(logits, self._sampler.prepare(sequences, assumed)).report()
 
     def _compute(self, works: list[Work], multiple: int) -> Tensor:
-        """Logits of the tokens that `works` choose, [choices, V], computed in counts of rows that are multiples of `multiple`."""
+        """Logits of the tokens that `works` choose, [choices, V], computed in counts of rows that `round_up` allows."""
         rows: list[int] = []
         row = 0
         for work in works:
             row += work.count
             rows += range(row - work.choices, row)
-        padded = rows + rows[-1:] * (-len(rows) % multiple)
-        wanted = None if multiple == 1 and len(rows) == row else torch.tensor(padded, dtype=torch.int64)
+        padded = rows + rows[-1:] * (round_up(len(rows), multiple) - len(rows))
+        wanted = None if len(rows) == row else torch.tensor(padded, dtype=torch.int64)
         logits = self._network(self._build(works, multiple), self._cache, wanted)
         return logits[: len(rows)]
 
@@ -85,7 +86,7 @@ class Runner:
             positions += range(work.start, end)
             here = torch.arange(past.start + work.start, past.stop) if isinstance(past, slice) else past[work.start :]
             cache_rows.append(here)
-        padding = [0] * (-len(tokens) % multiple)
+        padding = [0] * (round_up(len(tokens), multiple) - len(tokens))
         return Batch(
             torch.tensor(tokens + padding), torch.tensor(positions + padding), torch.cat(cache_rows), SegmentedAttention(segments)
         )

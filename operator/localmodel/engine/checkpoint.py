@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from localmodel.engine.errors import ModelFilesCorrupt, ModelFilesMissing
+from localmodel.engine.staging import fill
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
@@ -52,7 +53,10 @@ def load_tensors(
                 )
             try:
                 tensor = handle.get_tensor(name)
-                destination.copy_(tensor)
+                if isinstance(destination, Tensor):
+                    fill(destination, tensor)
+                else:
+                    destination.copy_(tensor)
                 on_read(tensor.nbytes)
             except (SafetensorError, OSError) as error:
                 raise ModelFilesCorrupt(f"tensor {name} in {file} can't be read: {error}") from error

@@ -16,8 +16,9 @@ takes 0.2-1.1 of float32's time for one row and 0.2-0.5 for eight. Milliseconds,
 Without native instructions it is slower than float32.
 """
 
+import os
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +45,8 @@ CPU_CHUNK = 64
 GPU_CHUNK = 256
 """Beside 64 sequences that decode it makes a step of a 7B network half as long again on an H100, not twice."""
 GPU_BURST = 2048
+COMPILE_THREADS = 8
+"""At most: a start needs 15 to 30 kernels."""
 ALONE = Alone()
 MOST_GPU_BLOCKS = 65536
 """4 million tokens; more would be prefixes that nobody asks for again."""
@@ -121,9 +124,10 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         network = family(sizes, config.context_window, dtype, device)
         first = sizes.rank == 0
         with (
+            _rehearsing(network, sizes, config, burst, dtype, device),
             show_progress(config.channel_token_file, directory.weight_files, began)
             if first
-            else nullcontext(_hear_nothing) as on_read
+            else nullcontext(_hear_nothing) as on_read,
         ):
             load_tensors(directory.weight_files, network.tensors(), ignored, on_read)
         team.meet(device)
@@ -172,8 +176,8 @@ def _measure(
     """`plan` with what the largest step really takes; the KV cache gets the rest of the cap."""
     from localmodel.engine.sizing import measure_step
 
-    limits = {"slots": config.max_batch_size, "context": config.context_window, "prompt_tokens": burst, "beside": GPU_CHUNK}
-    peak = measure_step(network, sizes, **limits, eager=config.compile == "None", dtype=dtype, device=device)
+    eager = config.compile == "None"
+    peak = measure_step(network, sizes, **_largest_step(config, burst), eager=eager, dtype=dtype, device=device)
     return plan_blocks(
         sizes,
         weights_bytes=sum(place.nbytes for _, place in network.tensors()),
@@ -183,6 +187,25 @@ def _measure(
         block_size=GPU_BLOCK,
         element_bytes=dtype.itemsize,
         cap_bytes=cap,
+    )
+
+
+def _largest_step(config: EngineConfig, burst: int) -> dict[str, int]:
+    return {"slots": config.max_batch_size, "context": config.context_window, "prompt_tokens": burst, "beside": GPU_CHUNK}
+
+
+def _rehearsing(
+    network: Decoder, sizes: NetworkConfig, config: EngineConfig, burst: int, dtype: torch.dtype, device: torch.device
+) -> AbstractContextManager[None]:
+    """Cards that share a network can't: in each of its products they wait for each other."""
+    if device.type == "cpu" or sizes.ranks > 1:
+        return nullcontext()
+    from localmodel.engine.rehearsal import rehearsing
+
+    threads = min(COMPILE_THREADS, config.cpu_threads or len(os.sched_getaffinity(0)))
+    every = config.compile == "Max"
+    return rehearsing(
+        network, sizes, threads=threads, every_graph=every, dtype=dtype, device=device, **_largest_step(config, burst)
     )
 
 

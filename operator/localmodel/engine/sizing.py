@@ -30,20 +30,25 @@ def measure_step(
     cache.keys.zero_()
     cache.values.zero_()
     torch.cuda.reset_peak_memory_stats(device)
-    count = min(prompt_tokens, context - 1)
-    works = [_decode(slot) for slot in range(slots - 1)]
-    prompt = Sequence("prompt", (0,) * count, 1, sampling=WORST, blocks=list(range(blocks)))
-    works.append(Work(prompt, slots - 1, 0, count, True, 0, prompt.blocks))
     runner = (EagerRunner if eager else CardRunner)(network, cache, config.vocabulary)
-    runner.launch(works).wait()
-    last = Sequence("last", (0,) * (context - 1), 1, sampling=WORST, blocks=list(range(blocks)))
-    start = max(0, context - 1 - beside)  # a chunk behind a long past is cut into parts, which take room of their own
-    runner.launch([*works[:-1], Work(last, slots - 1, start, context - 1 - start, True, 0, last.blocks)]).wait()
+    launch_largest(runner, slots=slots, context=context, prompt_tokens=prompt_tokens, beside=beside)
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_reserved(device) - cache.size_bytes
     del runner, cache
     torch.cuda.empty_cache()
     return peak
+
+
+def launch_largest(runner: CardRunner, *, slots: int, context: int, prompt_tokens: int, beside: int) -> None:
+    """The steps that take most memory, on a cache for one sequence of `context` tokens."""
+    blocks = list(range(-(-context // GPU_BLOCK)))
+    count = min(prompt_tokens, context - 1)
+    works = [_decode(slot) for slot in range(slots - 1)]
+    prompt = Sequence("prompt", (0,) * count, 1, sampling=WORST, blocks=blocks)
+    runner.launch([*works, Work(prompt, slots - 1, 0, count, True, 0, blocks)]).wait()
+    last = Sequence("last", (0,) * (context - 1), 1, sampling=WORST, blocks=blocks)
+    start = max(0, context - 1 - beside)  # a chunk behind a long past is cut into parts, which take room of their own
+    runner.launch([*works, Work(last, slots - 1, start, context - 1 - start, True, 0, blocks)]).wait()
 
 
 def _decode(slot: int) -> Work:

@@ -69,6 +69,8 @@ def multiply_few(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> Ten
     rows, size = x.shape
     count, bits, group = weight.shape[0], weight.bits, weight.group
     fast = x.dtype == torch.bfloat16
+    if not rows:  # a part of a prompt of which no token is chosen: a kernel would be compiled for nothing
+        return x.new_empty(0, count)
     if bits == 8 and rows == 1 and size % 8 == 0:
         return multiply_row(x, weight.data, weight.scales, bias, bits, **choose_row(count, bits))
     if bits == 8 and rows >= LEAST_PLANES and size % 16 == 0 and fast:

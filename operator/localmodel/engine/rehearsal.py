@@ -1,0 +1,118 @@
+"""Compiles the kernels that a start and a first answer need, several at once, while the weights are read.
+
+Why it exists: a pod's first start finds no compiled kernel, and compiling them one by one as they are met took longer than
+reading the weights. It runs the largest steps and those of a first request on the network as it is, weights or not, with one
+layer of each kind, and launches none of our kernels; what torch computes meanwhile means nothing. What it fails to compile
+is compiled when it is met, as ever. It must be over before a graph is captured: no other thread may ask the card then.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from localmodel.engine.card_modes import EagerRunner
+from localmodel.engine.card_runner import Chosen
+from localmodel.engine.card_steps import decoding_rows, graph_sizes
+from localmodel.engine.engine import Launched
+from localmodel.engine.families import Decoder
+from localmodel.engine.kernels import only_compiling
+from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
+from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.sequence import Sequence
+from localmodel.engine.sizing import launch_largest
+from localmodel.engine.step_list import list_steps
+from triton import AsyncCompileMode
+
+SWITCH_SECONDS = 0.0005
+"""After so long the thread that reads weights is given the interpreter, of which it needs little at a time."""
+
+
+@contextmanager
+def rehearsing(
+    network: Decoder, config: NetworkConfig, *, threads: int, every_graph: bool, dtype: torch.dtype, device: torch.device,
+    **limits: int,
+) -> Iterator[None]:  # fmt: skip
+    """Meanwhile, kernels are compiled; when it is left, they are. `every_graph`: not only those of a first request.
+
+    `limits`: of `launch_largest`.
+    """
+
+    def compile_all() -> None:
+        with torch.cuda.device(device), Loading(threads) as pool, AsyncCompileMode(pool, ignore_errors=True):
+            rehearse(network, config, every_graph=every_graph, dtype=dtype, device=device, **limits)
+
+    thread = threading.Thread(target=_quietly, args=(compile_all,), name="rehearsal")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        sys.setswitchinterval(interval)
+        torch.cuda.empty_cache()
+
+
+class Loading(Executor):
+    """Compiles, and brings what it compiled onto the card."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kernels")
+
+    def submit(self, compile: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def compile_and_load() -> Any:
+            kernel = compile(*args, **kwargs)
+            kernel.run  # noqa: B018 - the property loads it
+            return kernel
+
+        return self._pool.submit(compile_and_load)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _quietly(run: Any) -> None:
+    """An error would come again where it matters: in the step that needs the kernel."""
+    try:
+        run()
+    except Exception as error:
+        print(f"kernels are compiled when they are met, because: {error!r}", flush=True)
+
+
+class Rehearsed(EagerRunner):
+    """Chooses no tokens: what the network says is garbage."""
+
+    def _choose(self, parts: list[Chosen], sequences: list[Sequence]) -> Launched:
+        return Launched(list, may_be_followed=True)
+
+    def take_graphs(self, every: bool) -> None:
+        slots, context = self._cache.slots, self._cache.context
+        for rows in graph_sizes(slots) if every else [1]:
+            self._graphs.decode(rows)
+        for shape in list_steps(slots, context):
+            if every or (shape.decoding == decoding_rows(0, slots) and not shape.several):
+                self._graphs.mixed(shape)
+
+
+@torch.inference_mode()
+def rehearse(
+    network: Decoder, config: NetworkConfig, *, every_graph: bool, dtype: torch.dtype, device: torch.device, slots: int,
+    context: int, prompt_tokens: int, beside: int,
+) -> None:  # fmt: skip
+    """Takes the way through all steps that a start and a first request take, without launching our kernels."""
+    kinds = dict(zip(reversed(config.windows), reversed(network.blocks), strict=True))
+    short = copy(network)
+    short.blocks = list(kinds.values())
+    config = replace(config, layers=len(kinds), windows=tuple(kinds))
+    cache = KVCache.allocate(config, -(-context // GPU_BLOCK), GPU_BLOCK, slots, context, dtype, device)
+    with only_compiling():
+        runner = Rehearsed(short, cache, config.vocabulary)
+        launch_largest(runner, slots=slots, context=context, prompt_tokens=prompt_tokens, beside=beside)
+        runner.take_graphs(every_graph)

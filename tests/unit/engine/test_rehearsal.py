@@ -1,0 +1,133 @@
+"""What is compiled while weights are read, against what a start and first requests launch: here neither is done."""
+
+import os
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+if not torch.cuda.is_available() and "localmodel.engine.fused_kernels" not in sys.modules:
+    os.environ["TRITON_INTERPRET"] = "1"  # as test_card_kernels, which may run later in this process
+
+from engine_runs import run_all
+from localmodel.api.channel import Sampling
+from localmodel.engine import layers, linear, quantize, rehearsal, words
+from localmodel.engine.blocks import BlockPool
+from localmodel.engine.card_graphs import CardGraphs, Graph
+from localmodel.engine.card_modes import ReadyRunner
+from localmodel.engine.card_runner import CardRunner
+from localmodel.engine.engine import Engine
+from localmodel.engine.families import choose_decoder
+from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
+from localmodel.engine.quantize import QuantizedWeight
+from localmodel.engine.scheduler import Scheduler
+from localmodel.engine.shards import divide
+from localmodel.engine.sizing import launch_largest
+
+LAUNCHERS = [
+    "chunk_attention_kernel", "fused_kernels", "paged_attention_kernel", "weight_expand", "weight_planes_kernel",
+    "weight_row_kernel", "weight_rows_kernel",
+]  # fmt: skip
+CONFIG = {
+    "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4,
+    "head_dim": 16, "vocab_size": 320, "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": False,
+    "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 64,
+    "sliding_window_pattern": 2, "query_pre_attn_scalar": 16,
+}  # fmt: skip
+LIMITS = {"slots": 20, "context": 2600, "prompt_tokens": 2048, "beside": 256}
+GREEDY = Sampling(temperature=0, max_tokens=3, ignore_eos=True)
+
+
+def signature(kernel, arguments, options):
+    """What Triton compiles for: kinds of arguments, and whether pointers and numbers are multiples of 16 or a number is 1."""
+    told = [_describe(argument) for argument in arguments]
+    for number, name in enumerate(kernel.arg_names[: len(arguments)]):
+        if name in ("table_stride", "window", "splits"):
+            told[number] = "int"
+    return kernel.__name__, *told, *sorted(options.items())
+
+
+def _describe(argument):
+    if isinstance(argument, torch.Tensor):
+        return argument.dtype, argument.data_ptr() % 16 == 0
+    return (argument % 16 == 0, argument == 1) if isinstance(argument, int) else type(argument)
+
+
+class HostGraphs(CardGraphs):
+    def _capture(self, numbers, run):
+        logits, best = run()
+        return Graph(numbers, SimpleNamespace(replay=lambda: None), logits, torch.zeros_like(best))
+
+
+class HostRunner(CardRunner):
+    """Every step of it is computed once, where a card would capture it."""
+
+    def _make_graphs(self, network, cache, vocabulary):
+        return HostGraphs(network, cache, self._tables, self._chosen, vocabulary)
+
+    def _choose(self, parts, sequences):
+        return rehearsal.Launched(lambda: [0] * len(sequences), may_be_followed=False)
+
+
+class HostReadyRunner(ReadyRunner, HostRunner):
+    pass
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Signatures of what is launched or compiled."""
+    found = set()
+    for name in LAUNCHERS:
+        monkeypatch.setattr(
+            f"localmodel.engine.{name}.launch",
+            lambda kernel, grid, *arguments, **options: found.add(signature(kernel, arguments, options)),
+        )
+    for module in (layers, quantize):
+        monkeypatch.setattr(module, "uses_kernels", lambda x: True)
+    for module in (linear, words):
+        monkeypatch.setattr(module, "make_weight", make_weight)
+    monkeypatch.setattr(CardRunner, "_pin", staticmethod(torch.from_numpy))
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    return found
+
+
+def make_weight(rows, columns, bits, dtype, device, *rest, **more):
+    """As a card holds it."""
+    if bits == 16:
+        return torch.zeros(rows, columns, dtype=dtype, device=device)
+    return QuantizedWeight.empty(rows, columns, bits, dtype, device, *rest, **more)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "bits", "compile"),
+    [
+        *(("Qwen2ForCausalLM", bits, compile) for bits in (16, 8, 4) for compile in ("Auto", "Max")),
+        ("Qwen3ForCausalLM", 16, "Auto"),
+        ("Gemma3ForCausalLM", 8, "Auto"),
+    ],
+)
+def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_else(architecture, bits, compile, seen):
+    family, parse = choose_decoder(architecture)
+    config = replace(divide(parse(CONFIG), 0, 1), weight_bits=bits)
+    made = {"dtype": torch.bfloat16, "device": torch.device("cpu")}
+    network = family(config, LIMITS["context"], *made.values())
+    rehearsal.rehearse(network, config, every_graph=compile == "Max", **made, **LIMITS)
+    compiled = seen.copy()
+    seen.clear()
+
+    def cache(blocks):
+        return KVCache.allocate(config, blocks, GPU_BLOCK, LIMITS["slots"], LIMITS["context"], *made.values())
+
+    blocks = -(-LIMITS["context"] // GPU_BLOCK)
+    with torch.inference_mode():
+        launch_largest(HostRunner(network, cache(blocks), config.vocabulary), **LIMITS)
+        runner = (HostReadyRunner if compile == "Max" else HostRunner)(network, cache(2 * blocks), config.vocabulary)
+    scheduler = Scheduler(LIMITS["slots"], 256, BlockPool(2 * blocks, GPU_BLOCK), burst=2048)
+    engine = Engine(runner.launch, scheduler, slots=20, context=2600, vocabulary=config.vocabulary, stop_tokens=frozenset())
+    for length in (1, 100, 300, 600, 1100, 2100, 2590):
+        run_all(engine, {length: ([length % 300] * length, GREEDY)})
+    assert len(compiled) > 8
+    assert seen - compiled == set(), "compiled too late"
+    assert compiled - seen == set(), "compiled for nothing"

@@ -57,6 +57,8 @@ class Engine(Stepping):
         self._stop_tokens = stop_tokens
         self._max_waiting = max(LEAST_WAITING, WAITING_PER_SLOT * slots)
         self._launched: tuple[list[Work], Launched] | None = None
+        self.should_pause = False
+        """The last step's news hold an answer's first token, and the device has its next step already."""
 
     def add_request(
         self, key: Key, prompt: Ids[int], sampling: Sampling, deadline_seconds: float | None = None,
@@ -100,6 +102,7 @@ class Engine(Stepping):
         if self._launched and not self._launched[1].may_be_followed:
             now, self._launched = self._launched, None
             outputs += self._take_in(*now, began=None if before else began)
+        self.should_pause = before is not None and self._launched is not None and _begins_answer(before[0])
         return outputs
 
     def _take_in(self, works: list[Work], launched: Launched, began: float | None = None) -> list[Output]:
@@ -155,3 +158,8 @@ class Engine(Stepping):
             sampling=sampling,
             uniform=random.random if sampling.seed is None else random.Random(sampling.seed).random,
         )
+
+
+def _begins_answer(works: list[Work]) -> bool:
+    """Those that decode come first."""
+    return not works[-1].decodes and any(work.samples and not work.decodes for work in works)

@@ -20,7 +20,8 @@ STEP_LIMIT_SECONDS = 60.0
 LEAST_WAIT_SECONDS = 0.0005
 CATCH_UP_SECONDS = 0.0003
 """What a step may wait when the text of the two before is not made yet: without it, steps that cost nothing keep the interpreter
-to themselves, and text comes late and all at once. Steps that compute are longer than their text and never wait."""
+to themselves, and text comes late and all at once. Steps that compute are longer than their text and never wait. A card that has
+its next step does not notice, and an answer's first token is sent before the host's work for the step after that."""
 
 
 class Steps(Protocol):
@@ -50,11 +51,11 @@ class Publisher:
         """Hands over outputs, or with an empty list just wakes the thread."""
         self._inbox.put(outputs)
 
-    def put_step(self, outputs: list[Output]) -> None:
-        """Hands over the outputs of a step; lets the thread catch up for a moment if it is behind."""
+    def put_step(self, outputs: list[Output], *, pause: bool = False) -> None:
+        """Hands over the outputs of a step; lets the thread work for a moment if it is behind, or if the caller may `pause`."""
         behind = self._inbox.qsize() > 1
         self._inbox.put(outputs)
-        if behind:
+        if behind or pause:
             time.sleep(CATCH_UP_SECONDS)
 
     def fail(self, error: BaseException) -> None:

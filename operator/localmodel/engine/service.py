@@ -102,7 +102,8 @@ class EngineService(ChannelService):
             torch.set_num_threads(threads_of_rank(self._config))
         device = self._model.cache.keys.device
         while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(device)):
-            self._publisher.put_step(self.engine.step())
+            outputs = self.engine.step()
+            self._publisher.put_step(outputs, pause=self.engine.should_pause)
 
     def _explain(self, error: BaseException) -> BaseException:
         return self._ranks.explain(error) if self._ranks else error

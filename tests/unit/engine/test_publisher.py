@@ -4,9 +4,10 @@ import json
 import threading
 import time
 
+from localmodel.api.channel import Sampling
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
-from localmodel.engine.engine import Engine, at_once
+from localmodel.engine.engine import Engine, Launched, at_once
 from localmodel.engine.publisher import CATCH_UP_SECONDS, Publisher
 from localmodel.engine.scheduler import Output, Scheduler
 
@@ -101,3 +102,23 @@ def test_steps_that_cost_nothing_wait_a_moment_for_their_text_and_lose_none():
         publisher.put_step([Output("k", token)])
     assert time.monotonic() - began >= 20 * CATCH_UP_SECONDS, "from the third on each waits for its turn"
     assert [output.token for output in publisher._receive(0)] == list(range(22))
+
+
+def test_a_first_token_is_sent_before_the_step_after_the_next_is_planned_and_no_other_waits():
+    def launch(works):
+        return Launched(lambda: [65] * sum(work.samples for work in works), may_be_followed=True)
+
+    engine = Engine(launch, Scheduler(2, 4, BlockPool(10, 8)), slots=2, context=40, vocabulary=259, stop_tokens=frozenset())
+    paused = []
+    for key, prompt in (("a", [1]), ("b", [2] * 9)):
+        engine.add_request(key, prompt, Sampling(temperature=0, max_tokens=9))
+        for _ in range(4):
+            outputs = engine.step()
+            paused.append((sorted(output.key for output in outputs), engine.should_pause))
+    # b's prompt takes three steps; its first token comes with a's sixth
+    a, both = ["a"], ["a", "b"]
+    assert paused == [([], False), (a, True), (a, False), (a, False), (a, False), (a, False), (a, False), (both, True)]
+    publisher = Publisher(None, lambda message: None)
+    began = time.monotonic()
+    publisher.put_step([Output("k", 1)], pause=True)
+    assert time.monotonic() - began >= CATCH_UP_SECONDS

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from localmodel.engine.errors import UnsupportedArchitecture
 from localmodel.engine.linear import Places
-from localmodel.engine.network_config import positive
+from localmodel.engine.network_config import positive, refuse_wrong_kinds
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 IGNORED = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
@@ -36,6 +36,7 @@ class BertConfig:
     """The name that torch has for the approximation."""
 
 
+@refuse_wrong_kinds
 def parse_bert_config(config: dict[str, Any]) -> BertConfig:
     """Raises ModelFilesCorrupt for absent or impossible values, UnsupportedArchitecture for what is not computed here."""
     activation = config.get("hidden_act", "gelu")

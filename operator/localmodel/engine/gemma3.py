@@ -19,7 +19,7 @@ from localmodel.engine.errors import UnsupportedArchitecture
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Attention, GatedMLP, RMSNorm, RotaryTable
 from localmodel.engine.linear import Places
-from localmodel.engine.network_config import NetworkConfig, check_activation, read_sizes
+from localmodel.engine.network_config import NetworkConfig, check_activation, read_sizes, refuse_wrong_kinds
 from localmodel.engine.rope import parse_rope_parameters
 from localmodel.engine.words import make_words
 
@@ -31,6 +31,7 @@ NOT_COMPUTED = ("attn_logit_softcapping", "final_logit_softcapping", "use_bidire
 Rotation = tuple[Tensor, Tensor]
 
 
+@refuse_wrong_kinds
 def parse_gemma3_config(config: dict[str, Any]) -> NetworkConfig:
     """Raises ModelFilesCorrupt for absent or impossible values, UnsupportedArchitecture for what is not computed here."""
     check_activation(config, "hidden_activation", "gelu_pytorch_tanh")

@@ -40,13 +40,12 @@ def open_model_directory(path: Path) -> ModelDirectory:
     if not (path / "config.json").is_file():
         raise ModelFilesMissing(f"{path} has no config.json; {EXPECTED}. {_contents(path)}")
     config = _read_json(path / "config.json")
-    architectures = config.get("architectures") or [""]
     if not (path / "tokenizer.json").is_file():
         raise ModelFilesMissing(f"{path} has no tokenizer.json; {EXPECTED}. {_contents(path)}")
     return ModelDirectory(
         path=path,
         config=config,
-        architecture=str(architectures[0]),
+        architecture=_architecture(config),
         stop_tokens=_stop_tokens(path, config),
         weight_files=_weight_files(path),
         tokenizer_file=path / "tokenizer.json",
@@ -73,6 +72,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
+def _architecture(config: dict[str, Any]) -> str:
+    names = config.get("architectures") or [""]
+    if not isinstance(names, list) or not isinstance(names[0], str):
+        raise ModelFilesCorrupt(f"config.json: architectures must be a list of names, it is {names!r}. Copy the file again.")
+    return names[0]
+
+
 def _stop_tokens(path: Path, config: dict[str, Any]) -> frozenset[int]:
     generation = path / "generation_config.json"
     ids = _read_json(generation).get("eos_token_id") if generation.is_file() else None
@@ -80,13 +86,23 @@ def _stop_tokens(path: Path, config: dict[str, Any]) -> frozenset[int]:
         ids = config.get("eos_token_id")
     if ids is None:
         return frozenset()
-    return frozenset([ids] if isinstance(ids, int) else ids)
+    ids = ids if isinstance(ids, list) else [ids]
+    if not all(isinstance(each, int) for each in ids):
+        raise ModelFilesCorrupt(f"{path}: eos_token_id must be a token's number or a list of them, it is {ids!r}")
+    return frozenset(ids)
+
+
+def _read_shards(index: Path) -> list[str]:
+    places = _read_json(index).get("weight_map", {})
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ModelFilesCorrupt(f"{index}: weight_map must name the file of each tensor. Copy the file again.")
+    return sorted(set(places.values()))
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:
     """All shards that the index names, or every *.safetensors if there is no index."""
     if (path / INDEX).is_file():
-        names = sorted(set(_read_json(path / INDEX).get("weight_map", {}).values()))
+        names = _read_shards(path / INDEX)
         absent = [name for name in names if not (path / name).is_file()]
         if absent or not names:
             raise ModelFilesMissing(f"{path / INDEX} names {len(names)} files, absent: {', '.join(absent[:5]) or 'all'}")

@@ -4,11 +4,15 @@ Why it exists: config.json has two dialects (before and after transformers 5) an
 one frozen form. It refuses what the networks can't compute, rather than computing something else.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 from localmodel.engine.errors import ModelFilesCorrupt, UnsupportedArchitecture
 from localmodel.engine.rope import Rope, parse_rope
+
+Sizes = TypeVar("Sizes")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,21 @@ class NetworkConfig:
         return 2 * self.layers * self.kv_heads * self.head_dim
 
 
+def refuse_wrong_kinds(parse: Callable[[dict[str, Any]], Sizes]) -> Callable[[dict[str, Any]], Sizes]:
+    """Of values in config.json, such as a text where a number belongs: ModelFilesCorrupt, whichever of them it is."""
+
+    @wraps(parse)
+    def run(config: dict[str, Any]) -> Sizes:
+        try:
+            return parse(config)
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            message = f"config.json has a value of the wrong kind ({error}). Copy the model's files again."
+            raise ModelFilesCorrupt(message) from error
+
+    return run
+
+
+@refuse_wrong_kinds
 def parse_network_config(config: dict[str, Any]) -> NetworkConfig:
     """Raises ModelFilesCorrupt for absent or impossible values, UnsupportedArchitecture for what is not computed here."""
     check_activation(config, "hidden_act", "silu")

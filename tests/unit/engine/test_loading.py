@@ -1,6 +1,8 @@
 """Every way in which a model directory can be wrong, and the words the user gets."""
 
+import itertools
 import json
+import math
 import re
 from pathlib import Path
 
@@ -11,8 +13,11 @@ from safetensors.torch import load_file, save_file
 from localmodel.api.engine import LoadErrorCode, parse_load_failure
 from localmodel.api.load_progress import LoadProgress, progress_path
 from localmodel.engine import errors, progress_file
+from localmodel.engine.bert import parse_bert_config
+from localmodel.engine.families import DECODERS
 from localmodel.engine.gemma3 import parse_gemma3_config
 from localmodel.engine.loader import load_model
+from localmodel.engine.model_directory import open_model_directory
 from localmodel.engine.network_config import parse_network_config
 from localmodel.engine.rope import Rope
 
@@ -156,6 +161,47 @@ def test_what_is_not_computed_here(engine_config, edit_config, changes, words):
     found = failure(engine_config(edit_config("llama", **changes)))
     assert found.code == "UnsupportedArchitecture"
     assert words in found.message
+
+
+WRONG = ["x", -1, 1.5, [], {}, True, [1], [None], {"a": 1}, None, math.inf]
+SOUND = {
+    "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 259,
+    "max_position_embeddings": 128, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "rope_scaling": None,
+    "rope_parameters": None, "sliding_window": 8, "layer_types": ["full_attention"] * 2, "max_window_layers": 1,
+    "use_sliding_window": True, "quantization_config": None, "query_pre_attn_scalar": 6, "sliding_window_pattern": 2,
+    "rope_local_base_freq": 1e4, "layer_norm_eps": 1e-6, "hidden_act": None, "head_dim": None, "partial_rotary_factor": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("parse", [parse_bert_config, *(family.parse for family in DECODERS.values())])
+def test_whatever_stands_in_a_config_it_is_read_or_refused(parse):
+    for key, value in itertools.product(SOUND, WRONG):
+        try:
+            parse({**SOUND, key: value})
+        except errors.LoadError as error:
+            assert str(error).startswith("[")
+
+
+@pytest.mark.parametrize("key", ["eos_token_id", "architectures"])
+def test_whatever_a_directory_says_of_itself_it_is_read_or_refused(tmp_path, key):
+    for name in ("tokenizer.json", "a.safetensors"):
+        (tmp_path / name).touch()
+    for value in WRONG:
+        (tmp_path / "config.json").write_text(json.dumps({key: value}))
+        try:
+            directory = open_model_directory(tmp_path)
+        except errors.ModelFilesCorrupt:
+            continue
+        assert isinstance(directory.architecture, str) and all(isinstance(token, int) for token in directory.stop_tokens)
+
+
+@pytest.mark.parametrize("places", ["x", [1], {"a": 1}, {"a": None}])
+def test_an_index_that_names_no_files(tmp_path, places):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").touch()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(errors.ModelFilesCorrupt, match="weight_map must name"):
+        open_model_directory(tmp_path)
 
 
 def test_context_window_beyond_the_model(engine_config):

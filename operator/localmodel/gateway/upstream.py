@@ -31,6 +31,12 @@ class Upstream:
         """Raises ApiError if there is none."""
         try:
             return await asyncio.shield(self._posting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._posting.cancelled() or (task is not None and task.cancelling()):
+                raise
+            self._ended = True
+            raise errors.upstream("Its process ended.", resend=self._repeatable) from None
         except aiohttp.ClientConnectorError:
             self._ended = True
             raise errors.upstream("It could not be reached.", resend=True) from None
@@ -91,6 +97,7 @@ class Upstreams:
         self._session = session
         self._engine = 0
         """Counts the engines that have been served."""
+        self._open: set[Upstream] = set()
         self._left: set[asyncio.Task[None]] = set()
         """Those that nobody waits for any more."""
 
@@ -99,9 +106,11 @@ class Upstreams:
         """Takes over the slot: it is released when the engine has ended the request, which may be after this block."""
         engine = self._engine
         upstream = Upstream(asyncio.create_task(self._post(route)), repeatable=route.repeatable)
+        self._open.add(upstream)
         try:
             yield upstream
         finally:
+            self._open.discard(upstream)
             if engine == self._engine:
                 task = asyncio.create_task(upstream.see_out(stream=route.stream))
                 self._left.add(task)
@@ -111,10 +120,12 @@ class Upstreams:
                 self._end(upstream, slot)
 
     def forget(self) -> None:
-        """The engine is a new one and runs nothing of what was sent before."""
+        """The engine is a new one and runs nothing of what was sent before; who still waits for that hears it."""
         self._engine += 1
         for task in self._left:
             task.cancel()
+        for upstream in self._open:
+            upstream.close()
 
     def _end(self, upstream: Upstream, slot: Slot) -> None:
         upstream.close()

@@ -12,7 +12,7 @@ The wire form is compact because it is parsed once per step: an event is a list,
 describes and (de)serializes; who may speak, and when a sequence dies, is decided by the engine.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,8 +48,8 @@ class Sampling(_Message):
     """Taken from the logit of every token that the answer has already; OpenAI's definition, the prompt does not count."""
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     """The same, once per occurrence."""
-    logit_bias: dict[int, float] = Field({}, max_length=1024)
-    """Added to the logits of these token ids, -100 ... 100."""
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field({}, max_length=1024)
+    """Added to the logits of these token ids."""
     logprobs: int | None = Field(None, ge=0, le=20)
     """Absent: none. Else each token's log-probability and those of this many likeliest tokens, of the model's own
     distribution (softmax of the raw logits, before temperature, penalties and masks)."""

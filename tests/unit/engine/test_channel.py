@@ -202,6 +202,14 @@ def test_logit_bias_names_tokens_of_the_vocabulary(world):
     assert world.submit(logit_bias={258: 1})["accepted"]
 
 
+@pytest.mark.parametrize("bias", ["NaN", "1e308", "-101"])
+def test_a_bias_that_is_no_number_from_minus_to_plus_100(world, bias):
+    stream = world.stream()
+    document = '{"op": "generate", "text": "a", "sampling": {"logit_bias": {"1": BIAS}}}'
+    world.channel.handle(document.replace("BIAS", bias), stream)
+    assert stream.answer["code"] == "invalid_request" and "logit_bias" in stream.answer["message"]
+
+
 def test_a_direct_client_that_leaves_ends_its_sequence(world):
     stream = world.generate(prompt=[1, 2])
     world.run(2)

@@ -44,7 +44,7 @@ class Embedder:
         engine = self._engine()
         if engine is not None and engine.task != "Embedding":
             raise errors.wrong_task(engine.task, "/v1/chat/completions or /v1/completions")
-        inputs = await self._encode(call)
+        inputs = await self._encode(call, deadlines)
         check_lengths(inputs, self._window)
         tokens = sum(map(len, inputs))
         exchange.record.prompt_tokens = tokens
@@ -61,9 +61,9 @@ class Embedder:
         await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")
 
-    async def _encode(self, call: EmbeddingCall) -> list[TokenIds]:
+    async def _encode(self, call: EmbeddingCall, deadlines: Deadlines) -> list[TokenIds]:
         texts = [each for each in call.inputs if isinstance(each, str)]
-        encoded = iter(await self._prompts.encode_inputs_async(texts) if texts else ())
+        encoded = iter(await self._prompts.encode_inputs_async(texts, deadlines.total) if texts else ())
         return [next(encoded) if isinstance(each, str) else each for each in call.inputs]
 
     async def _run(

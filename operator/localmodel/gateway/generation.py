@@ -45,7 +45,7 @@ class Generator:
 
     async def answer(self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines) -> None:
         self._check(call)
-        prompt = await self.prompts.encode_async(call)
+        prompt = await self.prompts.encode_async(call, deadlines.total)
         exchange.record.prompt_tokens = len(prompt)
         try:
             sampling = self._sampling(call, prompt)

@@ -101,7 +101,7 @@ class OpenInference:
         stream = url.endswith("_stream")
         generate = parse_generate(await read_body(request, exchange), stream=stream)
         deadlines = self._lane.accept(request.headers, exchange.started)
-        tokens = await self._most_tokens(generate)
+        tokens = await self._most_tokens(generate, deadlines)
         exchange.reserve(tokens)
         route = Route(url, {"content-type": "application/json", **exchange.trace_headers()}, rebuild(generate), stream)
         need = Need(tokens, exchange.hold_body())
@@ -130,13 +130,13 @@ class OpenInference:
         finally:
             self._lane.report(trial, ok)
 
-    async def _most_tokens(self, generate: channel.Generate) -> int:
+    async def _most_tokens(self, generate: channel.Generate, deadlines: Deadlines) -> int:
         """Prompt and answer. The answer's own count passes through here unread, so this is what a caller is charged."""
         window = self._settings.context_window
         if generate.prompt is not None:
             prompt = len(generate.prompt)
         else:
-            prompt = len((await self._prompts.encode_inputs_async([generate.text or ""]))[0])
+            prompt = len((await self._prompts.encode_inputs_async([generate.text or ""], deadlines.total))[0])
         return min(prompt + (generate.sampling.max_tokens or window), window)
 
 

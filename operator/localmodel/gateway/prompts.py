@@ -4,9 +4,11 @@ Long prompts are tokenized on a thread, so that one of them does not hold up eve
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
+from typing import TypeVar
 
 import jinja2
 from tokenizers import Tokenizer
@@ -16,8 +18,12 @@ from localmodel.gateway.chat_encoder import ChatEncoder
 from localmodel.gateway.chat_template import ChatTemplate, find_template
 from localmodel.gateway.openai_messages import place_of_tools
 from localmodel.gateway.openai_request import Call
+from localmodel.gateway.timers import Limit
 from localmodel.gateway.token_texts import TokenTexts
 from localmodel.gateway.tool_calls import FORCED_OPENINGS, ToolFormat
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 _INLINE_CHARACTERS = 4096
 _PLAIN_MEMBERS = 2
@@ -63,10 +69,10 @@ class Prompts:
         encodings = self._require_tokenizer().encode_batch_fast(list(inputs), add_special_tokens=True)
         return [tuple(encoding.ids) for encoding in encodings]
 
-    async def encode_inputs_async(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
+    async def encode_inputs_async(self, inputs: Sequence[str], limit: Limit | None = None) -> list[tuple[int, ...]]:
         if sum(map(len, inputs)) <= _INLINE_CHARACTERS:
             return self.encode_inputs(inputs)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.encode_inputs, inputs)
+        return await self._in_thread(self.encode_inputs, inputs, limit)
 
     def token_starts(self, text: str) -> list[int]:
         """For each token of a text alone, the place of the character that it begins in."""
@@ -75,7 +81,7 @@ class Prompts:
     async def token_starts_async(self, text: str) -> list[int]:
         if len(text) <= _INLINE_CHARACTERS:
             return self.token_starts(text)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.token_starts, text)
+        return await self._in_thread(self.token_starts, text)
 
     def prompt_text(self, call: Call) -> str:
         """A completion's prompt as text, to be shown before its answer."""
@@ -101,10 +107,19 @@ class Prompts:
         text = template.render(call.messages, call.tools.shown)
         return text + FORCED_OPENINGS[template.tool_format or "Hermes"] if call.tools.forced else text
 
-    async def encode_async(self, call: Call) -> tuple[int, ...]:
+    async def encode_async(self, call: Call, limit: Limit | None = None) -> tuple[int, ...]:
         if _size(call) <= _INLINE_CHARACTERS:
             return self.encode(call)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.encode, call)
+        return await self._in_thread(self.encode, call, limit)
+
+    async def _in_thread(self, work: Callable[[A], R], argument: A, limit: Limit | None = None) -> R:
+        """Others may have to be tokenized first: raises the error of `limit` when it is reached."""
+        try:
+            async with asyncio.timeout(limit.at - monotonic() if limit is not None else None):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work, argument)
+        except TimeoutError:
+            assert limit is not None
+            raise limit.error() from None
 
 
 def _size(call: Call) -> int:

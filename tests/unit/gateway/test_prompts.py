@@ -1,10 +1,12 @@
 """Prompts as the model's authors meant them: equal to transformers on a real model, and every place a template can lie in."""
 
+import asyncio
 import dataclasses
 import json
 import shutil
 import threading
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -15,6 +17,7 @@ from localmodel.gateway import errors
 from localmodel.gateway.chat_template import ChatTemplate, find_template
 from localmodel.gateway.openai_request import Call, parse_call
 from localmodel.gateway.prompts import load_prompts
+from localmodel.gateway.timers import Limit
 
 CONVERSATIONS = [
     [{"role": "user", "content": "What is the capital of France?"}],
@@ -242,3 +245,15 @@ async def test_whatever_is_long_in_a_chat_holds_up_nobody(
     assert where[0] is not threading.main_thread()
     await prompts.encode_async(chat(CONVERSATIONS[0]))
     assert where[1] is threading.main_thread()
+
+
+async def test_the_time_limits_of_a_request_hold_while_others_are_tokenized(tmp_path: Path) -> None:
+    prompts = load_prompts(str(write_tiny_model(tmp_path)))
+    done = threading.Event()
+    busy = asyncio.get_running_loop().run_in_executor(prompts._threads, done.wait, 30)
+    limit = Limit(monotonic() + 0.05, "total_timeout", 0.05)
+    for waiting in (prompts.encode_async(text(LONG), limit), prompts.encode_inputs_async([LONG], limit)):
+        with pytest.raises(errors.ApiError, match="not finished within"):
+            await asyncio.wait_for(waiting, 5)
+    done.set()
+    await busy

@@ -142,15 +142,23 @@ def _least_kept(scaled: Tensor, random: Random, width: int) -> tuple[Tensor, Ten
     kept = torch.arange(width, device=scaled.device) < random.top_k
     limited = random.top_k < scaled.shape[1]
     if random.all_limited:
-        whole = weights.masked_fill(~kept, 0).sum(dim=-1, keepdim=True)
+        whole = _total(weights.masked_fill(~kept, 0))
     else:
-        whole = (scaled - best).exp_().sum(dim=-1, keepdim=True)
+        whole = _total((scaled - best).exp_())
         if random.widest:
-            whole = torch.where(limited, weights.masked_fill(~kept, 0).sum(dim=-1, keepdim=True), whole)
+            whole = torch.where(limited, _total(weights.masked_fill(~kept, 0)), whole)
     shares = weights / whole
     before = shares.cumsum(dim=-1, dtype=torch.float64) - shares
     kept &= (before < random.top_p) & (values - best >= random.log_min_p)
     return values.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True), kept[:, -1:] & ~limited
+
+
+def _total(weights: Tensor) -> Tensor:
+    """[R, n] -> [R, 1]. Added up in blocks, because the order in which a long row is added up depends on the company."""
+    cut = weights.shape[1] // BLOCK * BLOCK
+    blocks = weights[:, :cut].unflatten(1, (cut // BLOCK, BLOCK)).sum(dim=-1)
+    rest = F.pad(weights[:, cut:], (0, -weights.shape[1] % BLOCK)).sum(dim=-1, keepdim=True)
+    return (blocks.sum(dim=-1, keepdim=True, dtype=torch.float64) + rest).float()
 
 
 def _invert(shares: Tensor, target: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 
 from localmodel.api.channel import Sampling
 from localmodel.engine.constraint import mask_words
-from localmodel.engine.sampler import NUCLEUS_GUESS, Sampler
+from localmodel.engine.sampler import NUCLEUS_GUESS, Sampler, _least_kept
+from localmodel.engine.sampling_plan import make_plan
 from localmodel.engine.scheduler import Sequence
 
 CPU = torch.device("cpu")
@@ -103,6 +104,34 @@ def test_top_k_and_top_p_keep_the_right_tokens():
     assert set(draws(logits, 500, top_p=0.4)) == {1}
     assert set(draws(logits, 500, top_k=3, top_p=0.99)) == {1, 2, 3}
     assert set(draws(torch.tensor([1.0, 2, 2, 0]), 200, top_k=1)) == {1, 2}, "equals of the last one stay"
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_sum_that_threads_add_up_otherwise_moves_no_border_of_top_p(two_threads):
+    """A row alone is cut up among threads, several are not, and in float32 the sums differ in their last bit."""
+    generator, tried = torch.Generator().manual_seed(1), 0
+    for _ in range(20):
+        scaled = torch.randn(4, 50_000, generator=generator) * 3
+        weights = (scaled - scaled.amax(dim=1, keepdim=True)).exp()
+        largest = weights.topk(NUCLEUS_GUESS, dim=1).values
+        parts = [largest[:1] / whole for whole in (weights[:1].sum(dim=1), weights.sum(dim=1)[:1])]
+        borders = [(each.cumsum(dim=1, dtype=torch.float64) - each)[0, 100] for each in parts]
+        if borders[0] == borders[1]:
+            continue
+        tried += 1
+        sampling = {"temperature": 1.0, "top_p": float((borders[0] + borders[1]) / 2)}
+        plans = [make_plan([sequence(**sampling)] * rows, 50_000, CPU).filtered for rows in (1, 4)]
+        alone, together = (_least_kept(scaled[: len(plan.uniform)], plan, NUCLEUS_GUESS)[0] for plan in plans)
+        assert alone[0] == together[0]
+    if not tried:
+        pytest.skip("this machine adds up the same in any company")
 
 
 @pytest.mark.parametrize("settings", [{"top_p": 0.9}, {"min_p": 0.5}, {"top_p": 0.9, "min_p": 0.1}])

@@ -12,7 +12,6 @@ from localmodel.api.values import ObjectName, SpecModel
 
 _KEY_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _KEY_NAME_HELP = "write the name of a key as it stands in the Secret (letters, digits, '-', '_' and '.'), such as team-a"
-KeyName = Annotated[str, Field(max_length=63), matches(_KEY_NAME, _KEY_NAME_HELP)]
 LimitedKey = Annotated[str, Field(max_length=63), matches(rf"\*|{_KEY_NAME}", f"{_KEY_NAME_HELP}, or '*' for every other key")]
 AllowedName = Annotated[
     str,

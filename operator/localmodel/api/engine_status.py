@@ -33,6 +33,10 @@ class EngineStatus(BaseModel):
     """Tokens guessed from the text so far and verified in steps that computed other tokens anyway."""
     accepted_tokens_total: int = 0
     """Those of them that were right: so many steps were saved."""
+    prefix_tokens_total: int = 0
+    """Prompt tokens that were not computed, because the cache held them."""
+    preemptions_total: int = 0
+    """How often the cache was full, and the youngest sequence gave up its part and was computed anew later."""
     step_age_seconds: float
     """Seconds since the running step began; 0 when idle. A large value means a hung step."""
     signature: Signature | None = None

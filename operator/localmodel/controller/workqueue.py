@@ -69,11 +69,6 @@ class KeyQueue(Generic[Key]):
         elif requeue_after is not None:
             self.add_after(key, requeue_after, now)
 
-    def forget(self, key: Key) -> None:
-        """No delayed work for it any more."""
-        self._due.pop(key, None)
-        self._failures.pop(key, None)
-
     def next_due(self) -> float | None:
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
@@ -114,9 +109,6 @@ class WorkQueue(Generic[Key]):
     def add_after(self, key: Key, delay: float) -> None:
         self._queue.add_after(key, delay, _now())
         self._wakeup.set()
-
-    def forget(self, key: Key) -> None:
-        self._queue.forget(key)
 
     @property
     def depth(self) -> int:

@@ -46,9 +46,6 @@ class BlockPool:
     def held(self) -> int:
         return self.count - self.free
 
-    def holders(self, block: int) -> int:
-        return self._holders[block]
-
     def blocks_for(self, tokens: int) -> int:
         """Blocks that `tokens` tokens take."""
         return -(-tokens // self.size)
@@ -89,12 +86,6 @@ class BlockPool:
             self._holders[block] -= 1
             if self._holders[block] == 0:
                 (self._kept if block in self._digest_of else self._unused).add(block)
-
-    def forget_prefixes(self) -> None:
-        """Makes every kept block unused."""
-        for block in self._kept.pop_all():
-            del self._block_of[self._digest_of.pop(block)]
-            self._unused.add(block)
 
     def _choose(self, after: int | None) -> int:
         if not self._contiguous:

@@ -128,6 +128,10 @@ class Engine(Stepping):
         speculation = self._scheduler.speculation
         return (speculation.drafted_tokens_total, speculation.accepted_tokens_total) if speculation else (0, 0)
 
+    def cache_events(self) -> tuple[int, int]:
+        """(prompt tokens found in the cache, sequences that gave up their blocks and were computed anew), since the start."""
+        return self._scheduler.prefix_tokens_total, self._scheduler.preemptions_total
+
     def load(self) -> tuple[int, int, int]:
         """(running, waiting, tokens that the held blocks of the KV cache have room for)."""
         with self._changed:

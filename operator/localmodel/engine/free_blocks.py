@@ -41,14 +41,6 @@ class FreeBlocks:
         assert self._runs is not None
         return self._runs.middle_of_longest()
 
-    def pop_all(self) -> list[int]:
-        """Makes it empty; what was in it, oldest first."""
-        blocks = list(self._order)
-        self._order.clear()
-        if self._runs is not None:
-            self._runs = BlockRuns()
-        return blocks
-
 
 class BlockRuns:
     def __init__(self, count: int = 0) -> None:

@@ -77,9 +77,6 @@ class Gateways:
             raise Refused("stale_epoch", f"the event stream of {instance} has epoch {gateway.epoch}, not {epoch}")
         return gateway
 
-    def get(self, instance: str) -> Gateway | None:
-        return self._gateways.get(instance)
-
     def cut(self, gateway: Gateway, now: float) -> None:
         """The gateway's stream is gone; from now on the grace runs."""
         gateway.stream = None

@@ -73,6 +73,7 @@ class EngineService(ChannelService):
         model, cache, engine = self._model, self._model.cache, self.engine
         running, waiting, cached = engine.load()
         drafted, accepted = engine.drafts()
+        found, preempted = engine.cache_events()
         cuda = cache.keys.is_cuda
         return EngineStatus(
             model_version=self._config.model_version,
@@ -94,6 +95,8 @@ class EngineService(ChannelService):
             steps_total=engine.steps_total,
             drafted_tokens_total=drafted,
             accepted_tokens_total=accepted,
+            prefix_tokens_total=found,
+            preemptions_total=preempted,
             step_age_seconds=engine.step_age_seconds(),
         )
 

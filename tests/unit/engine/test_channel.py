@@ -226,3 +226,11 @@ def test_the_token_file_is_made_once_and_only_its_owner_may_read_it(tmp_path):
     assert len(bytes.fromhex(first)) == 32
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["token"]
+
+
+def test_what_the_cache_saved_is_counted(world):
+    world.connect()
+    for id_ in ("a", "b"):
+        world.submit(id_, prompt=tuple(range(17)), max_tokens=1)
+        world.run(2)
+    assert world.engine.cache_events() == (16, 0)

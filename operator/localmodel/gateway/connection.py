@@ -20,6 +20,7 @@ from localmodel.gateway.patience import Head, Silence
 from localmodel.gateway.request import BrokenBody, Request, skip_body
 
 _READ_BYTES = 64 * 1024
+_HEAD_END = b"\r\n\r\n"
 _MOST_WAITING = 32
 """Requests sent ahead; then nothing more is read until half of them are answered."""
 
@@ -108,6 +109,16 @@ class Connection(Outgoing):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        """Head by head: the parser forgets what it has read of a piece in which it finds an error."""
+        for _ in range(_MOST_WAITING):
+            end = data.find(_HEAD_END) + len(_HEAD_END)
+            if not len(_HEAD_END) <= end < len(data):
+                break
+            self._take(data[:end])
+            data = data[end:]
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self._deaf or self._closing or (self._last and self._body.is_eof()):
             return
         in_body = not self._body.is_eof()
@@ -116,7 +127,7 @@ class Connection(Outgoing):
         except HttpProcessingError as error:
             if in_body and not self._body.is_eof():  # whoever reads it shall hear it, or throws it away after the answer
                 self._deaf = True
-                self._body.set_exception(BrokenBody(str(error)))
+                self._body.set_exception(BrokenBody(str(error), malformed(error)))
                 self._body.feed_eof()
             else:
                 self._refuse(malformed(error))
@@ -129,7 +140,7 @@ class Connection(Outgoing):
             if len(self._waiting) >= _MOST_WAITING and not self._buffer_paused:
                 self._pause_reading_for_buffer()
             self._wake()
-        elif not in_body and data:
+        elif not in_body and data and len(self._waiting) < _MOST_WAITING:
             self._head.grow(len(data))
 
     def _refuse(self, error: errors.ApiError) -> None:
@@ -168,7 +179,7 @@ class Connection(Outgoing):
         request = Request(None if isinstance(message, errors.ApiError) else message, body, self)
         self._make_room()
         await self._owner.answer(request, refusal)
-        if refusal is not None and not self._owner.stopping:
+        if (refusal is not None or (self._deaf and not self._waiting)) and not self._owner.stopping:
             await self.farewell()
         self._answering = False
         whole = body.is_eof() or (self.transport is not None and await skip_body(body))
@@ -177,6 +188,6 @@ class Connection(Outgoing):
     def _make_room(self) -> None:
         self._parser.message_consumed()
         if self._buffer_paused and len(self._waiting) <= _MOST_WAITING // 2:
-            self.data_received(b"")
+            self._take(b"")
             if len(self._waiting) < _MOST_WAITING:
                 self._resume_reading_for_buffer()

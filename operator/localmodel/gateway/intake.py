@@ -54,8 +54,8 @@ async def read_body(request: Request, exchange: Exchange, kinds: tuple[str, ...]
             _count(received, request, exchange)
         else:
             received = await _receive(request, exchange)
-    except BrokenBody:
-        raise errors.bad_request("The request body is not valid HTTP/1.1.") from None
+    except BrokenBody as broken:
+        raise broken.answer from None
     if exchange.keep_bodies:
         exchange.request_body = received
     return received

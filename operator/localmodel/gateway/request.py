@@ -10,6 +10,8 @@ from itertools import chain
 from aiohttp.http import HttpVersion, HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from localmodel.gateway import errors
+from localmodel.gateway.api_error import ApiError
 from localmodel.gateway.outgoing import Outgoing
 
 NO_HEADERS: Mapping[str, str] = {}
@@ -18,6 +20,10 @@ _LINGER_SECONDS = 2.0
 
 class BrokenBody(Exception):
     """The framing of a request's body is not HTTP."""
+
+    def __init__(self, message: str, answer: ApiError | None = None) -> None:
+        super().__init__(message)
+        self.answer = answer or errors.bad_request("The request body is not valid HTTP/1.1.")
 
 
 async def skip_body(body: StreamReader) -> bool:

@@ -211,6 +211,35 @@ async def test_a_refusal_comes_after_another_requests_error(port: tuple[EchoSite
     writer.close()
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+async def test_a_trailer_that_is_too_long_is_answered_while_it_comes(port: tuple[EchoSite, int], pause: float) -> None:
+    """In whatever packets: an answer that is followed by a reset is lost."""
+    site, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n")
+    await asyncio.sleep(pause)
+    writer.write(b"0\r\nx: " + b"y" * 100_000)
+    await asyncio.sleep(0.1)
+    for _ in range(3):
+        writer.write(b"y" * 10_000)
+        await asyncio.sleep(0.05)
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 431 ")
+    assert [record.status for record in site.ended] == [431]
+    writer.close()
+
+
+@pytest.mark.parametrize("ending", [b"\r\n\r\n", b""])
+async def test_what_follows_in_the_same_packet_costs_no_request(port: tuple[EchoSite, int], ending: bytes) -> None:
+    site, number = port
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+    writer.write(one + one + b"no HTTP\x00" + ending)
+    answers = await asyncio.wait_for(reader.read(), 10)
+    assert re.findall(rb"HTTP/1\.1 ([0-9]+) ", answers) == [b"200", b"200", b"400"]
+    assert [record.outcome for record in site.ended] == ["ok", "ok", "rejected"]
+    writer.close()
+
+
 async def test_what_follows_a_complete_body_does_not_break_it(port: tuple[EchoSite, int]) -> None:
     site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)

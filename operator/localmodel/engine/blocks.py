@@ -46,6 +46,9 @@ class BlockPool:
     def held(self) -> int:
         return self.count - self.free
 
+    def holders(self, block: int) -> int:
+        return self._holders[block]
+
     def blocks_for(self, tokens: int) -> int:
         """Blocks that `tokens` tokens take."""
         return -(-tokens // self.size)

@@ -1,4 +1,4 @@
-"""Attention of one step over the paged cache: per sequence on a CPU, by kernels through block tables on a card.
+"""Attention of one step over the paged cache: on a CPU all rows that decode, then prompt by prompt; on a card by kernels.
 
 Why it exists: a layer asks for its queries to be mixed and need not know where a sequence's keys lie or what device
 computes. It must not know about scheduling: the runner says which rows belong to which part of the cache.
@@ -9,9 +9,12 @@ Shapes: N tokens of one step, flat over all sequences; A heads, K kv_heads, D he
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from localmodel.engine import cpu_kernels
 
 
 class Attend(Protocol):
@@ -47,6 +50,10 @@ class Segment:
     apart: bool = False
     """Each row by itself, rounded as if it had come alone."""
 
+    @property
+    def by_row(self) -> bool:
+        return self.count == 1 or self.apart
+
 
 def locate(blocks: list[int], size: int, length: int) -> slice | Tensor:
     """Rows of the token axis that hold positions 0 ... length - 1."""
@@ -57,19 +64,35 @@ def locate(blocks: list[int], size: int, length: int) -> slice | Tensor:
 
 
 class SegmentedAttention:
-    """scaled_dot_product_attention for each sequence by itself; what lies in neighbouring blocks is not copied."""
+    """Attention of a step's segments, one after another. Rows that decode are one call of `cpu_kernels` where that was built."""
 
     def __init__(self, segments: list[Segment]) -> None:
+        self._prompts = [segment for segment in segments if not segment.by_row]
+        self._rows = RowsThatDecode([segment for segment in segments if segment.by_row])
         self._segments = segments
+        self._count = sum(segment.count for segment in segments)
 
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
+        if not cpu_kernels.serves(queries) or queries.shape[2] > cpu_kernels.MOST_HEAD_SIZE:
+            return self._attend_by_torch(queries, keys, values, scale, window)
+        mixed = torch.empty_like(queries)
+        mixed[self._count :] = 0
+        self._rows.attend(queries, keys, values, mixed, scale, window)
+        for segment in self._prompts:
+            here = slice(segment.row, segment.row + segment.count)
+            past_keys, past_values = keys[segment.past], values[segment.past]
+            mixed[here] = attend_one(queries[here], past_keys, past_values, segment.start, scale, window)
+        return mixed
+
+    def _attend_by_torch(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
+        """What lies in neighbouring blocks is not copied."""
         heads, size = queries.shape[1:]
         kv_heads = keys.shape[1]
         rows = queries.view(-1, 1, kv_heads, heads // kv_heads, size).unbind(0)
         mixed = []
         for segment in self._segments:
             past_keys, past_values = keys[segment.past], values[segment.past]
-            if segment.count == 1 or segment.apart:
+            if segment.by_row:
                 for at in range(segment.count):
                     end = segment.start + at + 1
                     first = max(0, end - window) if window else 0
@@ -77,10 +100,29 @@ class SegmentedAttention:
             else:
                 here = queries[segment.row : segment.row + segment.count]
                 mixed.append(attend_one(here, past_keys, past_values, segment.start, scale, window).view(-1, *rows[0].shape[1:]))
-        padding = len(queries) - sum(segment.count for segment in self._segments)
+        padding = len(queries) - self._count
         if padding:
             mixed.append(queries.new_zeros(padding, *rows[0].shape[1:]))
         return torch.cat(mixed).view(-1, heads, size)
+
+
+class RowsThatDecode:
+    """The single rows of a step, as `cpu_kernels` wants them; the same for all layers."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        table, places, begin = [], [], 0
+        for segment in segments:
+            table += [(segment.row + at, segment.start + at + 1, begin) for at in range(segment.count)]
+            past = segment.past
+            here = np.arange(past.start, past.stop, dtype=np.int32) if isinstance(past, slice) else past.numpy().astype(np.int32)
+            places.append(here)
+            begin += len(here)
+        self._table = np.array(table, dtype=np.int32)
+        self._places = np.concatenate(places) if places else self._table
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mixed: Tensor, scale: float, window: int | None) -> None:
+        if len(self._table):
+            cpu_kernels.attend_rows(queries, keys, values, mixed, self._table, self._places, scale, window)
 
 
 def attend_row(query: Tensor, keys: Tensor, values: Tensor, first: int, end: int, scale: float) -> Tensor:

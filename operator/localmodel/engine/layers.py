@@ -2,18 +2,20 @@
 
 Why it exists: a family's file then shows only what is special to it. Layers hold plain tensors; each yields the
 checkpoint names of its parts and the places to load them into (`tensors`). They know nothing of sampling or scheduling.
-On a card the small steps between two matrix products are one kernel each (`fused_kernels`).
+The small steps between two matrix products are one kernel each, on a card (`fused_kernels`) and on a processor (`cpu_kernels`).
 
 Shapes: N tokens of one step, flat over all sequences; H hidden; A heads, K kv_heads, D head_dim. Heads and inner sizes are
 those of this rank.
 """
 
 import math
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from localmodel.engine import cpu_kernels
 from localmodel.engine.attention import Batch
 from localmodel.engine.kernels import uses_kernels
 from localmodel.engine.linear import Places, column_parallel, row_parallel
@@ -24,12 +26,23 @@ Residual = tuple[Tensor, Tensor | None]
 """The stream of a network [N, H], and what the last layer adds to it, not added yet: the next norm does that on its way."""
 
 
+def kernels_for(x: Tensor) -> ModuleType | None:
+    """What makes one step of several operators of torch; None: nothing does."""
+    if uses_kernels(x):
+        from localmodel.engine import fused_kernels
+
+        return fused_kernels
+    return cpu_kernels if cpu_kernels.serves(x) else None
+
+
 class RMSNorm:
     def __init__(self, size: int, epsilon: float, dtype: torch.dtype, device: torch.device) -> None:
         self.weight = torch.empty(size, dtype=dtype, device=device)
         self.epsilon = epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
+        if cpu_kernels.serves(x):
+            return cpu_kernels.rms_norm(x, self.weight, self.epsilon)
         return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
 
     def add(self, residual: Residual) -> tuple[Tensor, Tensor]:
@@ -37,10 +50,8 @@ class RMSNorm:
         x, delta = residual
         if delta is None:
             return x, self(x)
-        if uses_kernels(x):
-            from localmodel.engine.fused_kernels import add_rms_norm
-
-            return add_rms_norm(x, delta, self.weight, self.epsilon)
+        if kernels := kernels_for(x):
+            return kernels.add_rms_norm(x, delta, self.weight, self.epsilon)
         x = x + delta
         return x, self(x)
 
@@ -128,10 +139,8 @@ class Attention:
 
     def turn_and_store(self, qkv: Tensor, rotation: tuple[Tensor, Tensor], batch: Batch, keys: Tensor, values: Tensor) -> Tensor:
         """qkv [N, A + 2 K, D] -> turned queries [N, A, D]; turned keys, and values, go into the cache."""
-        if uses_kernels(qkv):
-            from localmodel.engine.fused_kernels import turn_and_store
-
-            return turn_and_store(qkv, rotation, batch.cache_rows, keys, values, self.heads)
+        if kernels := kernels_for(qkv):
+            return kernels.turn_and_store(qkv, rotation, batch.cache_rows, keys, values, self.heads)
         turned = rotate(qkv[:, : self.heads + self.kv_heads], rotation)
         queries, new_keys = turned.split([self.heads, self.kv_heads], dim=1)
         used = batch.cache_rows.shape[0]
@@ -155,9 +164,7 @@ class GatedMLP:
 
     def __call__(self, x: Tensor) -> Tensor:
         gate_up = self.gate_up(x)
-        if uses_kernels(x):
-            from localmodel.engine.fused_kernels import gated_silu
-
-            return self.down(gated_silu(gate_up))
+        if kernels := kernels_for(gate_up):
+            return self.down(kernels.gated_silu(gate_up))
         gate, up = gate_up.chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)

@@ -110,6 +110,17 @@ async def test_the_stream_begins_with_the_first_part_and_is_one_answer(start: St
     await gateway.balanced()
 
 
+async def test_a_document_that_is_being_read_is_read_to_its_end_in_a_drain(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(long_input="Segment", max_batch_size=2)
+    triton.plan = Plan(texts=("a ",) * 10, gap=0.05)
+    reading = asyncio.create_task(ask(gateway))
+    await eventually(lambda: triton.user_submits)
+    gateway.terminate()
+    status, body, _ = await reading
+    assert status == 200 and body["usage"]["segments"] > 2, body
+    assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+
+
 async def test_many_long_answers_are_joined_in_rounds(start: Start, triton: FakeTriton) -> None:
     gateway = await start(long_input="Segment")
     triton.plan = Plan(texts=("France ",) * 30, gap=0.001, finish="length")

@@ -90,7 +90,7 @@ class Run:
         if again:
             self._forget()
             limit = min(limit, self._patience or limit)
-        else:
+        elif self._record.queue_seconds is None:  # the next part of a document goes on, in a drain too
             lane.check_serving()
         admission = await lane.enter(self._exchange, limit, self._need, again=again)
         ok: bool | None = None

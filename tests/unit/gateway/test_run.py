@@ -138,6 +138,25 @@ async def test_runs_of_one_request_share_its_record() -> None:
     assert engine.lane.gate.slots.in_use == 0
 
 
+async def test_a_request_that_runs_goes_on_when_new_ones_are_refused() -> None:
+    """Such as the next part of a document, in a drain."""
+    engine = Engine(slots=2)
+
+    def refuse() -> None:
+        raise errors.draining()
+
+    async with engine.started() as (_, first):
+        engine.say(1, ("a", 1, "stop", Usage(2, 1)))
+        await first
+        engine.lane.check_serving = refuse
+        async with engine.started() as (_, second):
+            engine.say(2, ("b", 1, "stop", Usage(2, 1)))
+            assert await second == "b"
+    engine.exchange = Exchange(Record(request_id="other", pod="", namespace="", model="", model_version=""), lambda _: None)
+    with engine.run() as run, pytest.raises(errors.ApiError, match="shutting down"):
+        await run.first()
+
+
 async def test_the_rest_comes_in_one_go() -> None:
     engine = Engine()
     async with engine.started() as (run, first):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gateway.conftest import GatewayProcess, Start, eventually
+from gateway.conftest import CHAT, GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
 from gateway.invariants import check_stream
 from gateway.test_backend import has_code, state_is
@@ -22,8 +22,9 @@ async def test_drain_loses_no_stream_and_sigterm_exits_zero(start: Start, triton
     late = asyncio.create_task(gateway.chat(stream=True))
     await eventually(lambda: len(triton.user_submits) == 4)
     await asyncio.sleep(2.1)
-    status, body = await gateway.chat()
-    assert status == 503 and json.loads(body)["error"]["code"] == "draining"
+    async with await gateway.post("/v1/chat/completions", CHAT) as refused:
+        assert refused.status == 503 and (await refused.json())["error"]["code"] == "draining"
+        assert refused.headers["connection"] == "close", "a retry must not come to this replica again"
     assert not draining.done()
     for _, stream in await asyncio.gather(*streams, late):
         assert check_stream(stream).text == "a " * 250

@@ -87,7 +87,7 @@ class Gateway:
         self._readiness = Readiness(self._backend, self._drain, self._ending, settings.step_timeout_seconds)
         self._keys = KeyDirectory(settings.keys_directory) if settings.keys_directory else None
         self._door = Door(settings, self._keys)
-        self._serving = Listener(self._serving_site(session))
+        self._serving = Listener(self._serving_site(session), lambda: self._drain.draining)
         report = self._report()
         report.follow()
         self._admin = Listener(

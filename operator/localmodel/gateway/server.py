@@ -5,7 +5,7 @@ What comes over a connection is `connection`'s to understand. Nothing in this mo
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
@@ -37,8 +37,10 @@ class Site(Protocol):
 class Listener:
     """Called, it makes the protocol of a new connection."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, leaving: Callable[[], bool] = lambda: False) -> None:
+        """`leaving`: clients are to go elsewhere, so no connection is kept for a next request."""
         self.site = site
+        self.leaving = leaving
         self.stopping = False
         self._connections: dict[Connection, None] = {}
         """In the order in which they came."""
@@ -79,6 +81,8 @@ class Listener:
         try:
             if refusal is not None:
                 raise refusal
+            if self.leaving():
+                request.keep_alive = False
             _check_head(request)
             await self.site.respond(request, exchange)
         except errors.ApiError as error:

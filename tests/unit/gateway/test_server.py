@@ -252,6 +252,20 @@ async def test_what_follows_a_complete_body_does_not_break_it(port: tuple[EchoSi
     writer.close()
 
 
+async def test_a_replica_that_leaves_keeps_no_connection(port: tuple[EchoSite, int]) -> None:
+    """Whoever keeps one would send every request, and every retry of it, to the replica that refuses it."""
+    site, number = port
+    one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    writer.write(one)
+    assert b"connection: close" not in await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+    site.listener.leaving = lambda: True
+    writer.write(one)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 200 ") and b"\r\nconnection: close\r\n" in answer
+    writer.close()
+
+
 async def test_whoever_still_waits_at_the_end_hears_why(port: tuple[EchoSite, int]) -> None:
     site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)

@@ -5,7 +5,7 @@ Exists so that `list` needs no build and `build` no clock: same inputs, same tag
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,6 +35,15 @@ IMAGES = (
         (("TORCH_EDITION", "cpu"), ("TRITON_BASE", "triton-from-pypi")),
     ),
 )
+
+
+def choose_edition(edition: str) -> tuple[Image, ...]:
+    """IMAGES with torch for `cpu` or `gpu`. Those without torch stay what they are."""
+    chosen = {"TORCH_EDITION": edition}
+    return tuple(
+        replace(image, arguments=tuple({**dict(image.arguments), **chosen}.items())) if image.arguments else image
+        for image in IMAGES
+    )
 
 
 def input_files(root: Path, inputs: Iterable[str]) -> list[Path]:

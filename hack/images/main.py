@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from images import base, catalogue, host, registry, smoke
+from images.lent_sources import lend_sources
 from images.store import Store, cache_folder
 
 
@@ -51,7 +52,7 @@ def build_one(store: Store, image: catalogue.Image, base_name: str, tools_name: 
     while (name := catalogue.image_name(image)) not in store.names():
         with timed(f"built {name}"):
             arguments = dict(image.arguments) | {"BASE_IMAGE": base_name, "TOOLS_IMAGE": tools_name}
-            image_id = store.build(catalogue.REPOSITORY, image.dockerfile, image.name, arguments)
+            image_id = store.build(catalogue.REPOSITORY, image.dockerfile, image.name, arguments, [lend_sources(store.folder)])
         if catalogue.image_name(image) == name:
             store.tag(image_id, name)
         else:
@@ -73,6 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("build", "push", "list", "smoke"))
     parser.add_argument("--registry", default="127.0.0.1:5005", help="HOST:PORT or HOST/PATH; http:// before it for plain HTTP")
+    parser.add_argument("--edition", choices=("cpu", "gpu"), default="cpu", help="of torch in the Triton image; gpu is 8 GB")
     parser.add_argument("--only", default="", help="comma-separated: " + ",".join(i.name for i in catalogue.IMAGES))
     return parser.parse_args()
 
@@ -83,7 +85,7 @@ def main() -> None:
     if unknown := only - {image.name for image in catalogue.IMAGES}:
         raise SystemExit(f"no such image: {', '.join(sorted(unknown))}")
     to = registry.parse_registry(arguments.registry)
-    images = [image for image in catalogue.IMAGES if not only or image.name in only]
+    images = [image for image in catalogue.choose_edition(arguments.edition) if not only or image.name in only]
     if arguments.command == "list":
         names = [catalogue.image_name(image) for image in images]
     else:

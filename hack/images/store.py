@@ -57,15 +57,16 @@ class Store:
         """Compression costs more here than the loopback transfer it saves; see docs/images.md for the measurement."""
         self.buildah("push", "--quiet", f"--tls-verify={str(not plain).lower()}", *COMPRESSION, name, destination)
 
-    def build(self, context: Path, dockerfile: str, target: str, arguments: dict[str, str]) -> str:
+    def build(self, context: Path, dockerfile: str, target: str, arguments: dict[str, str], lent: list[str]) -> str:
         """Builds one target and returns the image's id.
 
-        The build is lent this machine's trust in certificates, pip settings and pip cache; the image keeps none of it.
+        The build is lent this machine's trust in certificates, pip settings and pip cache, and the volumes `lent`; the image
+        keeps none of it.
         """
         pip, image_id = self.folder / "pip", self.folder / f"{target}.id"
         pip.mkdir(parents=True, exist_ok=True)
         settings = write_pip_settings(self.folder / "pip.conf")
-        volumes = [f"{pip}:/root/.cache/pip", f"{settings}:/root/.config/pip/pip.conf:ro"]
+        volumes = [*lent, f"{pip}:/root/.cache/pip", f"{settings}:/root/.config/pip/pip.conf:ro"]
         if CA_BUNDLE.exists():
             volumes.append(f"{CA_BUNDLE}:{CA_BUNDLE}:ro")
         self.buildah(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from images import catalogue, cpu_torch, elf, lock, registry
+from images import catalogue, cpu_torch, elf, lent_sources, lock, registry
+from images.store import Store
 
 ROOT = catalogue.REPOSITORY
 SYMBOLS = """
@@ -147,6 +148,32 @@ def test_tag_follows_content_names_and_arguments_but_not_caches(tmp_path: Path):
     changed = catalogue.content_hash(tmp_path, ["package"])
     (package / "a.py").rename(package / "b.py")
     assert len({before, changed, catalogue.content_hash(tmp_path, ["package"])}) == 3
+
+
+def test_an_edition_is_another_triton_image_and_nothing_else():
+    cpu, gpu = ({image.name: image for image in catalogue.choose_edition(edition)} for edition in ("cpu", "gpu"))
+    assert tuple(cpu.values()) == catalogue.IMAGES
+    assert {name for name in cpu if catalogue.image_name(cpu[name]) != catalogue.image_name(gpu[name])} == {"triton"}
+    assert dict(gpu["triton"].arguments)["TORCH_EDITION"] == "gpu"
+
+
+@pytest.mark.parametrize(("mirrors", "line"), [
+    (["https://mirror.example/debian"], "deb https://mirror.example/debian bookworm main\n"),
+    ([], "deb http://deb.debian.org/debian bookworm main\n"),
+])  # fmt: skip
+def test_a_build_may_install_packages_though_the_base_names_no_mirror(tmp_path: Path, monkeypatch, mirrors, line):
+    monkeypatch.setattr(lent_sources, "mirror", lambda: mirrors)
+    commands = []
+
+    def buildah(_self, *arguments):
+        commands.append(list(map(str, arguments)))
+        (tmp_path / "triton.id").write_text("the-id")
+
+    monkeypatch.setattr(Store, "buildah", buildah)
+    lent = lent_sources.lend_sources(tmp_path)
+    assert Store(tmp_path).build(ROOT, "model_repo/Dockerfile", "triton", {}, [lent]) == "the-id"
+    source, target, mode = next(word for word in commands[0] if "sources.list" in word).split(":")
+    assert (target, mode, Path(source).read_text()) == ("/etc/apt/sources.list", "ro", line)
 
 
 def stages(dockerfile: str) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""A model that checks torch against numpy in the interpreter that Triton's stub starts, and echoes its input."""
+"""A model that checks torch against numpy in the interpreter that Triton's stub starts, and echoes its input.
+
+With a torch for cards it also compiles what a first start there compiles, which needs no card: a kernel, and a C module against
+Python's headers and CUDA's, as the kernel's launcher is.
+"""
 
 import numpy as np
 import safetensors.torch  # noqa: F401
@@ -21,7 +25,32 @@ def check_torch() -> None:
     half = F.linear(tensors[0].bfloat16(), tensors[1].bfloat16()).float().numpy()
     np.testing.assert_allclose(half, query @ key.T, rtol=0.05, atol=0.2)
     assert torch.equal(F.embedding(torch.tensor([3, 1]), tensors[2]), tensors[2][[3, 1]])
-    assert not torch.cuda.is_available()
+    if torch.version.cuda is None:
+        assert not torch.cuda.is_available()
+    else:
+        check_compilers()
+
+
+LAUNCHER = """
+#include <Python.h>
+#include <cuda.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "probe_launcher", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit_probe_launcher(void) { return PyModule_Create(&module); }
+"""
+
+
+def check_compilers() -> None:
+    from probe_kernel import double
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia.driver import include_dirs
+    from triton.compiler import ASTSource
+    from triton.runtime.build import compile_module_from_src
+
+    from triton import compile
+
+    made = compile(ASTSource(double, {"numbers": "*fp32"}), target=GPUTarget("cuda", 90, 32))
+    assert made.asm["cubin"].startswith(b"\x7fELF")
+    assert compile_module_from_src(LAUNCHER, "probe_launcher", include_dirs=include_dirs).__name__ == "probe_launcher"
 
 
 class TritonPythonModel:

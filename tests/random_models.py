@@ -58,6 +58,8 @@ class Drawn:
     """Sequences of the whole context that the cap leaves room for beside all else, as predicted; < 1: it is to be refused."""
     flat: bool
     """Logits are nearly equal."""
+    spare_bytes: int
+    """Added to the cap of a card, whose libraries take more than these networks."""
 
     @property
     def sizes(self) -> NetworkConfig:
@@ -103,6 +105,7 @@ def draw(seed: int, limits: Limits = Limits()) -> Drawn:
         compile=source.choice(modes),
         room=source.choice([source.uniform(0.5, 1.5), source.uniform(1.2, 4), source.uniform(4, 2 * slots + 4)]),
         flat=source.random() < 0.5,
+        spare_bytes=source.choice([64, 160, 256, 1024, 4096]) * 2**20,
     )
 
 

@@ -27,29 +27,21 @@ import torch
 from localmodel.api.engine import Compile, EngineConfig
 from localmodel.engine.calibration import calibrate
 from localmodel.engine.checkpoint import load_tensors, open_tensors
-from localmodel.engine.device import SLACK_SHARE, WORKSPACE_BYTES, cap_bytes, open_device, process_bytes, reserve
+from localmodel.engine.device import cap_bytes, open_device, process_bytes, reserve
 from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory
 from localmodel.engine.families import Decoder, choose_decoder
 from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
-from localmodel.engine.memory import SERVER_BYTES, MemoryPlan, fixed_bytes, plan_blocks
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig
-from localmodel.engine.packed_weight import can_pack, pack_weights, packing_bytes
+from localmodel.engine.packed_weight import can_pack, pack_weights
+from localmodel.engine.prediction import CPU_CHUNK, GPU_BURST, GPU_CHUNK, largest_step, measure_plan, predict_plan
 from localmodel.engine.progress_file import show_progress
-from localmodel.engine.resident import resident_bytes
-from localmodel.engine.speculation import MOST_ROWS
 from localmodel.engine.team import Alone, Team
 
 WEIGHT_BITS = {"None": 16, "INT8": 8, "INT4": 4}
-CPU_CHUNK = 64
-GPU_CHUNK = 256
-"""Beside 64 sequences that decode it makes a step of a 7B network half as long again on an H100, not twice."""
-GPU_BURST = 2048
 COMPILE_THREADS = 8
 """At most: a start needs 15 to 30 kernels."""
 ALONE = Alone()
-MOST_GPU_BLOCKS = 65536
-"""4 million tokens; more would be prefixes that nobody asks for again."""
 
 
 @dataclass(frozen=True)
@@ -89,34 +81,12 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     sizes = team.begin(replace(sizes, weight_bits=WEIGHT_BITS[config.quantization]))
     on_cpu = device.type == "cpu"
     on_paper = replace(sizes, weight_bits=16) if on_cpu else sizes  # on a CPU weights are rounded and stay dense
-    skeleton = [place for _, place in family(on_paper, 1, dtype, torch.device("meta")).tensors()]
-    parameters = sum(place.numel() for place in skeleton)
-    chunk = CPU_CHUNK if on_cpu else GPU_CHUNK
-    burst = chunk if on_cpu else GPU_BURST
+    skeleton = list(family(on_paper, 1, dtype, torch.device("meta")).tensors())
+    parameters = sum(place.numel() for _, place in skeleton)
     block_size = CPU_BLOCK if on_cpu else GPU_BLOCK
     cap = cap_bytes(config, device)
-    weights_bytes = sum(place.nbytes for place in skeleton)
-    packs = on_cpu and can_pack(dtype)
-    batch = config.max_batch_size + (MOST_ROWS if on_cpu else 0)
-    fixed = fixed_bytes(
-        sizes,
-        weights_bytes=weights_bytes + (packing_bytes(sizes, dtype, batch + chunk, batch) if packs else 0),
-        base_bytes=resident_bytes() + SERVER_BYTES if on_cpu else process_bytes(config) + WORKSPACE_BYTES,
-        context=config.context_window,
-        batch=batch,
-        chunk=burst,
-        element_bytes=dtype.itemsize,
-    )
-    plan = plan_blocks(
-        sizes,
-        weights_bytes=weights_bytes,
-        fixed=fixed,
-        context=config.context_window,
-        most_blocks=config.max_batch_size * -(-config.context_window // block_size) if on_cpu else MOST_GPU_BLOCKS,
-        block_size=block_size,
-        element_bytes=dtype.itemsize,
-        cap_bytes=cap,
-    )
+    tokenizer_bytes = directory.tokenizer_file.stat().st_size
+    plan = predict_plan(config, sizes, skeleton, tokenizer_file_bytes=tokenizer_bytes, dtype=dtype, cap=cap)
     if cap is not None and not on_cpu:
         reserve(device, cap, plan.predicted_bytes, process_bytes(config))
     ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
@@ -124,7 +94,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         network = family(sizes, config.context_window, dtype, device)
         first = sizes.rank == 0
         with (
-            _rehearsing(network, sizes, config, burst, dtype, device),
+            _rehearsing(network, sizes, config, dtype, device),
             show_progress(config.channel_token_file, directory.weight_files, began)
             if first
             else nullcontext(_hear_nothing) as on_read,
@@ -133,7 +103,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         team.meet(device)
         rounding = ""
         if sizes.weight_bits == 4:
-            room = None if cap is None else cap - fixed
+            room = None if cap is None else cap - plan.fixed_bytes
             with open_tensors(directory.weight_files) as read:
                 rounding = calibrate(
                     network, sizes, directory.tokenizer_file, read, context=config.context_window, dtype=dtype, device=device,
@@ -141,10 +111,10 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
                 )  # fmt: skip
             if not on_cpu:
                 torch.cuda.empty_cache()
-        if packs:
+        if on_cpu and can_pack(dtype):
             pack_weights(network)
         if cap is not None and not on_cpu:
-            plan = _measure(network, sizes, config, plan, cap, burst, dtype, device)
+            plan = measure_plan(config, sizes, network, dtype=dtype, device=device, cap=cap)
         blocks = team.agree_on(plan.blocks)
         cache = KVCache.allocate(sizes, blocks, block_size, config.max_batch_size, config.context_window, dtype, device)
     except torch.OutOfMemoryError as error:
@@ -154,10 +124,10 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         network_config=sizes,
         network=network,
         cache=cache,
-        chunk=chunk,
-        burst=burst,
+        chunk=CPU_CHUNK if on_cpu else GPU_CHUNK,
+        burst=CPU_CHUNK if on_cpu else GPU_BURST,
         parameters=parameters,
-        weights_bytes=weights_bytes,
+        weights_bytes=sum(place.nbytes for _, place in skeleton),
         predicted_bytes=plan.predicted_bytes,
         load_seconds=time.monotonic() - began,
         compile=config.compile,
@@ -169,33 +139,8 @@ def _hear_nothing(count: int) -> None:
     pass
 
 
-def _measure(
-    network: Decoder, sizes: NetworkConfig, config: EngineConfig, plan: MemoryPlan, cap: int, burst: int,
-    dtype: torch.dtype, device: torch.device,
-) -> MemoryPlan:  # fmt: skip
-    """`plan` with what the largest step really takes; the KV cache gets the rest of the cap."""
-    from localmodel.engine.sizing import measure_step
-
-    eager = config.compile == "None"
-    peak = measure_step(network, sizes, **_largest_step(config, burst), eager=eager, dtype=dtype, device=device)
-    return plan_blocks(
-        sizes,
-        weights_bytes=sum(place.nbytes for _, place in network.tensors()),
-        fixed=process_bytes(config) + peak + int(SLACK_SHARE * cap),
-        context=config.context_window,
-        most_blocks=MOST_GPU_BLOCKS,
-        block_size=GPU_BLOCK,
-        element_bytes=dtype.itemsize,
-        cap_bytes=cap,
-    )
-
-
-def _largest_step(config: EngineConfig, burst: int) -> dict[str, int]:
-    return {"slots": config.max_batch_size, "context": config.context_window, "prompt_tokens": burst, "beside": GPU_CHUNK}
-
-
 def _rehearsing(
-    network: Decoder, sizes: NetworkConfig, config: EngineConfig, burst: int, dtype: torch.dtype, device: torch.device
+    network: Decoder, sizes: NetworkConfig, config: EngineConfig, dtype: torch.dtype, device: torch.device
 ) -> AbstractContextManager[None]:
     """Cards that share a network can't: in each of its products they wait for each other."""
     if device.type == "cpu" or sizes.ranks > 1:
@@ -204,9 +149,7 @@ def _rehearsing(
 
     threads = min(COMPILE_THREADS, config.cpu_threads or len(os.sched_getaffinity(0)))
     every = config.compile == "Max"
-    return rehearsing(
-        network, sizes, threads=threads, every_graph=every, dtype=dtype, device=device, **_largest_step(config, burst)
-    )
+    return rehearsing(network, sizes, threads=threads, every_graph=every, dtype=dtype, device=device, **largest_step(config))
 
 
 def threads_of_rank(config: EngineConfig) -> int:

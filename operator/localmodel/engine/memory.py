@@ -11,9 +11,11 @@ from localmodel.engine.network_config import NetworkConfig
 
 SERVER_BYTES = 160 * 2**20
 """For tritonserver itself, which shares the container's limit."""
+LEAST_SLACK_BYTES = 128 * 2**20
+"""Of a card, left free at least: its allocator takes 20 MiB at a time, and each thread's matrix library has room of its own."""
 SORTED_AT_ONCE = 1 << 20
 """Logits of the rows that are sorted together, where top_p needs all of them."""
-SORTED_BYTES = 42
+SORTED_BYTES = 44
 """For each of those: values, their places, shares and sums of shares."""
 KEPT_BYTES = 8
 """For every logit meanwhile: float32 copies with penalties and with temperature."""

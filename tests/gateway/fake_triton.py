@@ -305,6 +305,9 @@ class FakeTriton:
         await response.prepare(request)
         for text in self.plan.texts:
             await response.write(b"data: " + envelope({"text": text}) + b"\n\n")
+        if self.plan.error is not None:
+            await asyncio.sleep(0.05)
+            await response.write(b"data: " + json.dumps({"error": self.plan.error}, separators=(",", ":")).encode() + b"\n\n")
         return response
 
 

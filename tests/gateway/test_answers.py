@@ -121,6 +121,19 @@ async def test_v2_lets_only_generate_through(start: Start, triton: FakeTriton) -
     await gateway.balanced()
 
 
+async def test_a_v2_stream_that_fails_on_its_way_is_no_success(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    triton.plan = Plan(error="CUDA error")
+    async with await gateway.post("/v2/models/llm/generate_stream", {"REQUEST": '{"text": "What"}'}) as reply:
+        assert reply.status == 200 and (await reply.text()).endswith('data: {"error":"CUDA error"}\n\n')
+    record = await gateway.record()
+    assert (record["status"], record["outcome"]) == (200, "upstream_error")
+    triton.plan = Plan(texts=('data: {"error"', "x"))
+    async with await gateway.post("/v2/models/llm/generate_stream", {"REQUEST": '{"text": "What"}'}) as reply:
+        await reply.read()
+    assert (await gateway.record(2))["outcome"] == "ok", "a text that speaks of errors is none"
+
+
 async def raw_get(gateway: GatewayProcess, target: str) -> tuple[int, object]:
     from gateway.wire import exchange
 

@@ -18,6 +18,8 @@ from localmodel.gateway.upstream import Upstream
 
 _GRACE_SECONDS = 2.0
 """For a client to take the error that ends its stream; then it is cut off, read or not."""
+_ERROR_EVENT = b'data: {"error"'
+"""Inside a 200. No text of a model's looks like it: its quotes are escaped."""
 _REFUSED = b'"RESPONSE":"{\\"code\\":'
 """The engine's typed no, inside a 200."""
 
@@ -75,6 +77,8 @@ class Relay:
             self._exchange.sent(chunk)
             self._wait_until(self._deadlines.idle(monotonic()), ending)
             chunk = await upstream.read()
+            if self._events and _ERROR_EVENT in chunk:
+                self._outcome = "upstream_error"
         self._request.connection.write(pieces.frame(b"", last=True))
 
     def _wait_until(self, limit: Limit, ending: Ending) -> None:
@@ -89,7 +93,7 @@ class Relay:
     def _open(self, reply: aiohttp.ClientResponse, chunk: bytes) -> Pieces:
         """Triton's status and type with our headers; a 200 may still hold an error."""
         self._events = reply.content_type == "text/event-stream"
-        if reply.status >= 400 or chunk.startswith((b'{"error"', b'data: {"error"')):
+        if reply.status >= 400 or chunk.startswith((b'{"error"', _ERROR_EVENT)):
             self._outcome = "upstream_error"
         elif _REFUSED in chunk[:64]:
             self._outcome = "rejected"

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 
+from localmodel.api.gateway import Outcome
 from localmodel.gateway import errors, intake
 from localmodel.gateway.answers import send_error
 from localmodel.gateway.connection import Connection
@@ -74,7 +75,11 @@ class Listener:
             connection.leave(seconds)
 
     def unread(self, message: RawRequestMessage | None, client: str | None) -> None:
-        self.site.open(message.headers if message is not None else NO_HEADERS, client).close("client_closed")
+        self.site.open(message.headers if message is not None else NO_HEADERS, client).close(self._left_by)
+
+    @property
+    def _left_by(self) -> Outcome:
+        return "drained" if self.stopping else "client_closed"
 
     async def answer(self, request: Request, refusal: errors.ApiError | None) -> None:
         exchange = self.site.open(request.headers, request.connection.client)
@@ -94,7 +99,7 @@ class Listener:
         except (asyncio.CancelledError, ConnectionError):
             if self.stopping and exchange.record.status is None and request.connection.transport is not None:
                 await send_error(request, exchange, errors.draining(), close=True)
-            exchange.close("drained" if self.stopping else "client_closed")
+            exchange.close(self._left_by)
             raise
         except Exception:
             log.exception("request %s failed", exchange.record.request_id)

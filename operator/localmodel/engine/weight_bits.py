@@ -18,23 +18,25 @@ shl.b32 t, $8, 8; lop3.b32 $1, t, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $4, t, 
 shr.u32 t, $8, 8; lop3.b32 $3, t, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $6, t, 0x0000F000, 0x43000000, 0xEA;
 shr.u32 t, $8, 16; lop3.b32 $7, t, 0x0000F000, 0x43000000, 0xEA;
 }""")
+# They are subtracted by a multiplication with one, or minus one: cards before Hopper have no other difference of two bfloat16.
 NIBBLES_BFLOAT16 = tl.constexpr("""{
-.reg .b32 l, h, c;
-mov.b32 c, 0x43004300;
+.reg .b32 l, h, c, one;
+mov.b32 c, 0xC300C300; mov.b32 one, 0x3F803F80;
 and.b32 l, $4, 0x0F0F0F0F;
 shr.u32 h, $4, 4;
 and.b32 h, h, 0x0F0F0F0F;
-prmt.b32 $0, l, 0x43434343, 0x4140; sub.rn.bf16x2 $0, $0, c;
-prmt.b32 $1, l, 0x43434343, 0x4342; sub.rn.bf16x2 $1, $1, c;
-prmt.b32 $2, h, 0x43434343, 0x4140; sub.rn.bf16x2 $2, $2, c;
-prmt.b32 $3, h, 0x43434343, 0x4342; sub.rn.bf16x2 $3, $3, c;
+prmt.b32 $0, l, 0x43434343, 0x4140; fma.rn.bf16x2 $0, $0, one, c;
+prmt.b32 $1, l, 0x43434343, 0x4342; fma.rn.bf16x2 $1, $1, one, c;
+prmt.b32 $2, h, 0x43434343, 0x4140; fma.rn.bf16x2 $2, $2, one, c;
+prmt.b32 $3, h, 0x43434343, 0x4342; fma.rn.bf16x2 $3, $3, one, c;
 }""")
 BYTES_BFLOAT16 = tl.constexpr("""{
-.reg .b32 a, b;
+.reg .b32 a, b, minus;
+mov.b32 minus, 0xBF80BF80;
 prmt.b32 $0, $2, 0x43434343, 0x4140;
 prmt.b32 $1, $2, 0x43434343, 0x4342;
-and.b32 a, $0, 0xFF7FFF7F; and.b32 b, $0, 0xFF80FF80; sub.rn.bf16x2 $0, a, b;
-and.b32 a, $1, 0xFF7FFF7F; and.b32 b, $1, 0xFF80FF80; sub.rn.bf16x2 $1, a, b;
+and.b32 a, $0, 0xFF7FFF7F; and.b32 b, $0, 0xFF80FF80; fma.rn.bf16x2 $0, b, minus, a;
+and.b32 a, $1, 0xFF7FFF7F; and.b32 b, $1, 0xFF80FF80; fma.rn.bf16x2 $1, b, minus, a;
 }""")
 
 

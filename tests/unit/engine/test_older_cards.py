@@ -1,0 +1,34 @@
+"""What is written in the card's own instructions is known to every card that has bfloat16, not only to those of today."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import triton
+
+PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+OUTPUTS = {"NIBBLES_FLOAT": "f32", "NIBBLES_BFLOAT16": "b32", "BYTES_BFLOAT16": "b32", "BYTES_FLOAT": "f32"}
+
+
+def program(body, output, card):
+    """A kernel with `body` in it, whose last operand is its input."""
+    operands = sorted({int(number) for number in re.findall(r"\$(\d+)", body)})
+    names = {number: f"%i{number}" if number == operands[-1] else f"%o{number}" for number in operands}
+    body = re.sub(r"\$(\d+)", lambda found: names[int(found[1])], body)
+    registers = f".reg .{output} %o<{len(operands)}>; .reg .b32 %i<{len(operands) + 1}>; mov.b32 %i{operands[-1]}, 1;"
+    return f".version 8.0\n.target {card}\n.address_size 64\n.entry kernel() {{ {registers} {body} ret; }}\n"
+
+
+@pytest.mark.skipif(not PTXAS.exists(), reason="this Triton brings no assembler")
+@pytest.mark.parametrize("card", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_every_card_with_bfloat16_knows_the_instructions(name, card, tmp_path):
+    from localmodel.engine import weight_bits  # not before test_card_kernels has chosen the interpreter
+
+    source = tmp_path / "kernel.ptx"
+    source.write_text(program(getattr(weight_bits, name).value, OUTPUTS[name], card))
+    command = [PTXAS, f"-arch={card}", source, "-o", tmp_path / "kernel"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -180,11 +180,16 @@ async def test_death_and_hang_of_the_engine(start: Start, real: RealTriton) -> N
         assert "Paris" in (await gateway.chat(messages=QUESTION, temperature=0, max_tokens=16))[1].decode()
         await eventually(lambda: idle(gateway))
 
-    real.signal_stub(signal.SIGSTOP)
+    os.killpg(real.pid, signal.SIGSTOP)
     await eventually(lambda: not_ready(gateway), 30)
     assert (await gateway.status())["reason"] == "BackendHung"
-    real.signal_stub(signal.SIGCONT)
+    os.killpg(real.pid, signal.SIGCONT)
     await eventually(lambda: is_ready(gateway), PATIENCE)
+
+    real.signal_stub(signal.SIGSTOP)
+    await eventually(lambda: not_ready(gateway), 30)
+    await eventually(lambda: is_ready(gateway), PATIENCE)
+    assert (await gateway.chat(messages=QUESTION, temperature=0, max_tokens=16))[0] == 200
     await gateway.balanced()
 
 

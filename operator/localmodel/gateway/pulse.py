@@ -14,7 +14,9 @@ from localmodel.gateway.backend_errors import BackendError, BackendGarbage, Back
 from localmodel.gateway.channel import Channel
 from localmodel.gateway.events import EventStream
 
-_LATE_SECONDS = 0.4
+_LATE_SECONDS = 1.7
+"""So long the engine must have owed an answer before it counts as hung. One that died is told by Triton at once; one that is only
+starved by other work of the machine was found to be silent for 0.7 s to 2.5 s, and answers what is sent to it."""
 _PROBE_SECONDS = 2.0
 _RENEW_SECONDS = 2.5
 _PROOF_SECONDS = 1.0
@@ -29,7 +31,8 @@ class Pulse:
         self._channel = link
         self._stream = stream
         self._probe: asyncio.Task[Finding] | None = None
-        self._asked_at = 0.0
+        self._owed_since: float | None = None
+        """Of this silence, in its seconds: when the engine was asked what it has not answered."""
         self._broken = False
         """The last question met no connection, or one that broke: said twice it means that Triton is gone."""
         self._answered_at: float | None = None
@@ -46,17 +49,18 @@ class Pulse:
     async def ask(self) -> Finding:
         """Called again and again while the stream is silent; one probe runs at a time."""
         silent = self._stream.silence.seconds
+        if self._owed_since is None:
+            self._owed_since = silent
         if self._probe is None:
-            self._asked_at = silent
             self._probe = asyncio.create_task(self._ask_engine())
         done, _ = await asyncio.wait({self._probe}, timeout=_WAIT_SECONDS)
-        late = silent - self._asked_at > _LATE_SECONDS
+        late: Finding = "late" if silent - self._owed_since > _LATE_SECONDS else "asking"
         if not done:
-            return "late" if late else "asking"
+            return late
         finding = self._probe.result()
         self._probe = None
-        if finding == "late" and not late:
-            return "asking"
+        if finding != "late":
+            self._owed_since = None
         broken, self._broken = self._broken, finding == "triton_gone"
         if finding == "triton_gone" and not broken:
             return "asking"
@@ -67,11 +71,11 @@ class Pulse:
         elif self._stream.silence.seconds > max(_RENEW_SECONDS, self._answered_at + _PROOF_SECONDS):
             self._answered_at = silent  # the next connection gets its time, too
             self._stream.reconnect(f"no event for {silent:.1f} s though the engine answers")
-        return finding
+        return late if finding == "late" else finding
 
     def stop(self) -> None:
         """The stream speaks again."""
-        self._answered_at = None
+        self._answered_at = self._owed_since = None
         self._broken = False
         if self._probe is not None:
             self._probe.cancel()

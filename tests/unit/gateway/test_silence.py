@@ -108,6 +108,19 @@ async def test_a_gateway_that_was_stopped_finds_nothing_late(patient: Patient, t
     assert patient.stream.silence.seconds < 0.5 and not patient.stream.dropped
 
 
+@pytest.mark.parametrize("timed_out", [False, True])
+async def test_an_engine_that_owes_an_answer_is_late_after_two_seconds(patient: Patient, timed_out: bool) -> None:
+    patient.link.timed_out = timed_out  # a question asked again is no new patience
+    assert set(await patient.pass_by(1.7)) == {"asking"}, "so long it may be silent on a busy machine"
+    await patient.pass_by(0.2)
+    assert set(await patient.pass_by(3.0)) == {"late"}
+    patient.link.timed_out = False
+    patient.link.answers.set()
+    assert set(await patient.pass_by(0.2)) == {"alive"}
+    patient.link.answers.clear()
+    assert set(await patient.pass_by(1.0)) == {"asking"}
+
+
 async def test_one_broken_connection_is_no_dead_triton(patient: Patient) -> None:
     patient.link.answers.set()
     for breaks, found in ((1, ["asking", "alive", "alive"]), (1, ["asking", "alive", "alive"]), (2, ["asking", "triton_gone"])):

@@ -62,4 +62,4 @@ async def send_error(request: Request, exchange: Exchange, error: errors.ApiErro
     except ReaderTooSlow:
         raise ConnectionResetError("the client does not read") from None
     finally:
-        exchange.close(error.outcome, error.code)
+        exchange.fail(error)

@@ -3,6 +3,7 @@
 It times, counts bytes and closes exactly once. It decides nothing about the request.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,12 +11,16 @@ from time import monotonic
 from typing import Any
 
 from localmodel.api.gateway import Outcome
+from localmodel.gateway.api_error import ApiError
 from localmodel.gateway.auth import Caller
 from localmodel.gateway.kept_answer import Describe, Kept, KeptAnswer, KeptDocument, KeptPieces
 from localmodel.gateway.random_ids import random_id
 from localmodel.gateway.record import Record
 from localmodel.gateway.trace_context import TraceContext
 
+log = logging.getLogger("localmodel.gateway.exchange")
+
+_OF_THE_BACKEND = ("upstream_error", "protocol_error")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 OnClose = Callable[["Exchange"], None]
@@ -112,6 +117,12 @@ class Exchange:
         if self.keep_bodies:
             self.keep_bodies = False
             self.answer = KeptDocument(document, size)
+
+    def fail(self, error: ApiError) -> None:
+        """Closes, and says in the gateway's own log what the backend did wrong: the record has a code only."""
+        if error.outcome in _OF_THE_BACKEND and not self.closed:
+            log.warning("request %s failed: %s", self.record.request_id, error.message)
+        self.close(error.outcome, error.code)
 
     def close(self, outcome: Outcome, code: str | None = None) -> None:
         if self.closed:

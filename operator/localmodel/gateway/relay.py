@@ -108,7 +108,7 @@ class Relay:
 
     def _break_off(self, error: errors.ApiError) -> None:
         """Without an end: the client must not take what it has for all."""
-        self._exchange.close(error.outcome, error.code)
+        self._exchange.fail(error)
         connection = self._request.connection
         if self._pieces is not None and self._events:
             connection.write(self._pieces.frame(sse.frame(errors.triton_body(error.message))))

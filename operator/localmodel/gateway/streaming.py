@@ -44,7 +44,7 @@ class StreamAnswer:
             try:
                 await self._write(sse.frame(error.body()), last=True)
             finally:
-                self._exchange.close(error.outcome, error.code)
+                self._exchange.fail(error)
         else:
             self._exchange.close("ok")
 

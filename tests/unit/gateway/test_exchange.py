@@ -2,7 +2,7 @@
 
 import pytest
 
-from localmodel.gateway import exchange
+from localmodel.gateway import errors, exchange
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.record import Record
 
@@ -19,3 +19,14 @@ def test_a_head_that_is_sent_while_others_still_wait_has_no_overhead_for_it(monk
         now = 104.0
     assert one.record.overhead_seconds == 0.25
     assert one.waited == 3.75, "and nothing counts twice"
+
+
+def test_why_the_backend_failed_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The record has a code only, and the client alone would know more."""
+    for error in (errors.upstream("CUDA error"), errors.protocol("an empty answer"), errors.bad_request("what the client said")):
+        one = Exchange(Record("req_1", "", "", "", ""), lambda ended: None)
+        one.fail(error)
+        one.fail(errors.upstream("too late"))
+        assert (one.record.outcome, one.record.code) == (error.outcome, error.code)
+    assert [message.partition(": ")[0] for message in caplog.messages] == ["request req_1 failed"] * 2
+    assert "CUDA error" in caplog.text and "an empty answer" in caplog.text

@@ -10,6 +10,7 @@ from localmodel.api.engine import EngineConfig
 from localmodel.engine.errors import DeviceUnavailable, OutOfMemory
 
 GPU_MEMORY_SHARE = 0.8
+LEAST_CAPABILITY = (8, 0)
 CONTEXT_BYTES = 928 * 2**20
 """What a CUDA process takes of the card beside torch's allocator: 744 MiB after the engine's first steps, 816 with graphs, 914
 where weights of 8 or 4 bits meet a sliding window; 924 after 30 networks (H100, CUDA 13, torch 2.11, by `nvidia-smi`)."""
@@ -39,8 +40,21 @@ def open_device(config: EngineConfig) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise DeviceUnavailable(f"a CUDA card is visible and can't be used: {reason}. Check it with nvidia-smi.") from error
+    if config.task == "TextGeneration":
+        _check_generation(device)
     torch.backends.cuda.enable_cudnn_sdp(False)
     return device
+
+
+def _check_generation(device: torch.device) -> None:
+    """Our kernels compute in bfloat16. Raises DeviceUnavailable."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < LEAST_CAPABILITY:
+        least, found = (".".join(map(str, each)) for each in (LEAST_CAPABILITY, capability))
+        raise DeviceUnavailable(
+            f"{torch.cuda.get_device_name(device)} has compute capability {found}, and text generation needs {least} or more "
+            "(Ampere, such as A10 or RTX 30), for bfloat16. Choose another card, or set spec.gpu.count to 0."
+        )
 
 
 def process_bytes(config: EngineConfig) -> int:

@@ -267,6 +267,22 @@ def test_a_card_that_is_visible_and_does_not_work(engine_config, monkeypatch):
     assert "asks for 2 cards and 1 are visible" in failure(engine_config("llama", device="cuda", gpu_count=2)).message
 
 
+def test_a_card_that_is_too_old_for_our_kernels(engine_config, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+    facts = {
+        "is_available": True, "device_count": 1, "current_device": 0, "get_device_capability": (7, 5),
+        "get_device_name": "Tesla T4",
+    }  # fmt: skip
+    for name, fact in facts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, fact=fact: fact)
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda size, device: ones(size))
+    found = failure(engine_config("llama", device="cuda", gpu_count=1))
+    assert found.code == "DeviceUnavailable"
+    assert "Tesla T4 has compute capability 7.5, and text generation needs 8.0 or more" in found.message
+
+
 def test_both_dialects_of_a_config_say_the_same():
     common = {
         "num_hidden_layers": 4, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,

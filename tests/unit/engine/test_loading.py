@@ -277,7 +277,7 @@ def test_a_card_that_is_too_old_for_our_kernels(engine_config, monkeypatch):
     for name, fact in facts.items():
         monkeypatch.setattr(torch.cuda, name, lambda *_, fact=fact: fact)
     ones = torch.ones
-    monkeypatch.setattr(torch, "ones", lambda size, device: ones(size))
+    monkeypatch.setattr(torch, "ones", lambda *sizes, device=None, **more: ones(*sizes, **more))
     found = failure(engine_config("llama", device="cuda", gpu_count=1))
     assert found.code == "DeviceUnavailable"
     assert "Tesla T4 has compute capability 7.5, and text generation needs 8.0 or more" in found.message

@@ -71,7 +71,7 @@ class Store:
             volumes.append(f"{CA_BUNDLE}:{CA_BUNDLE}:ro")
         self.buildah(
             *("build", "--layers", "--isolation", "chroot", "--network", "host", "--pull-never", "--iidfile", image_id),
-            *("--file", context / dockerfile, "--ignorefile", context / f"{dockerfile}.dockerignore"),
+            *("--force-rm", "--file", context / dockerfile, "--ignorefile", context / f"{dockerfile}.dockerignore"),
             *("--target", target, *(flag for volume in volumes for flag in ("--volume", volume))),
             *(flag for item in arguments.items() for flag in ("--build-arg", "=".join(item))),
             context,

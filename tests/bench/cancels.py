@@ -134,8 +134,9 @@ class Soak:
         return {name: value for name, value in found.items() if value}
 
 
-def resident_mb(pid: int) -> float:
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+def resident_mb(pid: int, kind: str = "VmRSS") -> float:
+    """`RssAnon`: without pages of files, which the kernel takes back as it likes."""
+    found = re.search(rf"{kind}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
 
 

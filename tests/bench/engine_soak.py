@@ -37,13 +37,13 @@ WORKERS = 10
 
 
 async def measure(soak: Soak, triton: RealTriton, minutes: float) -> list[Counter[str]]:
-    """Resident MB of server and engine, every ten seconds."""
+    """Resident MB of server and engine without pages of files, every ten seconds."""
     pids = {"triton": triton.pid, "engine": triton.stubs()[0]}
     memory = []
     until = monotonic() + minutes * 60
     while monotonic() < until:
         await asyncio.sleep(min(10, max(0, until - monotonic())))
-        memory.append(Counter({name: resident_mb(pid) for name, pid in pids.items()}))
+        memory.append(Counter({name: resident_mb(pid, "RssAnon") for name, pid in pids.items()}))
         if len(memory) % 6 == 0:
             held = ", ".join(f"{name} {megabytes:.1f} MB" for name, megabytes in memory[-1].items())
             print(f"{len(memory) // 6} min: {soak.counts['tokens']:,} tokens, {len(soak.engine.wrong)} wrong, {held}", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path[:0] = [folder for folder in os.environ.get("LOCALMODEL_PYTHONPATH", "").split(os.pathsep) if folder]
 
-from localmodel.engine import loader, service  # noqa: E402
+from localmodel.engine import prediction, service  # noqa: E402
 from localmodel.engine.memory import MemoryPlan  # noqa: E402
 from localmodel.engine.outbox import Outbox  # noqa: E402
 from localmodel.engine.scheduler import Scheduler  # noqa: E402
@@ -17,7 +17,7 @@ from localmodel.engine.triton import TritonPythonModel  # noqa: E402
 BLOCKS = int(os.environ["SMALL_POOL_BLOCKS"])
 COUNT = Path(os.environ["SMALL_POOL_PREEMPTIONS"])
 KEPT_EVENTS = 4096
-plan_blocks = loader.plan_blocks
+plan_blocks = prediction.plan_blocks
 
 
 def plan_few_blocks(*sizes, most_blocks: int, **limits) -> MemoryPlan:
@@ -30,7 +30,7 @@ class CountingScheduler(Scheduler):
         COUNT.write_text(str(self.preemptions_total))
 
 
-loader.plan_blocks = plan_few_blocks
+prediction.plan_blocks = plan_few_blocks
 service.Scheduler = CountingScheduler
 Outbox.__init__.__defaults__ = (KEPT_EVENTS,)
 

@@ -5,7 +5,6 @@ answer from one Run or from many (choices, segments of a long document) reads te
         text = await run.first()
         while not run.finish_reason:
             text = await run.more()
-
 * `first()` waits for a slot of its own, submits, and returns the first text that is not empty, or "" if the answer ended
   without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. `say` gets the
   texts that come meanwhile until it returns False, and the last is returned; `rest()` returns all that is left at once: neither
@@ -79,10 +78,10 @@ class Run:
 
     async def first(self) -> str:
         with self._exchange.waiting():
-            return await self._lane.resender.run(self._exchange, self._attempt, self._patience_until)
+            return await self._lane.resender.run(self._exchange, self._attempt, self._patience_ends)
 
-    def _patience_until(self) -> float:
-        return self._patience.at if self._patience is not None else self._deadlines.total.at
+    def _patience_ends(self) -> float:
+        return (self._patience or self._deadlines.total).at
 
     async def _attempt(self, again: bool) -> str:
         lane = self._lane

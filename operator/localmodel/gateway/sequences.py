@@ -59,12 +59,17 @@ class Sequences:
         on_end: Callable[[], None],
         trace: Mapping[str, str] = NO_HEADERS,
     ) -> Sequence:
-        """Registers and submits; the answer, good or bad, comes through the mailbox. `on_end` is called exactly once."""
+        """Registers and submits; the answer, good or bad, comes through the mailbox. `on_end` is called exactly once, whatever
+        happens."""
         sequence = Sequence(f"s{next(self._numbers)}", on_end)
+        try:
+            request = channel.NewSequence(
+                id=sequence.id, prompt=prompt, sampling=sampling, deadline_seconds=max(deadline_seconds, 0.001)
+            )
+        except ValueError:
+            on_end()
+            raise
         self._live[sequence.id] = sequence
-        request = channel.NewSequence(
-            id=sequence.id, prompt=prompt, sampling=sampling, deadline_seconds=max(deadline_seconds, 0.001)
-        )
         self._submits.add(request, trace, lambda error: self._answered(sequence, error))
         return sequence
 

@@ -195,6 +195,15 @@ async def test_the_rest_has_the_idle_limit_between_its_events_and_comes_before_i
             await run.rest()
 
 
+async def test_a_bug_before_the_submit_keeps_no_slot() -> None:
+    engine = Engine()
+    deadlines = engine.lane.accept({}, monotonic())
+    run = Run(engine.lane, engine.exchange, deadlines, ("no id",), Sampling())  # type: ignore[arg-type]
+    with run, pytest.raises(ValueError, match="prompt"):
+        await run.first()
+    assert engine.lane.gate.slots.in_use == 0 and len(engine.sequences) == 0
+
+
 async def test_leaving_the_block_gives_the_sequence_up() -> None:
     engine = Engine()
     async with engine.started() as (_, first):

@@ -116,7 +116,7 @@ async def test_full_takes_out_what_names_a_person_however_it_was_cut(start: Star
         assert choice["message"]["content"] == "Call [Phone] or [Email], in [Redacted]." and choice["finish_reason"] == "stop"
     assert "Call [Phone] or [Email], in [Redacted]." in tritons["response_body"]
     shown = "".join(record["request_body"] + record["response_body"] for record in gateway.records)
-    assert "138" not in shown and "zhang" not in shown and "0212" not in shown
+    assert "1380013" not in shown and "zhang" not in shown and "0212 3456" not in shown
 
 
 async def test_only_what_is_asked_for_is_taken_out(start: Start, triton: FakeTriton) -> None:

@@ -13,16 +13,28 @@ from torch import Tensor
 
 _only_compiling: ContextVar[bool] = ContextVar("only_compiling", default=False)
 
+_stages_that_fit: dict[tuple[Any, ...], int] = {}
+"""By kernel and options, where not as many fit as were asked for."""
+
 
 def uses_kernels(x: Tensor) -> bool:
     return x.is_cuda
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """With fewer stages where the card has not the shared memory for as many: they were chosen on one that has most."""
     if _only_compiling.get():
         kernel.warmup(*arguments, grid=grid, **options)
-    else:
-        kernel[grid](*arguments, **options)
+        return
+    key = (kernel, *options.items()) if _stages_that_fit else ()
+    stages = _stages_that_fit.get(key, options.get("num_stages", 1))
+    try:
+        kernel[grid](*arguments, **{**options, "num_stages": stages} if key in _stages_that_fit else options)
+    except Exception as error:
+        if type(error).__name__ != "OutOfResources" or stages <= 1:
+            raise
+        _stages_that_fit[kernel, *options.items()] = stages - 1
+        launch(kernel, grid, *arguments, **options)
 
 
 @contextmanager

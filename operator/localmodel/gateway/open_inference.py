@@ -87,8 +87,9 @@ class OpenInference:
 
     async def _get(self, request: Request, exchange: Exchange, url: str, name: str) -> None:
         try:
-            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as reply:
-                body = await read_whole(reply)
+            with exchange.waiting():
+                async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as reply:
+                    body = await read_whole(reply)
         except (aiohttp.ClientError, TimeoutError, OSError, BackendGarbage):
             raise errors.not_ready("Triton does not answer.") from None
         if self._model == TRITON_PREDICT_NAME and name:

@@ -13,7 +13,8 @@ from localmodel.api.events import EventBatch, SequenceEvent
 from localmodel.engine.answer import merge_events
 
 KEPT_EVENTS = 65_536
-"""At 64 sequences and the shortest gap between batches, two seconds: as long as a gateway may be away."""
+"""At 64 sequences and the shortest gap between batches, two seconds: as long as a gateway may be away. 13 MiB at most, where each
+batch has one; one stream fills it in minutes."""
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[SequenceEvent, ...]).decode
 

@@ -1,10 +1,11 @@
 import gc
+import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localmodel.api.events import SequenceEvent, TokenLogprob, Usage
-from localmodel.engine.outbox import Outbox
+from localmodel.engine.outbox import KEPT_EVENTS, Outbox
 
 
 def event(id_, text, finish=None):
@@ -19,6 +20,19 @@ def test_events_of_one_sequence_are_merged_until_the_batch_is_made():
     batch = outbox.make_batch()
     assert (batch.number, batch.events) == (1, (event("s", "abc"), event("t", "x")))
     assert outbox.make_batch() is None
+
+
+def test_the_past_of_one_stream_takes_a_bounded_memory():
+    kept, held = KEPT_EVENTS // 32, []
+    outbox = Outbox(kept)
+    tracemalloc.start()
+    for number in range(2 * kept):
+        outbox.add(event("chatcmpl-0", str(number)))
+        outbox.make_batch()
+        if number + 1 in (kept, 2 * kept):
+            held.append(32 * tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert held[1] < held[0] + 2**20 < 16 * 2**20
 
 
 def test_a_number_that_never_was_or_is_gone_is_lost():

@@ -10,7 +10,7 @@ from localmodel.engine.errors import OutOfMemory
 from localmodel.engine.network_config import NetworkConfig
 
 SERVER_BYTES = 160 * 2**20
-"""For tritonserver itself, which shares the container's limit and takes 33 MB, and for past events (`outbox`) of a few gateways."""
+"""For tritonserver itself, which shares the container's limit and takes 33 MB, and past events (`outbox`) of a few gateways."""
 LEAST_SLACK_BYTES = 128 * 2**20
 """Of a card, left free at least: its allocator takes 20 MiB at a time, and each thread's matrix library has room of its own."""
 SORTED_AT_ONCE = 1 << 20

@@ -52,7 +52,7 @@ def _refusal_error(refusal: channel.Refusal) -> errors.ApiError:
         case "context_length_exceeded":
             return errors.context_length_exceeded(refusal.message, None)
         case "overloaded":
-            return errors.overloaded(1.0)
+            return errors.overloaded(1.0, "The engine takes no more sequences now.")
         case "no_event_stream" | "stale_epoch":
             return errors.not_ready("The connection to the engine is being renewed.", 1.0, resend=True)
         case _:

@@ -34,7 +34,7 @@ class BodyRoom:
         """This connection's body has grown to so many bytes. Raises overloaded."""
         total = self._total + size - self._held.get(connection, 0)
         if total > self._limit:
-            raise errors.overloaded(1.0)
+            raise errors.overloaded(1.0, "Too many large requests are being received at once.")
         self._held[connection] = size
         self._total = total
 

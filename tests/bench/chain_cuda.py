@@ -65,8 +65,9 @@ async def measure(chain: Chain) -> None:
         await world.stop()
         marks = world.directory / "marks.log"
         await chain.start("traced", shim(marks))
-        async with chain.channel() as channel:
-            await trace(world, channel, chain.prompts(24, 512), marks)
+        for beside in (0, 63):
+            async with chain.channel() as channel, chain.beside(beside):
+                await trace(channel, chain.prompts(24, 512), marks, beside)
     if "fault" in wanted:
         await world.stop()
         await chain.start("with a kernel that will fail", SHIM)

@@ -7,6 +7,8 @@ import argparse
 import asyncio
 import random
 import statistics
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
@@ -103,21 +105,27 @@ class Chain:
                     "first", prompts=self.prompts(count, length), beside=self.prompts(beside, 64), answer=answer
                 )
                 seconds["raw"] += asked["seconds"]
-                running = [asyncio.create_task(ask_gateway(self.world.port, ids, 4000)) for ids in self.prompts(beside, 64)]
-                await self.world.wait(lambda: self._has_running(beside), "running streams")
-                await asyncio.sleep(0.5)
-                for _ in range(count):
-                    seconds["channel"] += [(await channel.ask(self.prompts(1, length), 8, first_only=True))[0].first_seconds]
-                    await asyncio.sleep(0.05)
-                    seconds["gateway"] += [(await ask_gateway(self.world.port, self.prompts(1, length)[0], 2)).first_seconds]
-                    await asyncio.sleep(0.05)
-                await leave(running)
-                await self.world.wait(lambda: self._has_running(0), "an idle engine")
+                async with self.beside(beside):
+                    for _ in range(count):
+                        seconds["channel"] += [(await channel.ask(self.prompts(1, length), 8, first_only=True))[0].first_seconds]
+                        await asyncio.sleep(0.05)
+                        seconds["gateway"] += [(await ask_gateway(self.world.port, self.prompts(1, length)[0], 2)).first_seconds]
+                        await asyncio.sleep(0.05)
         medians = {name: statistics.median(values) * 1000 for name, values in seconds.items()}
         print(f"first token of {length} tokens, {beside} streams beside:", end=" ")
         print(
             ", ".join(f"{name} {median:.1f} ms ({median - medians['raw']:+.1f})" for name, median in medians.items()), flush=True
         )
+
+    @asynccontextmanager
+    async def beside(self, count: int) -> AsyncIterator[None]:
+        """While so many streams decode."""
+        running = [asyncio.create_task(ask_gateway(self.world.port, ids, 4000)) for ids in self.prompts(count, 64)]
+        await self.world.wait(lambda: self._has_running(count), "running streams")
+        await asyncio.sleep(0.5)
+        yield
+        await leave(running)
+        await self.world.wait(lambda: self._has_running(0), "an idle engine")
 
     async def _has_running(self, count: int) -> bool:
         return bool((await self.world.engine()).get("running") == count)

@@ -2,12 +2,10 @@
 
 import asyncio
 import statistics
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.chain_streams import Channel
-from bench.chain_world import World
 
 _SHIM = """
 
@@ -44,31 +42,41 @@ _mark(_Channel, "deliver", "publisher makes text", when=lambda outputs: bool(out
 _mark(_triton.TritonStream, "send", "event sent", "Triton has the event", lambda text, **_: '"s' in text[:40])
 """
 
+BEFORE = ("Triton hands over the submit", "queued")
+"""Marks that are of the request itself; the others come with every step."""
 
-async def trace(world: World, channel: Channel, prompts: list[list[int]], marks: Path) -> None:
-    """One request after another, nothing else running; prints the median moment of each mark's first time within a request."""
-    moments: dict[str, list[float]] = {}
+
+async def trace(channel: Channel, prompts: list[list[int]], marks: Path, beside: int) -> None:
+    """One request after another while `beside` others decode; prints the median moments of each mark's first time within a
+    request, since the client asked, and of its last time, before the client had the first token."""
+    first: dict[str, list[float]] = {}
+    last: dict[str, list[float]] = {}
     for prompt in prompts:
         (stream,) = await channel.ask([prompt], 8, first_only=True)
         await asyncio.sleep(0.1)
         end = stream.events[0][0]
-        for name, at in [*_between(marks, stream.asked, end), ("the client has the event", end)]:
-            moments.setdefault(name, []).append(at - stream.asked)
-    print("first token of an idle engine, median moments in ms since the client asked:")
-    for name, values in sorted(moments.items(), key=lambda item: statistics.median(item[1])):
-        if len(values) > len(prompts) // 2:
-            print(f"  {statistics.median(values) * 1000:6.2f}  {name}")
+        seen = list(_between(marks, stream.asked, end))
+        asked = next((at for name, at in seen if name == "queued"), stream.asked)
+        own = [(name, at) for name, at in seen if at >= asked or name in BEFORE]
+        for name, at in dict(reversed(own)).items():
+            first.setdefault(name, []).append(at - stream.asked)
+        for name, at in dict(seen).items():
+            last.setdefault(name, []).append(at - end)
+        first.setdefault("the client has the event", []).append(end - stream.asked)
+    print(
+        f"first token of 512 tokens, {beside} streams beside, median moments in ms since the client asked, and before it had it:"
+    )
+    for moments in (first, last):
+        for name, values in sorted(moments.items(), key=lambda item: statistics.median(item[1])):
+            if len(values) > len(prompts) // 2:
+                print(f"  {statistics.median(values) * 1000:6.2f}  {name}")
 
 
 def _between(marks: Path, began: float, ended: float) -> Iterator[tuple[str, float]]:
-    """The first three of each name."""
-    seen: Counter[str] = Counter()
     for line in marks.read_text().splitlines():
         at, _, name = line.partition(" ")
         if began <= float(at) <= ended:
-            seen[name] += 1
-            if seen[name] <= 3:
-                yield f"{name}, {seen[name]}", float(at)
+            yield name, float(at)
 
 
 def shim(marks: Path) -> str:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from localmodel.engine.errors import ModelFilesCorrupt, ModelFilesMissing
-from localmodel.engine.staging import fill
+from localmodel.engine.staging import fill, staging
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
@@ -29,7 +29,7 @@ def load_tensors(
     ModelFilesMissing if a tensor is in no file, ModelFilesCorrupt if a file is damaged, a shape differs, numbers are no floating
     point, or a file carries tensors that the network has no place for.
     """
-    with ExitStack() as stack:
+    with staging(), ExitStack() as stack:
         found = {}
         for file in files:
             handle = _open(file, stack)

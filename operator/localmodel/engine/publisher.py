@@ -20,8 +20,9 @@ STEP_LIMIT_SECONDS = 60.0
 LEAST_WAIT_SECONDS = 0.0005
 CATCH_UP_SECONDS = 0.0003
 """What a step may wait when the text of the two before is not made yet: without it, steps that cost nothing keep the interpreter
-to themselves, and text comes late and all at once. Steps that compute are longer than their text and never wait. A card that has
-its next step does not notice, and an answer's first token is sent before the host's work for the step after that."""
+to themselves, and text comes late and all at once. Steps that compute are longer than their text and never wait."""
+PAUSE_SECONDS = 0.001
+"""At most, until an answer's first token is sent: the host's work for the step after the next can wait, the card has the next."""
 
 
 class Steps(Protocol):
@@ -41,6 +42,7 @@ class Publisher:
         self._inbox: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
         self._failure: str | None = None
         self._stopping = threading.Event()
+        self._sent = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, channel: Channel) -> None:
@@ -52,10 +54,14 @@ class Publisher:
         self._inbox.put(outputs)
 
     def put_step(self, outputs: list[Output], *, pause: bool = False) -> None:
-        """Hands over the outputs of a step; lets the thread work for a moment if it is behind, or if the caller may `pause`."""
+        """Hands over the outputs of a step; lets the thread catch up for a moment if it is behind. `pause`: until they are sent,
+        or for a moment."""
         behind = self._inbox.qsize() > 1
+        self._sent.clear()
         self._inbox.put(outputs)
-        if behind or pause:
+        if pause:
+            self._sent.wait(PAUSE_SECONDS)
+        elif behind:
             time.sleep(CATCH_UP_SECONDS)
 
     def fail(self, error: BaseException) -> None:
@@ -87,6 +93,7 @@ class Publisher:
             if self._failure:
                 break
             wait = pump.run(time.monotonic(), age)
+            self._sent.set()
         message = self._failure or "the model is being unloaded; send the request again"
         channel.deliver(self._receive(0))
         channel.deliver(self._engine.end_all(), message)

@@ -6,7 +6,7 @@ import torch
 from engine_runs import make_prompts, run_greedy
 from localmodel.engine.loader import load_model
 from localmodel.engine.service import build_engine
-from localmodel.engine.staging import LEAST_BYTES, Staging, fill, send
+from localmodel.engine.staging import LEAST_BYTES, Staging, fill, send, staging
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")]
 
@@ -65,23 +65,26 @@ def test_a_rehearsal_that_fails_does_not_stop_a_load(cuda_config, monkeypatch, c
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 5003])
 def test_pieces_come_in_their_order(count):
-    staging = Staging(piece_bytes=1000)
+    pieces = Staging(piece_bytes=1000)
     for _ in range(3):
         source = torch.randint(0, 256, (count,), dtype=torch.uint8)
         place = torch.zeros(count, dtype=torch.uint8, device="cuda")
         expected = source.clone()
-        staging.copy(place, source)
+        pieces.copy(place, source)
         source.zero_()
         assert torch.equal(place.cpu(), expected)
+    pieces.close()
 
 
 @pytest.mark.parametrize("shape", [(3,), (LEAST_BYTES // 512, 300)])
 def test_a_tensor_comes_as_it_was(shape):
     source = torch.randn(shape, dtype=torch.bfloat16)
     place = torch.zeros((2 * shape[0], *shape[1:]), dtype=torch.bfloat16, device="cuda")
-    fill(place[shape[0] :], source)
-    assert torch.equal(place[shape[0] :].cpu(), source) and not place[: shape[0]].any()
-    assert torch.equal(send(source, place.device).cpu(), source)
     wide = torch.zeros(shape, dtype=torch.float32, device="cuda")
-    fill(wide, source)
+    with staging():
+        fill(place[shape[0] :], source)
+        sent = send(source, place.device)
+        fill(wide, source)
+    assert torch.equal(place[shape[0] :].cpu(), source) and not place[: shape[0]].any()
+    assert torch.equal(sent.cpu(), source)
     assert torch.equal(wide.cpu(), source.float())

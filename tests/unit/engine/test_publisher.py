@@ -4,7 +4,7 @@ import json
 import threading
 import time
 
-from localmodel.api.channel import Sampling
+from localmodel.api.channel import MIN_EVENT_GAP_SECONDS, Sampling
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.engine import Engine, Launched, at_once
@@ -118,7 +118,13 @@ def test_a_first_token_is_sent_before_the_step_after_the_next_is_planned_and_no_
     # b's prompt takes three steps; its first token comes with a's sixth
     a, both = ["a"], ["a", "b"]
     assert paused == [([], False), (a, True), (a, False), (a, False), (a, False), (a, False), (a, False), (both, True)]
-    publisher = Publisher(None, lambda message: None)
+
+
+def test_a_pause_lasts_until_what_was_handed_over_is_sent(byte_tokenizer, world, monkeypatch):
+    monkeypatch.setattr("localmodel.engine.publisher.PAUSE_SECONDS", 20)
+    threads = Threads(byte_tokenizer, world, lambda works: threading.Event().wait(30))
+    time.sleep(MIN_EVENT_GAP_SECONDS * 2)
     began = time.monotonic()
-    publisher.put_step([Output("k", 1)], pause=True)
-    assert time.monotonic() - began >= CATCH_UP_SECONDS
+    threads.publisher.put_step([Output(("a", "s"), 65)], pause=True)
+    assert time.monotonic() - began < 10
+    assert [event.text for batch in threads.stream.batches for event in batch.events] == ["b"]

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from gateway.conftest import ROOT, free_ports
-from localmodel.core.triton import render_config_pbtxt, tritonserver_command
+from localmodel.core.triton import render_config_pbtxt, tritonserver_command, without_cards
 
 PATIENCE = 300
 
@@ -57,7 +57,7 @@ class World:
         triton = self._pack / "triton"
         self._command = tritonserver_command(
             program=str(triton / "bin" / "tritonserver"), repository=str(repository), backends=str(triton / "backends"),
-            host="127.0.0.1", port=self.triton_port,
+            host="127.0.0.1", port=self.triton_port, gpus=1,
         )  # fmt: skip
         began = monotonic()
         self._processes = [
@@ -81,6 +81,7 @@ class World:
         here += [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages")) or "torch" in entry]
         libraries = [str(self._pack / "triton" / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
         return {
+            **without_cards(),
             "PATH": os.pathsep.join([str(self._pack / "python" / "bin"), os.environ["PATH"]]),
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
             "TRITON_CACHE_DIR": str(self.directory / "kernels" / self._kernels),

@@ -8,6 +8,8 @@ import os
 import sys
 
 sys.path[:0] = [folder for folder in os.environ.get("LOCALMODEL_PYTHONPATH", "").split(os.pathsep) if folder]
+if os.environ.pop("LOCALMODEL_CARDS_HIDDEN", ""):  # from tritonserver, which would take half a GiB of each
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
 
 from localmodel.engine.triton import TritonPythonModel  # noqa: E402
 

@@ -97,7 +97,10 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
         task=model.spec.model.task,
         base_url=f"http://{HOST}:{options.port}/v1",
         admin_url=f"http://{HOST}:{options.admin_port}",
-        triton_argv=[*triton_command(layout), f"--backend-config=python,shm-region-prefix-name={directory.name}"],
+        triton_argv=[
+            *triton_command(layout, model.spec.gpu.count),
+            f"--backend-config=python,shm-region-prefix-name={directory.name}",
+        ],
         triton_env=triton.env,
         gateway_argv=[sys.executable, "-m", "localmodel.gateway", "--settings", str(settings)],
         gateway_env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(SOURCE_ROOT), os.environ.get("PYTHONPATH")]))},

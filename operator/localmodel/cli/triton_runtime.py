@@ -17,6 +17,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from localmodel.core.triton import without_cards, without_pools
+
 EXIT_TIMEOUT_SECONDS = 3
 LOOPBACK = "127.0.0.1"
 PYTHONPATH_VARIABLE = "LOCALMODEL_PYTHONPATH"
@@ -51,6 +53,7 @@ def triton_command(
         f"--http-port={http_port}",
         "--allow-grpc=false",
         f"--exit-timeout-secs={EXIT_TIMEOUT_SECONDS}",
+        *without_pools(gpus=1),
     ]
     if metrics_port is None:
         argv.append("--allow-metrics=false")
@@ -105,6 +108,7 @@ def _environment(package: Path) -> dict[str, str]:
     source_root = Path(__file__).parents[2]
     packages = [str(source_root), *(entry for entry in sys.path if entry.endswith("site-packages"))]
     return {
+        **({} if "CUDA_VISIBLE_DEVICES" in os.environ else without_cards()),
         **os.environ,
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
         PYTHONPATH_VARIABLE: os.pathsep.join(packages),

@@ -16,6 +16,7 @@ from localmodel.core.names import deployment_name
 from localmodel.core.options import Options
 from localmodel.core.render import Layout, triton_command
 from localmodel.core.sizing import Sizing, gateway_resources, log_files_bytes
+from localmodel.core.triton import without_cards
 
 USER = 65532
 _CONTAINER_SECURITY = {
@@ -90,11 +91,12 @@ def _triton_container(model: LocalModel, options: Options, sizing: Sizing) -> di
         "name": constants.CONTAINER_TRITON,
         "image": model.spec.runtime.image or options.images.triton,
         "imagePullPolicy": options.images.pull_policy,
-        "command": triton_command(build_pod_layout(model, options, sizing)),
+        "command": triton_command(build_pod_layout(model, options, sizing), sizing.gpus),
         "env": [
             {"name": "HOME", "value": "/tmp"},
             {"name": "OMP_NUM_THREADS", "value": str(sizing.cpu_threads)},
             {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
+            *({"name": name, "value": value} for name, value in (without_cards() if sizing.gpus else {}).items()),
         ],
         "resources": sizing.resources(),
         "terminationMessagePolicy": "FallbackToLogsOnError",

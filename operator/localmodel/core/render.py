@@ -1,7 +1,7 @@
 """The files of one model as text: model.json for the engine, config.pbtxt for Triton, gateway.json for the gateway.
 
 Pure in (model, Layout): a pod and `localmodel run` differ in paths, hosts, ports and sizes only, so both use
-`render_files(model, layout)` and `triton_command(layout)`. Nothing that differs between two pods of one revision may
+`render_files(model, layout)` and `triton_command(layout, gpus)`. Nothing that differs between two pods of one revision may
 stand in a file.
 """
 
@@ -72,13 +72,14 @@ def render_files(model: LocalModel, layout: Layout) -> Files:
     return Files(_json(engine), render_config_pbtxt(), _json(gateway))
 
 
-def triton_command(layout: Layout) -> list[str]:
+def triton_command(layout: Layout, gpus: int) -> list[str]:
     return tritonserver_command(
         program=layout.tritonserver,
         repository=layout.repository,
         backends=layout.backends,
         host=layout.triton_host,
         port=layout.triton_port,
+        gpus=gpus,
     )
 
 

@@ -119,6 +119,15 @@ def test_each_further_card_adds_the_memory_of_its_process():
     assert [each - planned[0] for each in planned] == [0, 4 * 2**30, 3 * 4 * 2**30]
 
 
+@pytest.mark.parametrize("cards", [0, 1, 2])
+def test_triton_takes_nothing_of_the_cards(cards: int) -> None:
+    pod = child(plan(build_model(gpu={"count": cards}), OPTIONS, Observed()), "Deployment")["spec"]["template"]["spec"]
+    triton = pod["containers"][0]
+    pools = [flag for flag in triton["command"] if "memory-pool" in flag]
+    assert pools == ["--pinned-memory-pool-byte-size=0", *(f"--cuda-memory-pool-byte-size={card}:0" for card in range(cards))]
+    assert ({"name": "CUDA_VISIBLE_DEVICES", "value": ""} in triton["env"]) == bool(cards)
+
+
 def test_the_model_path_carries_the_path_inside_the_volume() -> None:
     text = child(plan(build_model(), OPTIONS, Observed()), "ConfigMap")["data"]["model.json"]
     assert '"model_path": "/models/current/smol"' in text

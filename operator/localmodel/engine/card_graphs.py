@@ -5,6 +5,7 @@ graph is one launch. Everything that changes between replays comes from `numbers
 last, all on the card.
 """
 
+import ctypes
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -95,7 +96,11 @@ class CardGraphs:
         """All share one pool of memory: no two run together."""
         run()  # compiles kernels, which a capture may not
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            logits, best = run()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                logits, best = run()
+        except BaseException:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))  # its end would end the process, and nobody be told why
+            raise
         self._pool = graph.pool()
         return Graph(numbers, graph, logits, best)

@@ -54,6 +54,8 @@ class Connection(Outgoing):
             auto_decompress=False, max_msg_queue_size=_MOST_WAITING,
         )  # fmt: skip
         self._waiting: deque[tuple[RawRequestMessage | errors.ApiError, StreamReader]] = deque()
+        self._before = b""
+        """What may be the beginning of a head's end: the last bytes that came."""
         self._answering = False
         self._closing = False
         """No request is taken any more."""
@@ -109,13 +111,17 @@ class Connection(Outgoing):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Head by head: the parser forgets what it has read of a piece in which it finds an error."""
+        """Head by head: the parser forgets what it has read of a piece in which it finds an error. Nothing: it may go on."""
+        before = self._before
+        if data:
+            self._before = data[-3:] if data.endswith((b"\r", b"\n")) else b""
         for _ in range(_MOST_WAITING):
-            end = data.find(_HEAD_END) + len(_HEAD_END)
-            if not len(_HEAD_END) <= end < len(data):
+            at = (before + data).find(_HEAD_END)
+            end = at + len(_HEAD_END) - len(before)
+            if at < 0 or end >= len(data):
                 break
             self._take(data[:end])
-            data = data[end:]
+            data, before = data[end:], b""
         self._take(data)
 
     def _take(self, data: bytes) -> None:

@@ -9,10 +9,13 @@ import argparse
 import sys
 import time
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import openai
 
 RETRY_SECONDS = 0.5
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""A proxy that the environment names can't reach these."""
 
 
 class Measured(NamedTuple):
@@ -76,7 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--wait", type=float, default=60, help="seconds to wait for the endpoint (default: %(default)s)")
     options = parser.parse_args(arguments)
-    client = openai.OpenAI(base_url=options.url, api_key="none", max_retries=0, timeout=120)
+    proxied = urlsplit(options.url).hostname not in LOOPBACK
+    http = openai.DefaultHttpxClient(trust_env=proxied)
+    client = openai.OpenAI(base_url=options.url, api_key="none", max_retries=0, timeout=120, http_client=http)
     try:
         print(ask_when_started(client, options.model, options.prompt, options.wait).describe())
     except openai.APIConnectionError as error:

@@ -50,6 +50,16 @@ def run(port: int, *more: str) -> int:
     return ask.main(["--url", f"http://127.0.0.1:{port}/v1", "--model", "m", "--prompt", "?", *more])
 
 
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(server, capsys, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{find_free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.answers = [(200, stream())]
+    assert run(server.server_port, "--wait", "0") == 0
+    assert capsys.readouterr().out.startswith("Paris.")
+
+
 def test_waits_for_the_start_then_streams_and_measures(server, capsys, monkeypatch):
     monkeypatch.setattr(ask, "RETRY_SECONDS", 0.01)
     server.answers = [(503, b'{"error": {"message": "loading"}}'), (200, stream())]

@@ -47,12 +47,12 @@ def choose_edition(edition: str) -> tuple[Image, ...]:
 
 
 def input_files(root: Path, inputs: Iterable[str]) -> list[Path]:
-    """Every file an input names, in a stable order, without what Python leaves behind."""
+    """Every file an input names, in a stable order, without what Python and compilers leave behind."""
     files: set[Path] = set()
     for name in inputs:
         path = root / name
         found = path.rglob("*") if path.is_dir() else [path]
-        files |= {file for file in found if file.is_file() and "__pycache__" not in file.parts}
+        files |= {file for file in found if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".so"}
     return sorted(files)
 
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ def test_tag_follows_content_names_and_arguments_but_not_caches(tmp_path: Path):
     (package / "a.py").write_text("1")
     before = catalogue.content_hash(tmp_path, ["package"])
     (package / "__pycache__" / "a.pyc").write_text("x")
+    (package / "a.cpython-311.so").write_text("x")
     assert catalogue.content_hash(tmp_path, ["package"]) == before
     assert catalogue.content_hash(tmp_path, ["package"], also=["EDITION=cpu"]) != before
     (package / "a.py").write_text("2")
@@ -222,8 +224,13 @@ def test_a_gpu_image_without_a_compiler_is_not_built(
     assert built or b"C compiler" in done.stderr
 
 
-def test_both_dockerfiles_make_the_same_wheel():
-    assert stages("operator/Dockerfile")["wheel"] == stages("model_repo/Dockerfile")["wheel"]
+def test_both_dockerfiles_make_the_same_wheel_and_no_other_than_one_with_its_c():
+    wheel = stages("model_repo/Dockerfile")["wheel"]
+    assert stages("operator/Dockerfile")["wheel"] == wheel
+    extensions = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    for name in (each["name"].replace(".", "/") for each in extensions):
+        assert f"&& test -e /code/{name}.*.so" in wheel
+    assert wheel.index("install -y --no-install-recommends gcc") < wheel.index("pip wheel")
 
 
 @pytest.mark.parametrize(

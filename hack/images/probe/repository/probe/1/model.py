@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 import triton_python_backend_utils as pb_utils
 
-import localmodel  # noqa: F401
+from localmodel.engine import cpu_kernels
 
 
 def check_torch() -> None:
@@ -25,6 +25,7 @@ def check_torch() -> None:
     half = F.linear(tensors[0].bfloat16(), tensors[1].bfloat16()).float().numpy()
     np.testing.assert_allclose(half, query @ key.T, rtol=0.05, atol=0.2)
     assert torch.equal(F.embedding(torch.tensor([3, 1]), tensors[2]), tensors[2][[3, 1]])
+    assert cpu_kernels.built()
     if torch.version.cuda is None:
         assert not torch.cuda.is_available()
     else:

@@ -11,7 +11,7 @@ from torch import Tensor
 from localmodel.api.events import TokenLogprob
 
 LEAST = -9999.0
-"""JSON has no minus infinity."""
+"""JSON has no minus infinity, and no NaN, which is also not larger than this."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Logprobs:
         columns = (self.tokens.tolist(), self.chosen.tolist(), self.top_tokens.tolist(), self.top.tolist())
         return [
             TokenLogprob(
-                token, max(chosen, LEAST), tuple((t, max(p, LEAST)) for t, p in zip(ids[:count], values[:count], strict=True))
+                token, max(LEAST, chosen), tuple((t, max(LEAST, p)) for t, p in zip(ids[:count], values[:count], strict=True))
             )
             for token, chosen, ids, values, count in zip(*columns, counts, strict=True)
         ]

@@ -9,6 +9,7 @@ import torch
 
 from localmodel.api.channel import Sampling
 from localmodel.engine.constraint import mask_words
+from localmodel.engine.logprobs import LEAST
 from localmodel.engine.sampler import NUCLEUS_GUESS, Sampler, _least_kept
 from localmodel.engine.sampling_plan import make_plan
 from localmodel.engine.scheduler import Sequence
@@ -246,6 +247,16 @@ def test_a_logprob_of_minus_infinity_is_a_number():
     row = sequence(temperature=0, logprobs=2)
     choose(logits, [row])
     assert row.logprobs[0].top == ((0, 0.0), (1, -9999.0))
+
+
+def test_a_logprob_of_no_number_is_one():
+    """One row's broken numbers would be broken JSON in everybody's events."""
+    asked = [sequence(temperature=0, logprobs=1), sequence(temperature=0, logprobs=1)]
+    sampler = Sampler(2, CPU)
+    sampler.sample(torch.tensor([[math.nan, 0.0], [0.0, 1.0]]), sampler.prepare(asked)).report()
+    broken, sound = (each.logprobs.popleft() for each in asked)
+    assert broken.logprob == LEAST and [value for _, value in broken.top] == [LEAST]
+    assert sound.token == 1 and sound.logprob > -1
 
 
 def test_rows_that_ask_for_nothing_make_no_tensor():

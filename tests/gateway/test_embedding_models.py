@@ -95,6 +95,20 @@ async def test_failures_have_a_status_and_give_the_slot_back(start: Start, trito
     await gateway.balanced()
 
 
+async def test_an_engine_that_dies_leaves_no_request_waiting(start: Start, triton: FakeTriton) -> None:
+    """Triton leaves the requests of a dead engine open."""
+    gateway = await begin(start, triton)
+    triton.plan = Plan(accept_delay=60.0)
+    asked = asyncio.create_task(embed(gateway, input="What"))
+    await eventually(lambda: any(request["inputs"] != [[1]] for request in triton.embeds))
+    triton.plan = Plan()
+    triton.stub_dead = True
+    status, body = await asyncio.wait_for(asked, 20)
+    assert status == 200 and len(body["data"]) == 1
+    assert (await gateway.record())["retries"] <= 1
+    await gateway.idle()
+
+
 async def test_a_client_that_leaves_costs_one_batch(start: Start, triton: FakeTriton) -> None:
     gateway = await begin(start, triton)
     before = len(triton.embeds)

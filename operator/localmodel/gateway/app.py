@@ -142,6 +142,7 @@ class Gateway:
     def _forget_engine(self) -> None:
         self._breaker.reset()
         self._upstreams.forget()
+        self._channel.forget()
 
     def _check_load(self) -> None:
         if self._lag.guard.overloaded:

@@ -37,6 +37,10 @@ class Channel:
         self.token = token
         self.instance = instance
 
+    def forget(self) -> None:
+        """The engine is a new one: Triton may leave open what the old one was asked."""
+        self._calls.give_up()
+
     def close(self) -> None:
         """Kept connections; the session is not ours."""
         self._calls.close()

@@ -115,6 +115,7 @@ class KeptConnections:
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._host_line = f"Host: {parts.netloc}\r\n"
         self._idle: list[_Connection] = []
+        self._asked: set[_Connection] = set()
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
         """Status and body. Raises TimeoutError, OSError (no connection, or it broke) or EndlessAnswer."""
@@ -132,6 +133,11 @@ class KeptConnections:
             _, connection = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
             return await self._call(connection, request)
 
+    def give_up(self) -> None:
+        """The calls that are under way: nobody will answer them."""
+        for connection in list(self._asked):
+            connection.fail(BrokenAnswer("given up"))
+
     def close(self) -> None:
         for connection in self._idle:
             connection.abort()
@@ -145,11 +151,14 @@ class KeptConnections:
         return None
 
     async def _call(self, connection: _Connection, request: bytes) -> tuple[int, bytes]:
+        self._asked.add(connection)
         try:
             answer = await connection.ask(request)
         except BaseException:
             connection.abort()
             raise
+        finally:
+            self._asked.discard(connection)
         if connection.reusable:
             self._idle.append(connection)
         else:

@@ -63,6 +63,22 @@ async def test_one_connection_for_calls_in_a_row_and_more_for_calls_at_once() ->
         assert server.connections == 4
 
 
+async def test_calls_that_nobody_will_answer_are_given_up() -> None:
+    async def once(writer: asyncio.StreamWriter, number: int) -> None:
+        if number in (1, 4):
+            writer.write(OK)
+
+    async with serving(once) as (server, calls):
+        await ask(calls)
+        kept, new = asyncio.ensure_future(ask(calls)), asyncio.ensure_future(ask(calls))
+        while len(server.requests) < 3:  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+        calls.give_up()
+        with pytest.raises(BrokenAnswer):
+            await asyncio.wait_for(new, 5)
+        assert await asyncio.wait_for(kept, 5) == (200, b"hi"), "that of a kept connection is asked again at once"
+
+
 @pytest.mark.parametrize("piece", [1, 7, 1000])
 async def test_answers_in_pieces_and_in_chunks(piece: int) -> None:
     answer = b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"

@@ -75,7 +75,7 @@ class TritonPythonModel:
                 self._service.handle(document, stream)
             except Exception as error:  # a bad request fails alone
                 pb_utils.Logger.log_error(f"request failed: {error!r}")
-                stream.send(Refusal(code="failed", message=f"internal error: {error}").model_dump_json(), final=True)
+                _refuse(stream, Refusal(code="failed", message=f"internal error: {error}"))
 
     def finalize(self) -> None:
         self._service.stop()
@@ -102,6 +102,13 @@ class PredictPythonModel:
 
     def finalize(self) -> None:
         self._worker.stop()
+
+
+def _refuse(stream: Stream, refusal: Refusal) -> None:
+    try:
+        stream.send(refusal.model_dump_json(), final=True)
+    except Exception as error:  # who asked has left, or was answered already
+        pb_utils.Logger.log_error(f"its refusal was not sent: {error!r}")
 
 
 def _respond(request: Any, answer: list[Any] | Refusal, names: tuple[str, ...]) -> Any:

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from localmodel.engine.errors import ModelFilesCorrupt, ModelFilesMissing
-from localmodel.engine.staging import fill, staging
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
@@ -29,7 +28,7 @@ def load_tensors(
     ModelFilesMissing if a tensor is in no file, ModelFilesCorrupt if a file is damaged, a shape differs, numbers are no floating
     point, or a file carries tensors that the network has no place for.
     """
-    with staging(), ExitStack() as stack:
+    with ExitStack() as stack:
         found = {}
         for file in files:
             handle = _open(file, stack)
@@ -53,10 +52,7 @@ def load_tensors(
                 )
             try:
                 tensor = handle.get_tensor(name)
-                if isinstance(destination, Tensor):
-                    fill(destination, tensor)
-                else:
-                    destination.copy_(tensor)
+                destination.copy_(tensor)
                 on_read(tensor.nbytes)
             except (SafetensorError, OSError) as error:
                 raise ModelFilesCorrupt(f"tensor {name} in {file} can't be read: {error}") from error

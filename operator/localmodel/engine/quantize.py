@@ -22,7 +22,6 @@ from localmodel.engine.packed_weight import PackedWeight
 from localmodel.engine.packing import SHORT_ROW_GROUP, group_of, pack, unpack
 from localmodel.engine.rounded_rows import ROWS_AT_ONCE, RoundedRows
 from localmodel.engine.rounding import Groups, dense_rows, round_nearest, round_rows
-from localmodel.engine.staging import send
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ class QuantizedWeight:
         for at in range(0, source.shape[0], ROWS_AT_ONCE):
             here = slice(at, at + ROWS_AT_ONCE)
             if self.bits == 8:
-                numbers, self.scales[here] = round_rows(send(source[here], self.data.device).float(), self.scales.dtype)
+                numbers, self.scales[here] = round_rows(source[here].to(self.data.device).float(), self.scales.dtype)
                 self.data[here] = numbers[:, columns]
             else:
-                part = send(source[here, columns], self.data.device).float()
+                part = source[here, columns].to(self.data.device).float()
                 self.store(round_nearest(part, self.group, self.scales.dtype), here)
 
     def store(self, groups: Groups, rows: slice = slice(None)) -> None:

@@ -38,7 +38,7 @@ def run_share(seeds: range) -> list[Result]:
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         results += [Result(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
-        if done.returncode:
+        if done.returncode and len(results) < len(seeds):
             results.append(Result(seeds[len(results)], f"FAILED process: {done.returncode}"))
     return results
 

@@ -1,7 +1,7 @@
 """A thousand random configurations: one that is admitted stays below its cap, whatever is asked of it; others are refused.
 
 The plan, the cache, the pool and the scheduler are the real ones; the device writes each token's place in a real tensor, so
-a block that is not there would be noticed. What a card's libraries take besides can only be measured on one (`sizing`).
+a block that is not there would be noticed. What real networks take is `test_memory`'s, and on a card `bench/admitted`'s.
 """
 
 import random

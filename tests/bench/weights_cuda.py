@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from triton.testing import do_bench
 
 from localmodel.engine.quantize import QuantizedWeight
+from localmodel.engine.weight_hopper import multiply_many
 from localmodel.engine.weight_planes_kernel import multiply_planes
-from localmodel.engine.weight_products import LEAST_PLANES, choose_planes, choose_row, choose_rows
+from localmodel.engine.weight_products import LEAST_MANY, LEAST_PLANES, choose_planes, choose_row, choose_rows
 from localmodel.engine.weight_row_kernel import multiply_row, multiply_row4
 from localmodel.engine.weight_rows_kernel import multiply_rows
 
@@ -32,6 +33,8 @@ def chosen(rows, bits, count):
     """(kernel, its options)"""
     if rows == 1:
         return multiply_row4 if bits == 4 else multiply_row, choose_row(count, bits)
+    if bits < 16 and rows >= LEAST_MANY[bits]:
+        return multiply_many, {}
     if bits == 8 and rows >= LEAST_PLANES:
         return multiply_planes, choose_planes(rows, count)
     return multiply_rows, choose_rows(rows, count, bits)
@@ -45,6 +48,8 @@ def variants(rows, bits, count):
         found += [(multiply_row, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
     if bits == 16:
         return found
+    if rows >= LEAST_MANY[bits]:
+        found.append((multiply_many, {}))
     if rows == 1 and bits == 4:
         shapes = [(4, 32, 1), (8, 32, 1), (8, 128, 4), (2, 128, 4), (4, 128, 4), (4, 64, 2), (2, 64, 2)]
         found += [(multiply_row4, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
@@ -99,6 +104,8 @@ def measure(name, rows, bits, tune, shard=None):
         def product(kernel=kernel, options=options):
             if kernel is multiply_rows:
                 return kernel(x, data, scales, minima, bias, bits, group, **options)
+            if kernel is multiply_many:
+                return kernel(x, data, scales, minima, bias, bits)
             if kernel is multiply_row4:
                 return kernel(x, data, scales, minima, bias, group, **options)
             return kernel(x, data, scales, bias, *([bits] if kernel is multiply_row else []), **options)

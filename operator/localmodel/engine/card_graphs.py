@@ -29,6 +29,8 @@ class Graph(NamedTuple):
     """[rows, V]; valid until another graph is replayed."""
     best: Tensor
     """[rows] int64, the best token of each."""
+    run: Callable[[], tuple[Tensor, Tensor]]
+    """Computes the same without the graph."""
 
 
 class CardGraphs:
@@ -63,6 +65,11 @@ class CardGraphs:
             rest = numbers[KINDS * rows :].split([TILE_NUMBERS * tiles, choices])
             self._mixed[shape] = self._capture(numbers, lambda: self._run_mixed(shape, table, rest[0], rest[1]))
         return self._mixed[shape]
+
+    def warm_up(self) -> None:
+        """What the capture of one more graph would take beside all that there are."""
+        for graph in (*self._decoding.values(), *self._mixed.values()):
+            graph.run()
 
     def resolve(self, numbers: Tensor) -> Tensor:
         """Token ids [rows] of numbers [KINDS, rows], those that the step before chose included."""
@@ -103,4 +110,20 @@ class CardGraphs:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))  # its end would end the process, and nobody be told why
             raise
         self._pool = graph.pool()
-        return Graph(numbers, graph, logits, best)
+        return Graph(numbers, graph, lend(logits), lend(best), run)
+
+
+class _Address:
+    """As `torch.as_tensor` reads it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (tensor.nbytes,), "typestr": "|u1", "data": (tensor.data_ptr(), False), "version": 3
+        }  # fmt: skip
+
+
+def lend(tensor: Tensor) -> Tensor:
+    """The same on a card without a share in its memory, which the pool gives to the next graph: a graph's logits are only valid
+    until another is replayed, and those of all graphs together would take as much as some sequences' cache."""
+    view = torch.as_tensor(_Address(tensor), device=tensor.device)
+    return view.view(tensor.dtype).view(tensor.shape)

@@ -41,7 +41,7 @@ class EagerGraphs(CardGraphs):
     def _capture(self, numbers: Tensor, run: Callable[[], tuple[Tensor, Tensor]]) -> Graph:
         rows = len(run()[1])
         logits, best = self._logits[:rows], self._best[:rows]
-        return Graph(numbers, _Rerun(run, logits, best), logits, best)
+        return Graph(numbers, _Rerun(run, logits, best), logits, best, run)
 
 
 class EagerRunner(CardRunner):

@@ -50,6 +50,11 @@ class CardRunner:
             for shape in largest_steps(cache.slots, cache.context):
                 self._graphs.mixed(shape)  # the others find their memory in these
 
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Computes the largest steps once more without their graphs, as one more graph's capture would."""
+        self._graphs.warm_up()
+
     def _make_graphs(self, network: Network, cache: KVCache, vocabulary: int) -> CardGraphs:
         return CardGraphs(network, cache, self._tables, self._chosen, vocabulary)
 

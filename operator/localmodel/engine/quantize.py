@@ -109,10 +109,9 @@ class QuantizedWeight:
     def multiply(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x [M, K] @ weight.T + bias -> [M, N]."""
         if uses_kernels(x):
-            from localmodel.engine.weight_products import multiply_few, too_many
+            from localmodel.engine.weight_products import multiply_rounded
 
-            if not too_many(x.shape[0]):
-                return multiply_few(x, self, bias)
+            return multiply_rounded(x, self, bias)
         return F.linear(x, self.dense(), bias)
 
 

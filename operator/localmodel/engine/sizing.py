@@ -50,6 +50,9 @@ def measure_step(
     runner = (EagerRunner if eager else CardRunner)(network, cache, config.vocabulary)
     launch_largest(runner, slots=slots, context=context, prompt_tokens=prompt_tokens, beside=beside)
     _choose(Sampler(config.vocabulary, device), torch.zeros((slots, config.vocabulary), dtype=dtype, device=device))
+    if not eager:
+        torch.cuda.empty_cache()  # as before every capture
+        runner.warm_up()
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_reserved(device) - cache.size_bytes
     del runner, cache

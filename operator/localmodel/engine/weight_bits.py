@@ -49,6 +49,24 @@ prmt.b32 $2, t, 0x47000000, 0x7424; add.rn.f32 $2, $2, 0fC7008000;
 prmt.b32 $3, t, 0x47000000, 0x7434; add.rn.f32 $3, $3, 0fC7008000;
 }""")
 
+# Two bytes at a time: bfloat16 of both; or of both low halves and both high ones, times a scale, plus a minimum.
+BYTE_PAIRS = tl.constexpr("""{
+.reg .b32 a, b;
+cvt.u32.u16 a, $2;
+prmt.b32 a, a, 0x43434343, 0x4140;
+and.b32 b, a, 0xFF80FF80; and.b32 a, a, 0xFF7FFF7F; sub.rn.bf16x2 a, a, b;
+mov.b32 {$0, $1}, a;
+}""")
+NIBBLE_PAIRS = tl.constexpr("""{
+.reg .b32 p, l, h, s, m, c;
+cvt.u32.u16 p, $4; mov.b32 s, {$5, $5}; mov.b32 m, {$6, $6}; mov.b32 c, 0x43004300;
+and.b32 l, p, 0x0F0F0F0F;
+shr.u32 h, p, 4; and.b32 h, h, 0x0F0F0F0F;
+prmt.b32 l, l, 0x43434343, 0x4140; sub.rn.bf16x2 l, l, c; fma.rn.bf16x2 l, l, s, m;
+prmt.b32 h, h, 0x43434343, 0x4140; sub.rn.bf16x2 h, h, c; fma.rn.bf16x2 h, h, s, m;
+mov.b32 {$0, $1}, l; mov.b32 {$2, $3}, h;
+}""")
+
 
 @triton.jit
 def raised_nibbles(packed, FAST: tl.constexpr):

@@ -4,9 +4,11 @@ Why it exists: the choice is measured (tests/bench/weights_cuda.py), differs by 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.quantize import QuantizedWeight
+from localmodel.engine.weight_hopper import fits, multiply_many
 from localmodel.engine.weight_planes_kernel import multiply_planes
 from localmodel.engine.weight_row_kernel import multiply_row, multiply_row4
 from localmodel.engine.weight_rows_kernel import multiply_rows
@@ -15,14 +17,12 @@ LARGE = 8192
 """Rows of a weight that keep a card busy by themselves."""
 HUGE = 100_000
 """Rows of a vocabulary."""
+LEAST_MANY = {8: 33, 4: 17}
+"""Rows of x from which on groups of warps take turns, on a card that has products for that."""
 MOST_ROWS = 448
-"""With more rows a weight is made bfloat16 first, for the library's dense product."""
+"""With more rows a weight is made bfloat16 first, for the library's dense product, on other cards."""
 LEAST_PLANES = 97
-"""Rows of x from which on 8 bits are multiplied in whole numbers."""
-
-
-def too_many(rows: int) -> bool:
-    return rows > MOST_ROWS
+"""Rows of x from which on 8 bits are multiplied in whole numbers, on other cards."""
 
 
 def choose_row(count: int, bits: int) -> dict[str, int]:
@@ -64,13 +64,17 @@ def multiply_one(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return multiply_row(x, weight, weight, bias, 16, **choose_row(weight.shape[0], 16))
 
 
-def multiply_few(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> Tensor:
-    """x [M, K] @ weight.T + bias, M <= MOST_ROWS."""
+def multiply_rounded(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> Tensor:
+    """x [M, K] @ weight.T + bias."""
     rows, size = x.shape
     count, bits, group = weight.shape[0], weight.bits, weight.group
     fast = x.dtype == torch.bfloat16
     if not rows:  # a part of a prompt of which no token is chosen: a kernel would be compiled for nothing
         return x.new_empty(0, count)
+    if rows >= LEAST_MANY[bits] and fits(x, weight.data, bits, group):
+        return multiply_many(x, weight.data, weight.scales, weight.minima, bias, bits)
+    if rows > MOST_ROWS:
+        return F.linear(x, weight.dense(), bias)
     if bits == 8 and rows == 1 and size % 8 == 0:
         return multiply_row(x, weight.data, weight.scales, bias, bits, **choose_row(count, bits))
     if bits == 8 and rows >= LEAST_PLANES and size % 16 == 0 and fast:

@@ -15,6 +15,8 @@ import triton
 from localmodel.engine.kernels import launch, uses_kernels
 from localmodel.engine.weight_bits import nibbles, signed_bytes
 
+SUM_TILE = 512
+
 
 @triton.jit
 def _rows_kernel(
@@ -63,14 +65,17 @@ def _rows_kernel(
         tl.store(output + m[None, :] * N + n[:, None], total.to(output.dtype.element_ty), mask=wanted)
 
 
-@triton.jit
-def _sum_kernel(partials, scales, bias, output, M, N, splits, SCALED: tl.constexpr, BIASED: tl.constexpr, TILE: tl.constexpr):
+@triton.jit(do_not_specialize=["M", "first", "splits"])
+def _sum_kernel(
+    partials, scales, bias, output, M, N, first, splits, SCALED: tl.constexpr, BIASED: tl.constexpr, TILE: tl.constexpr
+):  # fmt: skip
     m = tl.program_id(1)
-    n = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    at = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    n = first + at
     real = n < N
     total = tl.zeros([TILE], tl.float32)
     for split in range(splits):
-        total += tl.load(partials + (split * M + m).to(tl.int64) * N + n, mask=real, other=0.0)
+        total += tl.load(partials + (split * M + m).to(tl.int64) * (N - first) + at, mask=real, other=0.0)
     if SCALED:
         total *= tl.load(scales + n, mask=real, other=0.0).to(tl.float32)
     if BIASED:
@@ -100,12 +105,12 @@ def multiply_rows(
     return output
 
 
-def sum_parts(partials: Tensor, scales: Tensor | None, bias: Tensor | None, output: Tensor) -> None:
-    """partials [S, M, N] float32, summed, times scales [N] and plus bias [N] -> output [M, N]."""
-    splits, height, count = partials.shape
+def sum_parts(partials: Tensor, scales: Tensor | None, bias: Tensor | None, output: Tensor, first: int = 0) -> None:
+    """partials [S, M, N - first] float32, summed, times scales [N], plus bias [N] -> output [M, N] from column `first` on."""
+    splits, height, width = partials.shape
     places = (output if scales is None else scales, output if bias is None else bias)
     launch(
-        _sum_kernel, (triton.cdiv(count, 256), height),
-        partials, *places, output, height, count, splits, SCALED=scales is not None, BIASED=bias is not None, TILE=256,
-        num_warps=2,
+        _sum_kernel, (triton.cdiv(width, SUM_TILE), height),
+        partials, *places, output, height, first + width, first, splits,
+        SCALED=scales is not None, BIASED=bias is not None, TILE=SUM_TILE, num_warps=2,
     )  # fmt: skip

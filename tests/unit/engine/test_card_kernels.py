@@ -184,7 +184,7 @@ class HostGraphs(CardGraphs):
                 place.copy_(part)
             self.replayed[len(numbers)] += 1
 
-        return Graph(numbers, SimpleNamespace(replay=replay), logits, best)
+        return Graph(numbers, SimpleNamespace(replay=replay), logits, best, run)
 
 
 class HostCard(CardRunner):

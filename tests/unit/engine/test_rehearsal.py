@@ -26,8 +26,8 @@ from localmodel.engine.shards import divide
 from localmodel.engine.sizing import launch_largest
 
 LAUNCHERS = [
-    "chunk_attention_kernel", "fused_kernels", "paged_attention_kernel", "weight_expand", "weight_planes_kernel",
-    "weight_row_kernel", "weight_rows_kernel",
+    "chunk_attention_kernel", "fused_kernels", "paged_attention_kernel", "weight_expand", "weight_hopper",
+    "weight_planes_kernel", "weight_row_kernel", "weight_rows_kernel",
 ]  # fmt: skip
 CONFIG = {
     "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4,
@@ -43,7 +43,7 @@ def signature(kernel, arguments, options):
     """What Triton compiles for: kinds of arguments, and whether pointers and numbers are multiples of 16 or a number is 1."""
     told = [_describe(argument) for argument in arguments]
     for number, name in enumerate(kernel.arg_names[: len(arguments)]):
-        if name in ("table_stride", "window", "splits"):
+        if name in ("table_stride", "window", "splits", *(getattr(kernel, "do_not_specialize", None) or ())):
             told[number] = "int"
     return kernel.__name__, *told, *sorted(options.items())
 
@@ -57,7 +57,7 @@ def _describe(argument):
 class HostGraphs(CardGraphs):
     def _capture(self, numbers, run):
         logits, best = run()
-        return Graph(numbers, SimpleNamespace(replay=lambda: None), logits, torch.zeros_like(best))
+        return Graph(numbers, SimpleNamespace(replay=lambda: None), logits, torch.zeros_like(best), run)
 
 
 class HostRunner(CardRunner):
@@ -100,14 +100,17 @@ def make_weight(rows, columns, bits, dtype, device, *rest, **more):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "bits", "compile"),
+    ("architecture", "bits", "compile", "hopper"),
     [
-        *(("Qwen2ForCausalLM", bits, compile) for bits in (16, 8, 4) for compile in ("Auto", "Max")),
-        ("Qwen3ForCausalLM", 16, "Auto"),
-        ("Gemma3ForCausalLM", 8, "Auto"),
+        *(("Qwen2ForCausalLM", bits, compile, True) for bits in (16, 8, 4) for compile in ("Auto", "Max")),
+        ("Qwen3ForCausalLM", 16, "Auto", True),
+        ("Gemma3ForCausalLM", 8, "Auto", False),
     ],
 )
-def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_else(architecture, bits, compile, seen):
+def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_else(
+    architecture, bits, compile, seen, hopper, monkeypatch
+):
+    monkeypatch.setattr("localmodel.engine.weight_hopper._card", lambda device: (hopper, 132))
     family, parse = choose_decoder(architecture)
     config = replace(divide(parse(CONFIG), 0, 1), weight_bits=bits)
     made = {"dtype": torch.bfloat16, "device": torch.device("cpu")}

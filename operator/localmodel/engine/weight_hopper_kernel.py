@@ -1,0 +1,201 @@
+"""Product of many rows with a weight of 8 or 4 bits on cards with warpgroup products (Hopper), in Gluon.
+
+Why it exists: with 20 rows and more the tensor cores decide, and a kernel in Triton-the-language makes numbers of bits and
+multiplies by turns. Here a warp only loads, and two groups of four warps take turns: one makes bfloat16 of its part of the
+weight, in registers, while the other multiplies. It chooses nothing; forms of a weight: see `weight_rows_kernel`.
+
+A tile is 2 * 64 rows of the weight and COLUMNS rows of x, a step 64 bytes of each of its rows. Programs stay, and take items
+of work (`find_item`): whole tiles, or where tiles are too few for all programs, parts of K of them, which are summed
+afterwards. Triton's interpreter can't run it: only a card shows what it computes.
+"""
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from localmodel.engine.weight_bits import BYTE_PAIRS, NIBBLE_PAIRS
+
+HEIGHT = gl.constexpr(64)
+"""Rows of the weight that a group of warps multiplies."""
+load_tile = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared  # before Triton 3.7
+store_tile = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
+
+
+@gluon.jit
+def find_item(item, whole, splits, steps):
+    """(tile, number of its part, first step, end) of an item: `whole` tiles are one each, the others `splits`."""
+    tile = item
+    split = 0
+    start = 0
+    end = steps
+    if item >= whole:
+        tile = whole + (item - whole) // splits
+        split = (item - whole) % splits
+        each = (steps + splits - 1) // splits
+        start = split * each
+        end = min(start + each, steps)
+    return tile, split, start, end
+
+
+@gluon.jit
+def _load(weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr):
+    parts, rows, _results, filled, emptied, _ended = buffers
+    items, whole, splits, steps, blocks = work
+    stages: gl.constexpr = filled.shape[0]
+    halves: gl.constexpr = 8 // BITS
+    count = 0
+    for item in range(gl.program_id(0), items, gl.num_programs(0)):
+        tile, _split, start, end = find_item(item, whole, splits, steps)
+        n = tile // blocks * (2 * HEIGHT)
+        m = tile % blocks * COLUMNS
+        for step in range(start, end):
+            stage = count % stages
+            mbarrier.wait(emptied.index(stage), (count // stages & 1) ^ 1)
+            full = filled.index(stage)
+            mbarrier.expect(full, 2 * HEIGHT * 64 + halves * COLUMNS * 128)
+            for group in gl.static_range(2):
+                load_tile(weight, [n + group * HEIGHT, step * 32], full, parts.index(stage * 2 + group))
+            for half in gl.static_range(halves):
+                load_tile(x, [m, (step * halves + half) * 64], full, rows.index(stage * halves + half))
+            count += 1
+
+
+@gluon.jit
+def _steps_of(scales, minima, place, BITS: gl.constexpr):
+    scale = place
+    minimum = place
+    if BITS == 4:
+        scale = gl.load(scales + place)
+        minimum = gl.load(minima + place)
+    return scale, minimum
+
+
+@gluon.jit
+def _pairs(first, second, layout: gl.constexpr):
+    return gl.convert_layout(gl.join(first, second).reshape([HEIGHT, 64]), layout, assert_trivial=True)
+
+
+@gluon.jit
+def _numbers(packed, scale, minimum, BITS: gl.constexpr, operand: gl.constexpr):
+    """packed [64, 32] int16 -> [64, 64] of a step's first numbers and of its second, which with 8 bits are the same."""
+    if BITS == 4:
+        s, _ = gl.broadcast(gl.expand_dims(scale, 1), packed)
+        least, _ = gl.broadcast(gl.expand_dims(minimum, 1), packed)
+        a, b, c, d = gl.inline_asm_elementwise(
+            NIBBLE_PAIRS, "=h,=h,=h,=h,h,h,h", [packed, s, least], dtype=(gl.bfloat16, gl.bfloat16, gl.bfloat16, gl.bfloat16),
+            is_pure=True, pack=1,
+        )  # fmt: skip
+        first, second = _pairs(a, b, operand), _pairs(c, d, operand)
+    else:
+        a, b = gl.inline_asm_elementwise(BYTE_PAIRS, "=h,=h,h", [packed], dtype=(gl.bfloat16, gl.bfloat16), is_pure=True, pack=1)
+        first = _pairs(a, b, operand)
+        second = first
+    return first, second
+
+
+@gluon.jit
+def _multiply(first, second, rows, stage, total, BITS: gl.constexpr):
+    total = warpgroup_mma(first, rows.index(stage * (8 // BITS)).permute((1, 0)), total, is_async=True)
+    if BITS == 4:
+        total = warpgroup_mma(second, rows.index(stage * 2 + 1).permute((1, 0)), total, is_async=True)
+    return total
+
+
+@gluon.jit
+def _compute(
+    output, scales, minima, bias, partials, M, N, buffers, work,
+    GROUP: gl.constexpr, BITS: gl.constexpr, COLUMNS: gl.constexpr, BIASED: gl.constexpr,
+):  # fmt: skip
+    parts, rows, results, filled, emptied, ended = buffers
+    items, whole, splits, steps, blocks = work
+    stages: gl.constexpr = filled.shape[0]
+    shape: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, 16])
+    operand: gl.constexpr = gl.DotOperandLayout(0, shape, 2)
+    pairs: gl.constexpr = gl.DotOperandLayout(0, shape, 1)
+    first_part = whole // blocks * (2 * HEIGHT)
+    count = 0
+    written = 0
+    for item in range(gl.program_id(0), items, gl.num_programs(0)):
+        tile, split, start, end = find_item(item, whole, splits, steps)
+        n0 = tile // blocks * (2 * HEIGHT) + GROUP * HEIGHT
+        m0 = tile % blocks * COLUMNS
+        total = gl.zeros([HEIGHT, COLUMNS], gl.float32, shape)
+        own = gl.minimum(n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, pairs)), N - 1) * steps
+        scale, minimum = _steps_of(scales, minima, own + start, BITS)
+        mbarrier.wait(filled.index(count % stages), count // stages & 1)
+        first, second = _numbers(parts.index(count % stages * 2 + GROUP).load(pairs), scale, minimum, BITS, operand)
+        scale, minimum = _steps_of(scales, minima, own + min(start + 1, end - 1), BITS)
+        for step in range(start, end - 1):  # the next step's numbers are made while this one's are multiplied
+            stage = count % stages
+            total = _multiply(first, second, rows, stage, total, BITS)
+            count += 1
+            mbarrier.wait(filled.index(count % stages), count // stages & 1)
+            first, second = _numbers(parts.index(count % stages * 2 + GROUP).load(pairs), scale, minimum, BITS, operand)
+            scale, minimum = _steps_of(scales, minima, own + min(step + 2, end - 1), BITS)
+            total = warpgroup_mma_wait(0, deps=[total])
+            mbarrier.arrive(emptied.index(stage))
+        stage = count % stages
+        total = _multiply(first, second, rows, stage, total, BITS)
+        total = warpgroup_mma_wait(0, deps=[total])
+        count += 1
+        n = n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, shape))
+        if item < whole:
+            if BITS == 8:
+                total *= gl.expand_dims(gl.load(scales + n, mask=n < N, other=0.0).to(gl.float32), 1)
+            if BIASED:
+                total += gl.expand_dims(gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32), 1)
+            if BITS == 8:
+                mbarrier.arrive(emptied.index(stage))
+                room = results.index(GROUP)
+            else:  # there is no room for results but that of the rows of x, once both groups have read them
+                mbarrier.arrive(ended)
+                mbarrier.wait(ended, written & 1)
+                room = rows.index(stage * 2 + GROUP)
+            written += 1
+            tma.store_wait(0)
+            room.permute((1, 0)).store(total.to(gl.bfloat16))
+            fence_async_shared()
+            store_tile(output, [m0, n0], room)
+            if BITS == 4:
+                tma.store_wait(0)
+                mbarrier.arrive(emptied.index(stage))
+        else:
+            mbarrier.arrive(emptied.index(stage))
+            line = gl.expand_dims(n, 1)
+            column = m0 + gl.expand_dims(gl.arange(0, COLUMNS, gl.SliceLayout(0, shape)), 0)
+            place = partials + (split * M + column) * (N - first_part) + line - first_part
+            gl.store(place, total, mask=(line < N) & (column < M))
+    tma.store_wait(0)
+
+
+@gluon.jit(do_not_specialize=["M", "N", "items", "whole", "splits", "steps", "blocks"])
+def product_kernel(
+    scales, minima, bias, partials, weight, x, output, M, N, items, whole, splits, steps, blocks,
+    BITS: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr, REGISTERS: gl.constexpr, BIASED: gl.constexpr,
+):  # fmt: skip
+    parts = gl.allocate_shared_memory(gl.int16, [STAGES * 2, HEIGHT, 32], weight.layout)
+    rows = gl.allocate_shared_memory(gl.bfloat16, [STAGES * (8 // BITS), COLUMNS, 64], x.layout)
+    results = gl.allocate_shared_memory(gl.bfloat16, [2 if BITS == 8 else 1, COLUMNS if BITS == 8 else 8, HEIGHT], output.layout)
+    filled = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    emptied = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    ended = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(filled.index(stage), count=1)
+        mbarrier.init(emptied.index(stage), count=2)
+    mbarrier.init(ended, count=2)
+    buffers = (parts, rows, results, filled, emptied, ended)
+    work = (items, whole, splits, steps, blocks)
+    gl.warp_specialize(
+        [
+            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 0, BITS, COLUMNS, BIASED)),
+            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 1, BITS, COLUMNS, BIASED)),
+            (_load, (weight, x, buffers, work, BITS, COLUMNS)),
+        ],
+        [4, 1], [REGISTERS, 24],
+    )  # fmt: skip

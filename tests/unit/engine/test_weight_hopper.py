@@ -1,0 +1,51 @@
+"""How products of many rows are cut on a Hopper card, and that their kernel compiles for one: it runs on nothing else."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localmodel.engine.weight_hopper import SMALL, choose_columns, plan_work
+from localmodel.engine.weight_hopper_kernel import find_item
+
+
+@pytest.mark.parametrize("rows", [17, 64, 100, 256, 300, 2000])
+@pytest.mark.parametrize(("count", "steps"), [(4608, 56), (37888, 56), (37888, 4), (3584, 296), (152064, 28), (200, 3), (8, 1)])
+def test_every_step_of_every_tile_is_computed_once(rows, count, steps):
+    columns = choose_columns(rows)
+    for programs in (132, 264):
+        work = plan_work(rows, count, steps, columns, programs)
+        assert work.whole % work.blocks == 0, "what is cut begins with a row of the weight"
+        done, parts = {}, set()
+        for item in range(work.items):
+            tile, split, start, end = find_item.fn(item, work.whole, work.splits, steps)
+            assert start < end, "who has nothing to do waits for ever"
+            assert 0 <= split < work.splits and (tile, split) not in parts
+            parts.add((tile, split))
+            done.setdefault(tile, []).extend(range(start, end))
+        assert sorted(done) == list(range(-(-count // 128) * work.blocks))
+        assert all(sorted(each) == list(range(steps)) for each in done.values())
+
+
+def test_few_tiles_are_cut_for_all_programs():
+    assert plan_work(256, 3584, 296, 256, 132) == (1, 0, 4, 112)
+    assert plan_work(256, 37888, 56, 256, 132) == (1, 264, 4, 392)
+    assert plan_work(256, 16384, 56, 256, 132) == (1, 128, 1, 128), "a turn that is nearly full"
+
+
+@pytest.mark.parametrize(("bits", "columns"), [(8, 16), (4, 256)])
+def test_it_compiles_for_the_card_and_fits_into_its_registers(bits, columns, tmp_path):
+    """In a process where Triton compiles: other tests here use its interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(Path(__file__).with_name("compile_hopper.py")), str(bits), str(columns)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    programs = 2 if columns <= SMALL else 1
+    shared, ptx = done.stdout.split("\n", 1)
+    assert programs * (int(shared) + 1024) <= 228 * 1024
+    assert re.search(r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k16\.f32\.bf16\.bf16 \{[^}]*\}, \{", ptx), "weights in registers"
+    assert not re.search(r"\.local\b", ptx), "numbers were moved out of registers"

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 from pydantic import BaseModel
 
@@ -34,7 +35,11 @@ class Compiling:
             raise Refused("invalid_request", "ignore_eos can't be combined with response_format: a document has an end")
         with self._lock:
             self._keys[key] += 1
-        self._thread.submit(self._answer, key, sampling.json_schema or "", stream, make)
+        try:
+            answering = self._thread.submit(self._answer, key, sampling.json_schema or "", stream, make)
+        except RuntimeError:  # of a pool that was shut down
+            raise _stopping() from None
+        answering.add_done_callback(lambda done: done.cancelled() and answer_request(stream, _refuse))
 
     def cancel(self, keys: Iterable[Key]) -> None:
         with self._lock:
@@ -42,7 +47,7 @@ class Compiling:
                 self._keys.pop(key, None)
 
     def close(self) -> None:
-        """Takes no more; what has not begun is forgotten."""
+        """Takes no more; what has not begun is refused."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, key: Key, schema: str, stream: Stream, make: Make) -> None:
@@ -61,6 +66,14 @@ class Compiling:
         if cancelled:
             raise Refused("failed", "the request was cancelled before it began")
         return make(constraint)
+
+
+def _stopping() -> Refused:
+    return Refused("failed", "the engine is stopping; send the request to another replica")
+
+
+def _refuse() -> NoReturn:
+    raise _stopping()
 
 
 def answer_request(stream: Stream, make: Callable[[], BaseModel | None]) -> None:

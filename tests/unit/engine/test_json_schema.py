@@ -215,6 +215,17 @@ def test_a_repeated_submit_with_a_schema_starts_one_sequence(world, slow):
     assert world.engine.load()[:2] == (0, 1)
 
 
+def test_at_the_end_nobody_waits_for_a_schema_in_vain(world, slow):
+    go, _ = slow
+    world.connect()
+    begun, waiting = submit(world), submit(world, "next")
+    world.channel.close()
+    assert waiting.answer["code"] == submit(world, "late").answer["code"] == "failed"
+    assert "another replica" in waiting.answer["message"]
+    go.set()
+    wait_for(lambda: begun.closed)
+
+
 def test_a_sequence_with_a_schema_comes_alone(world):
     world.connect()
     document = world.document("s", json_schema="{}")

@@ -95,7 +95,7 @@ def make_plan(
             filtered.append(row)
         else:
             plain.append(row)
-        if sequence.constraint or _adjusts(sampling):
+        if sequence.constraint or sampling.logit_bias or _penalizes(sampling):
             adjusted.append(row)
         if sampling.logprobs is not None:
             logprob_rows.append(row)
@@ -112,12 +112,7 @@ def make_plan(
 
 def depends_on_answer(sequence: Sequence) -> bool:
     """Whether a plan for its next token can only be made when all tokens before are known to the host."""
-    sampling = sequence.sampling
-    return bool(sequence.constraint or sampling.presence_penalty or sampling.frequency_penalty)
-
-
-def _adjusts(sampling: Sampling) -> bool:
-    return bool(sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias)
+    return bool(sequence.constraint or _penalizes(sequence.sampling))
 
 
 def _random(sequences: list[Sequence], rows: list[int], vocabulary: int, device: torch.device) -> Random:

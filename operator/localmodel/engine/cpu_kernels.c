@@ -137,7 +137,7 @@ ATTEND(localmodel_attend_single, 0)
 void localmodel_attend_rows(const void *queries, const void *keys, const void *values, void *mixed, const int32_t *table,
                             const int32_t *places, int64_t rows, int64_t kv_heads, int64_t group, int64_t size, int64_t window,
                             float scale, int64_t half, int64_t threads) {
-#pragma omp parallel for num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (threads > 1)
     for (int64_t item = 0; item < rows * kv_heads; item++) {
         const int32_t *row = table + item / kv_heads * 3;
         int64_t head = item % kv_heads, end = row[1], first = window && end > window ? end - window : 0;

@@ -34,7 +34,7 @@ from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
 from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.packed_weight import can_pack, pack_weights
-from localmodel.engine.prediction import CPU_CHUNK, GPU_BURST, GPU_CHUNK, largest_step, measure_plan, predict_plan
+from localmodel.engine.prediction import CPU_CHUNK, GPU_BURST, GPU_CHUNK, cpu_burst, largest_step, measure_plan, predict_plan
 from localmodel.engine.progress_file import show_progress
 from localmodel.engine.team import Alone, Team
 
@@ -125,7 +125,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         network=network,
         cache=cache,
         chunk=CPU_CHUNK if on_cpu else GPU_CHUNK,
-        burst=CPU_CHUNK if on_cpu else GPU_BURST,
+        burst=cpu_burst(config, parameters) if on_cpu else GPU_BURST,
         parameters=parameters,
         weights_bytes=sum(place.nbytes for _, place in skeleton),
         predicted_bytes=plan.predicted_bytes,

@@ -6,10 +6,10 @@ ones would take memory for hours. Rounded up, there are few counts, and the code
 time as it has rows, so they are not rounded up by much.
 """
 
-STEPS = ((16, 1), (32, 2))
+STEPS = ((16, 1), (32, 2), (144, 4))
 """Up to so many rows, counts are multiples of the second number."""
-COARSE_ROWS = 4
-"""Beyond, of this."""
+COARSE_ROWS = 32
+"""Beyond, of this: prompts while nobody decodes."""
 CODE_BYTES = 700 * 2**10
 """Of one matrix and one count; 684 KiB were measured, whatever the shape, in bfloat16 and float32."""
 LAYER_MATRICES = 4

@@ -6,10 +6,11 @@ between them. A card has its own (`card_runner`).
 A row of a matrix product may be rounded otherwise when it is computed alone, and a sequence with a seed must be answered
 the same in any company. Measured with torch 2.15 on an EPYC and a Xeon with avx512_bf16, in SmolLM2's matrices: rows are
 bit-equal for any count from 2 to 96 in bfloat16, and for 4, 8 and 12 in float32, but not for those and 16 and more (Xeon). So a
-step with such a sequence is padded to multiples (ROW_MULTIPLE), and in float32 cut: sequences that decode share products of at
-most 12 rows, and each prompt has its own. Other steps are not, but for what `row_counts` wants of large ones: one row alone takes
-half the time of two. That was torch's own product; packed weights (`packed_weight`), on the EPYC, gave equal rows for any count
-from 1 to 96, but for one row alone in float32. The rules stay for processors where weights are not packed.
+step with such a sequence is padded to multiples (ROW_MULTIPLE), and in float32, or with more rows, cut: sequences that decode
+share products of at most 12 or 96 rows, and each prompt has its own. Other steps are not, but for what `row_counts` wants of
+large ones: one row alone takes half the time of two. That was torch's own product; packed weights (`packed_weight`), on the
+EPYC, gave equal rows for any count from 1 to 96, but for one row alone in float32. The rules stay for processors where weights
+are not packed.
 """
 
 from collections.abc import Iterator
@@ -26,8 +27,7 @@ from localmodel.engine.sampler import Sampler
 from localmodel.engine.sequence import Sequence, Work
 
 ROW_MULTIPLE = {torch.bfloat16: 2, torch.float32: 4}
-MOST_EQUAL_ROWS = 12
-"""In float32."""
+MOST_EQUAL_ROWS = {torch.bfloat16: 96, torch.float32: 12}
 
 
 class Network(Protocol):
@@ -49,7 +49,9 @@ class Runner:
         if all(work.sequence.sampling.seed is None for work in works):
             parts = [self._compute(works, 1)]
         else:
-            pieces = cut_works(works, MOST_EQUAL_ROWS) if dtype == torch.float32 else [works]
+            most = MOST_EQUAL_ROWS[dtype]
+            equal = dtype == torch.bfloat16 and sum(work.count for work in works) <= most
+            pieces = [works] if equal else cut_works(works, most)
             parts = [self._compute(piece, ROW_MULTIPLE[dtype]) for piece in pieces]
         sequences: list[Sequence] = []
         assumed: list[tuple[int, ...]] = []

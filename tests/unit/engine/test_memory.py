@@ -6,7 +6,7 @@ import torch
 from allocations import peak_bytes
 from localmodel.api.channel import Sampling
 from localmodel.engine.host_memory import host_bytes
-from localmodel.engine.loader import CPU_CHUNK, load_model
+from localmodel.engine.loader import load_model
 from localmodel.engine.memory import SORTED_AT_ONCE, activation_bytes, sampling_bytes
 from localmodel.engine.sampler import Sampler
 from localmodel.engine.sequence import Sequence
@@ -41,8 +41,8 @@ def test_serving_takes_no_more_than_predicted(seed, tmp_path, nearest_values):
     model = load_model(drawn.engine_config(tmp_path, "cpu", None))
     engine = build_engine(model)
     rows, element = drawn.slots + MOST_ROWS, model.cache.keys.element_size()
-    predicted = activation_bytes(model.network_config, rows + CPU_CHUNK, rows, element) + host_bytes(
-        model.network_config, context=drawn.context, chunk=CPU_CHUNK, element_bytes=element, tokenizer_file_bytes=0
+    predicted = activation_bytes(model.network_config, rows + model.burst, rows, element) + host_bytes(
+        model.network_config, context=drawn.context, chunk=model.burst, element_bytes=element, tokenizer_file_bytes=0
     )
     taken = peak_bytes(lambda: drive(engine, drawn))
     assert taken <= predicted + FEW

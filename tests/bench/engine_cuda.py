@@ -15,6 +15,8 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,6 +45,22 @@ def make_network(layers: int) -> torch.nn.Module:
         network = Qwen2ForCausalLM(config).eval()
     torch.set_default_dtype(torch.float32)
     return network
+
+
+@contextmanager
+def saved_network(layers: int) -> Iterator[Path]:
+    """Its directory, with a tokenizer that is none; the card is empty again."""
+    network = make_network(layers)
+    directory = Path(tempfile.mkdtemp(prefix="qwen2-7b-shape-"))
+    try:
+        network.save_pretrained(directory)
+        (directory / "tokenizer.json").write_text("{}")
+        del network
+        gc.collect()
+        torch.cuda.empty_cache()
+        yield directory
+    finally:
+        shutil.rmtree(directory)
 
 
 def copy_bandwidth() -> float:

@@ -10,12 +10,9 @@ predicted and measured memory. Nothing is asserted.
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 CASES = {"16 bits": {"gpu_memory_share": 0.8}, "INT8, 24 GB": {"quantization": "INT8", "gpu_memory_bytes": 24 * 10**9}}
 TOKENS = 200
@@ -68,23 +65,15 @@ def main() -> None:
         serve(**json.loads(arguments.serve))
         return
     import torch
-    from engine_cuda import make_network
+    from engine_cuda import saved_network
 
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
-    network = make_network(arguments.layers)
-    directory = Path(tempfile.mkdtemp(prefix="qwen2-7b-shape-"))
-    try:
-        network.save_pretrained(directory)
-        (directory / "tokenizer.json").write_text("{}")
-        del network
-        torch.cuda.empty_cache()
+    with saved_network(arguments.layers) as directory:
         for name, options in CASES.items():
             for _ in range(2):  # the first compiles kernels
                 print(f"{name}: ", end="", flush=True)
                 case = {"directory": str(directory), "options": options, "started": time.time()}
                 subprocess.run([sys.executable, __file__, "--serve", json.dumps(case)], check=True)
-    finally:
-        shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

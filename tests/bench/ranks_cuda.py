@@ -11,13 +11,10 @@ costs the first rank: bytes and microseconds. Nothing is asserted.
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -103,16 +100,10 @@ def main() -> None:
         serve(**json.loads(arguments.serve))
         return
     import torch
-    from engine_cuda import make_network
+    from engine_cuda import saved_network
 
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
-    network = make_network(arguments.layers)
-    directory = Path(tempfile.mkdtemp(prefix="qwen2-7b-shape-"))
-    try:
-        network.save_pretrained(directory)
-        (directory / "tokenizer.json").write_text("{}")
-        del network
-        torch.cuda.empty_cache()
+    with saved_network(arguments.layers) as directory:
         results: dict[int, list[dict]] = {1: [], arguments.cards: []}
         for _ in range(arguments.rounds):
             for cards, seen in results.items():
@@ -127,8 +118,6 @@ def main() -> None:
         for batch in map(str, arguments.batches):
             one, several = (statistics.median(each["rates"][batch] for each in seen) for seen in results.values())
             print(f"batch {batch:>3}: {one:8.1f} tok/s on one, {several:8.1f} on {arguments.cards}: {several / one:.2f} x")
-    finally:
-        shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def _card(device: torch.device) -> tuple[bool, int]:
 
 
 def fits(x: Tensor, weight: Tensor, bits: int, group: int) -> bool:
-    """Rows of all matrices have to begin at multiples of 16 bytes, and groups are one step."""
-    aligned = weight.shape[0] % 8 == 0 and weight.shape[1] % 16 == 0 and x.data_ptr() % 16 == 0
+    """Rows of all matrices have to begin at multiples of 16 bytes and be whole steps, of which groups are one each."""
+    aligned = weight.shape[0] % 8 == 0 and weight.shape[1] % 64 == 0 and x.data_ptr() % 16 == 0
     return x.dtype == torch.bfloat16 and aligned and (bits == 8 or group == GROUP) and _card(x.device)[0]
 
 
@@ -80,7 +80,7 @@ def multiply_many(x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bia
     columns = choose_columns(rows)
     shared = 2 if columns <= SMALL else 1
     programs = shared * _card(x.device)[1]
-    steps = -(-weight.shape[1] // 64)
+    steps = weight.shape[1] // 64
     work = plan_work(rows, count, steps, columns, programs)
     output = torch.empty((rows, count), dtype=x.dtype, device=x.device)
     cut_from = work.whole // work.blocks * 2 * HEIGHT.value

@@ -11,13 +11,7 @@ afterwards. Triton's interpreter can't run it: only a card shows what it compute
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import (
-    fence_async_shared,
-    mbarrier,
-    tma,
-    warpgroup_mma,
-    warpgroup_mma_wait,
-)
+from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
 
 from localmodel.engine.weight_bits import BYTE_PAIRS, NIBBLE_PAIRS
 

@@ -131,5 +131,6 @@ def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_el
     for length in (1, 100, 300, 600, 1100, 2100, 2590):
         run_all(engine, {length: ([length % 300] * length, GREEDY)})
     assert len(compiled) > 8
+    assert any(name == "product_kernel" for name, *_ in compiled) == (bits == 8 and hopper)
     assert seen - compiled == set(), "compiled too late"
     assert compiled - seen == set(), "compiled for nothing"

@@ -180,8 +180,8 @@ def test_weights_of_eight_bits_say_the_same_when_they_are_divided(engine_config,
 
 @pytest.mark.parametrize("kind", ["llama-4", "qwen3-4"])
 def test_weights_of_four_bits_are_rounded_on_samples_as_if_they_were_whole(engine_config, divided, monkeypatch, kind):
-    """Sums of other order may take a value that lies between two steps to the other one, and whatever is rounded after it is another
-    then: so with torch's operators, with which that happens late in these networks."""
+    """Sums of other order may take a value that lies between two steps to the other one, and whatever is rounded after it is
+    another then: so with torch's operators, with which that happens late in these networks."""
     monkeypatch.setattr(cpu_kernels, "_library", None)
     places = {}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from images.base import SUITE, mirror
 
-DEBIAN = "http://deb.debian.org/debian"
 
-
-def lend_sources(folder: Path) -> str:
-    """The volume; its file is written into `folder`."""
+def lend_sources(folder: Path) -> list[str]:
+    """The volume, whose file is written into `folder`; none if this machine names no mirror."""
     path = folder / "sources.list"
-    path.write_text(f"deb {next(iter(mirror()), DEBIAN)} {SUITE} main\n")
-    return f"{path}:/etc/apt/sources.list:ro"
+    for url in mirror():
+        path.write_text(f"deb {url} {SUITE} main\n")
+        return [f"{path}:/etc/apt/sources.list:ro"]
+    return []

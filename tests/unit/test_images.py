@@ -173,7 +173,7 @@ def test_a_build_may_install_packages_though_the_base_names_no_mirror(tmp_path: 
     source, target, mode = next(word for word in commands[0] if "sources.list" in word).split(":")
     assert (target, mode) == ("/etc/apt/sources.list", "ro")
     assert Path(source).read_text() == "deb https://mirror.example/debian bookworm main\n"
-    monkeypatch.setattr(lent_sources, "mirror", lambda: [])
+    monkeypatch.setattr(lent_sources, "mirror", list)
     assert lent_sources.lend_sources(tmp_path) == []
 
 

@@ -11,6 +11,7 @@ import torch
 
 from localmodel.api.engine import EngineConfig
 from localmodel.api.engine_status import EngineStatus
+from localmodel.engine import cpu_kernels
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_steps import room_beside
 from localmodel.engine.channel_service import ChannelService
@@ -63,6 +64,8 @@ class EngineService(ChannelService):
         )
         if model.rounding:
             self._log(model.rounding)
+        if not model.cache.keys.is_cuda and not cpu_kernels.built():
+            self._log("the wheel was made without a C compiler: steps on this processor take up to half as long again")
 
     def stop(self) -> None:
         super().stop()

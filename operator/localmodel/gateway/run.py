@@ -10,8 +10,7 @@ answer from one Run or from many (choices, segments of a long document) reads te
   texts that come meanwhile until it returns False, and the last is returned; `rest()` returns all that is left at once: neither
   wakes anybody for a token. All raise ApiError (timeout, overload, backend failure), after the text that came before it.
 * `finish_reason` is "" until the end, then "stop" or "length"; the text returned with it is the last. `usage` is this
-  sequence's from then on.
-* `logprobs` are those of the text that was just returned, in its order, () if not asked for.
+  sequence's from then on, `logprobs` are those of the text that was just returned, in its order, () if not asked for.
 * Leaving the `with` block, however, gives the sequence up; its slot is free when the engine has ended or confirmed it.
   A Run is used once, by one task; many Runs of one request may run at once. The queue's, first token's and idle limits are
   each Run's own, the total is the request's.

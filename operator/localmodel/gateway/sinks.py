@@ -89,8 +89,7 @@ class Sink:
                 if self._closing or self._target.gone or self._size + len(content) > self._limit:
                     self._miss()
                     continue
-                if self._missed:
-                    self._items += self._say_missed()
+                self._items += self._say_missed()
                 self._items.append(_Item(content, outcome))
                 self._size += len(content)
             self._changed.notify()

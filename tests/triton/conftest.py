@@ -92,8 +92,11 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = triton_command(directory / "repository", directory, self.port)
         self.log = (directory / "triton.log").open("w+")
+        self.start()
+
+    def start(self):
+        command = triton_command(self.directory / "repository", self.directory, self.port)
         self.process = subprocess.Popen(command.argv, env=command.env, stdout=self.log, stderr=self.log, start_new_session=True)
         wait_until(self._is_live, "Triton's HTTP port")
 
@@ -109,6 +112,15 @@ class Server:
 
     def unload(self, name="llm"):
         return self.post(f"/v2/repository/models/{name}/unload", {})
+
+    def begin_again(self):
+        """As gateway and kubelet do when the engine's process has died: 2.51 now and then aborts when it notices."""
+        try:
+            assert self.unload()[0] == 200
+        except OSError:
+            self.process.wait(PATIENCE)
+            self.start()
+        assert self.load()[0] == 200
 
     def state(self, name="llm"):
         return next(entry for entry in self.post("/v2/repository/index", {})[1] if entry["name"] == name)

@@ -52,7 +52,7 @@ def build_one(store: Store, image: catalogue.Image, base_name: str, tools_name: 
     while (name := catalogue.image_name(image)) not in store.names():
         with timed(f"built {name}"):
             arguments = dict(image.arguments) | {"BASE_IMAGE": base_name, "TOOLS_IMAGE": tools_name}
-            image_id = store.build(catalogue.REPOSITORY, image.dockerfile, image.name, arguments, lend_sources(store.folder))
+            image_id = store.build(catalogue.REPOSITORY, image.dockerfile, image.name, arguments, [lend_sources(store.folder)])
         if catalogue.image_name(image) == name:
             store.tag(image_id, name)
         else:

@@ -160,7 +160,6 @@ def test_an_edition_is_another_triton_image_and_nothing_else():
 
 
 def test_a_build_may_install_packages_though_the_base_names_no_mirror(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(lent_sources, "mirror", lambda: ["https://mirror.example/debian"])
     commands = []
 
     def buildah(_self, *arguments):
@@ -168,13 +167,24 @@ def test_a_build_may_install_packages_though_the_base_names_no_mirror(tmp_path: 
         (tmp_path / "triton.id").write_text("the-id")
 
     monkeypatch.setattr(Store, "buildah", buildah)
+    monkeypatch.setattr(lent_sources, "mirror", lambda: ["https://mirror.example/debian"])
     lent = lent_sources.lend_sources(tmp_path)
-    assert Store(tmp_path).build(ROOT, "model_repo/Dockerfile", "triton", {}, lent) == "the-id"
+    assert Store(tmp_path).build(ROOT, "model_repo/Dockerfile", "triton", {}, [lent]) == "the-id"
     source, target, mode = next(word for word in commands[0] if "sources.list" in word).split(":")
     assert (target, mode) == ("/etc/apt/sources.list", "ro")
     assert Path(source).read_text() == "deb https://mirror.example/debian bookworm main\n"
+
+
+def test_where_no_mirror_is_named_it_is_the_one_that_the_base_came_from(tmp_path: Path, monkeypatch):
+    debootstrap = tmp_path / "debootstrap"
+    debootstrap.write_text('#!/bin/sh\nDEF_MIRROR="https://origin.example/debian"\nMIRRORS="$DEF_MIRROR"\n')
     monkeypatch.setattr(lent_sources, "mirror", list)
-    assert lent_sources.lend_sources(tmp_path) == []
+    monkeypatch.setattr(lent_sources.shutil, "which", lambda name: str(debootstrap))
+    lent_sources.lend_sources(tmp_path)
+    assert (tmp_path / "sources.list").read_text() == "deb https://origin.example/debian bookworm main\n"
+    debootstrap.write_text("")
+    with pytest.raises(SystemExit, match="names no mirror"):
+        lent_sources.lend_sources(tmp_path)
 
 
 def stages(dockerfile: str) -> dict[str, str]:

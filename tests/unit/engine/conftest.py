@@ -82,13 +82,14 @@ def make_model(tmp_path_factory, byte_tokenizer):
 
     def make(kind: str) -> Path:
         if kind not in made:
-            made[kind] = directory = tmp_path_factory.mktemp(kind)
+            directory = tmp_path_factory.mktemp(kind)
             torch.manual_seed(7)
             four = kind.endswith(FOUR)
             more = {"num_attention_heads": 8, "num_key_value_heads": 4, "intermediate_size": 256}
             sizes = {**SIZES, **more} if four else SIZES
             _network(kind.removesuffix(FOUR), sizes).save_pretrained(directory)
             byte_tokenizer.save(str(directory / "tokenizer.json"))
+            made[kind] = directory
         return made[kind]
 
     return make

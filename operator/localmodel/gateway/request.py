@@ -55,7 +55,7 @@ class Request:
         """Another request may follow on this connection."""
         if message is not None:
             self.method = message.method
-            self.path = message.path.partition("?")[0]
+            self.path = (message.path or "").partition("?")[0]  # None of a CONNECT without a target
             self.version = message.version
             self.headers = message.headers
             fields = message.raw_headers

@@ -74,6 +74,13 @@ async def test_another_version_is_not_repeated_in_the_answer(port: tuple[EchoSit
     assert line.startswith(b"HTTP/1.1 505 ")
 
 
+async def test_a_connect_without_a_target_is_answered(port: tuple[EchoSite, int]) -> None:
+    """The parser takes it for HTTP/0.9."""
+    site, number = port
+    line, _ = await talk(number, b"CONNECT \r\n127.0.0.1:8000 HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert line.startswith(b"HTTP/1.1 505 ") and [record.status for record in site.ended] == [505]
+
+
 async def test_a_bug_is_a_500_without_a_traceback(port: tuple[EchoSite, int]) -> None:
     site, number = port
     line, error = await talk(number, b"GET /fail HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -58,6 +58,17 @@ async def talk(port: int, data: bytes) -> tuple[bytes, dict[str, object]]:
     return head.splitlines()[0], json.loads(body)["error"]
 
 
+async def say(port: int, *pieces: bytes) -> bytes:
+    """All that is answered on one connection to pieces that come one after another."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number, piece in enumerate(pieces):
+        await asyncio.sleep(0.1 * bool(number))
+        writer.write(piece)
+    answers = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answers
+
+
 @pytest.mark.parametrize(
     "data", [b"POST / HTTP/1.1\r\nhost", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{", b"GET"]
 )
@@ -208,14 +219,10 @@ async def test_newcomers_at_once_each_cost_another_connection(monkeypatch: pytes
 
 async def test_a_refusal_comes_after_another_requests_error(port: tuple[EchoSite, int]) -> None:
     site, number = port
-    reader, writer = await asyncio.open_connection("127.0.0.1", number)
-    writer.write(b"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\r\n")
-    await asyncio.sleep(0.1)
-    writer.write(b"no HTTP\r\n\r\n")
-    answers = await asyncio.wait_for(reader.read(), 10)
+    first = b"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\r\n"
+    answers = await say(number, first, b"no HTTP\r\n\r\n")
     assert re.findall(rb"HTTP/1\.1 ([0-9]+) ", answers) == [b"415", b"400"]
     assert [record.outcome for record in site.ended] == ["rejected", "rejected"]
-    writer.close()
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.05])
@@ -249,14 +256,9 @@ async def test_what_follows_in_the_same_packet_costs_no_request(port: tuple[Echo
 
 async def test_what_follows_a_complete_body_does_not_break_it(port: tuple[EchoSite, int]) -> None:
     site, number = port
-    reader, writer = await asyncio.open_connection("127.0.0.1", number)
-    writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
-    await asyncio.sleep(0.1)
-    writer.write(b"}no HTTP\r\n\r\n")
-    answers = await asyncio.wait_for(reader.read(), 10)
+    answers = await say(number, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{", b"}no HTTP\r\n\r\n")
     assert re.findall(rb"HTTP/1\.1 ([0-9]+) ", answers) == [b"200", b"400"] and b"{}HTTP/1.1 400" in answers
     assert [record.outcome for record in site.ended] == ["ok", "rejected"]
-    writer.close()
 
 
 async def test_a_replica_that_leaves_keeps_no_connection(port: tuple[EchoSite, int]) -> None:

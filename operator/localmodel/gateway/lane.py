@@ -12,10 +12,10 @@ from typing import NamedTuple
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import errors
 from localmodel.gateway.breaker import Breaker, Trial
+from localmodel.gateway.client_headers import parse_client_headers
 from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.gate import Gate, Slot
-from localmodel.gateway.hints import parse_hints
 from localmodel.gateway.resend import Resender
 from localmodel.gateway.sequences import Sequences
 from localmodel.gateway.slots import Need
@@ -52,9 +52,9 @@ class Lane:
 
     def accept(self, headers: Mapping[str, str], started: float) -> Deadlines:
         """The limits of a new request, the client's own included. Counts it for the retries' budget. Raises 400."""
-        hints = parse_hints(headers)
-        self.resender.budget.request(started, again=hints.again)
-        return Deadlines(self.timeouts, started, hints)
+        client = parse_client_headers(headers)
+        self.resender.budget.request(started, again=client.again)
+        return Deadlines(self.timeouts, started, client)
 
     async def enter(self, exchange: Exchange, limit: Limit, need: Need, *, again: bool = False) -> Admission:
         """Waits in the queue until `limit`. The caller must release the slot and report to the trial."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from localmodel.api.gateway import Outcome, Timeouts
 from localmodel.gateway import errors
-from localmodel.gateway.hints import DEADLINE, NO_HINTS, READ_TIMEOUT, Hints
+from localmodel.gateway.client_headers import DEADLINE, NO_CLIENT_HEADERS, READ_TIMEOUT, ClientHeaders
 
 KEEP_ALIVE_SECONDS = 15.0
 
@@ -28,14 +28,14 @@ class Limit(NamedTuple):
 class Deadlines:
     """The limits of one request; each phase is capped by the total, and the total by the client's own deadline."""
 
-    def __init__(self, timeouts: Timeouts, started: float, hints: Hints = NO_HINTS) -> None:
+    def __init__(self, timeouts: Timeouts, started: float, client: ClientHeaders = NO_CLIENT_HEADERS) -> None:
         self._timeouts = timeouts
         self._idle_seconds, self._idle_header = timeouts.idle_seconds, ""
-        if hints.read_seconds is not None and hints.read_seconds < timeouts.idle_seconds:
-            self._idle_seconds, self._idle_header = hints.read_seconds, READ_TIMEOUT
+        if client.read_seconds is not None and client.read_seconds < timeouts.idle_seconds:
+            self._idle_seconds, self._idle_header = client.read_seconds, READ_TIMEOUT
         self.total = Limit(started + timeouts.total_seconds, "total_timeout", timeouts.total_seconds)
-        if hints.deadline_seconds is not None and hints.deadline_seconds < timeouts.total_seconds:
-            self.total = Limit(started + hints.deadline_seconds, "total_timeout", hints.deadline_seconds, DEADLINE)
+        if client.deadline_seconds is not None and client.deadline_seconds < timeouts.total_seconds:
+            self.total = Limit(started + client.deadline_seconds, "total_timeout", client.deadline_seconds, DEADLINE)
 
     def queue(self, entered: float) -> Limit:
         return self._capped(Limit(entered + self._timeouts.queue_seconds, "queue_timeout", self._timeouts.queue_seconds))

@@ -13,9 +13,9 @@ from localmodel.api.engine_status import EngineStatus
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import backend_state, errors, loop_lag
 from localmodel.gateway.backend_state import BackendState
+from localmodel.gateway.client_headers import ClientHeaders, parse_client_headers
 from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import pick_request_id
-from localmodel.gateway.hints import Hints, parse_hints
 from localmodel.gateway.loop_lag import LagGuard
 from localmodel.gateway.open_inference import looks_like_v2, parse_generate, rebuild
 from localmodel.gateway.timers import Deadlines
@@ -33,26 +33,27 @@ def test_each_timeout_is_capped_by_the_total() -> None:
 
 def test_the_clients_own_limits_only_shorten() -> None:
     timeouts = Timeouts(queue_seconds=5, first_token_seconds=6, idle_seconds=7, total_seconds=10)
-    short = Deadlines(timeouts, 100.0, Hints(deadline_seconds=4, read_seconds=2))
+    short = Deadlines(timeouts, 100.0, ClientHeaders(deadline_seconds=4, read_seconds=2))
     for limit in (short.total, short.queue(100), short.first_token(100), short.idle(103)):
         assert limit[:3] == (104, "total_timeout", 4)
     assert "x-request-deadline-ms" in short.total.error().message and "4 seconds" in short.total.error().message
     assert short.idle(101)[:2] == (103, "idle_timeout") and "x-stainless-read-timeout" in short.idle(101).error().message
-    long = Deadlines(timeouts, 100.0, Hints(deadline_seconds=11, read_seconds=8))
+    long = Deadlines(timeouts, 100.0, ClientHeaders(deadline_seconds=11, read_seconds=8))
     assert long.total == (110, "total_timeout", 10, "") and long.idle(100) == (107, "idle_timeout", 7, "")
     assert "raise timeouts.total" in long.total.error().message
 
 
-def test_hints() -> None:
-    assert parse_hints({}) == Hints(None, None, again=False)
+def test_client_headers() -> None:
+    assert parse_client_headers({}) == ClientHeaders(None, None, again=False)
     given = {"x-request-deadline-ms": " 1500 ", "x-stainless-read-timeout": "600.5", "x-stainless-retry-count": "2"}
-    assert parse_hints(given) == Hints(1.5, 600.5, again=True)
+    assert parse_client_headers(given) == ClientHeaders(1.5, 600.5, again=True)
     for odd in ("", "0", "-1", "1.5", "1e3", "١", "9" * 13, "1, 2", "soon"):
         with pytest.raises(errors.ApiError, match="x-request-deadline-ms") as caught:
-            parse_hints({"x-request-deadline-ms": odd})
+            parse_client_headers({"x-request-deadline-ms": odd})
         assert (caught.value.status, caught.value.param) == (400, "x-request-deadline-ms")
     for odd in ("", "0", "None", "-1", "inf", "nan", "x", "9" * 5000):
-        assert parse_hints({"x-stainless-read-timeout": odd, "x-stainless-retry-count": odd[:9].replace("9", "x")}) == Hints()
+        notes = {"x-stainless-read-timeout": odd, "x-stainless-retry-count": odd[:9].replace("9", "x")}
+        assert parse_client_headers(notes) == ClientHeaders()
 
 
 @pytest.mark.parametrize(

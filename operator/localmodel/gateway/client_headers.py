@@ -16,7 +16,7 @@ READ_TIMEOUT = "x-stainless-read-timeout"
 RETRY_COUNT = "x-stainless-retry-count"
 
 
-class Hints(NamedTuple):
+class ClientHeaders(NamedTuple):
     deadline_seconds: float | None = None
     """From the request's head to the last byte."""
     read_seconds: float | None = None
@@ -25,14 +25,14 @@ class Hints(NamedTuple):
     """The client sends this request not for the first time."""
 
 
-NO_HINTS = Hints()
+NO_CLIENT_HEADERS = ClientHeaders()
 
 
-def parse_hints(headers: Mapping[str, str]) -> Hints:
+def parse_client_headers(headers: Mapping[str, str]) -> ClientHeaders:
     """Raises 400 for a deadline that is no whole number of milliseconds. Names of headers in any case, or in lower case."""
     if DEADLINE not in headers and READ_TIMEOUT not in headers and RETRY_COUNT not in headers:
-        return NO_HINTS
-    return Hints(
+        return NO_CLIENT_HEADERS
+    return ClientHeaders(
         _deadline(headers.get(DEADLINE)),
         _read_seconds(headers.get(READ_TIMEOUT, "")),
         re.fullmatch(r"0*[1-9][0-9]{0,8}", headers.get(RETRY_COUNT, "").strip()) is not None,

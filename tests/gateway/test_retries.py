@@ -138,6 +138,7 @@ async def test_the_breaker_opens_and_one_probe_closes_it(start: Start, triton: F
     assert 'localmodel_gateway_breaker{state="open"} 1.0' in await gateway.metrics()
 
     await eventually(lambda: breaker_is(gateway, "half_open"))
+    await gateway.ready()  # else nobody would ever be the probe
     triton.plan = Plan(stall_after=0)
     probe = asyncio.create_task(gateway.chat())
     await eventually(lambda: len(triton.user_submits) == sent + 1)
@@ -165,6 +166,12 @@ async def test_clients_do_not_open_the_breaker(start: Start, triton: FakeTriton)
     triton.plan = Plan(reply={"error": "no"})
     assert (await gateway.chat())[0] == 502
     assert await breaker_is(gateway, "open")
+    canaries = len(triton.submitted) - len(triton.user_submits)
+    await eventually(lambda: len(triton.submitted) - len(triton.user_submits) > canaries)
+    await eventually(lambda: not triton.running)
+    assert await gateway.code("/readyz") == 503, "the test request is answered, but users' are not sent"
+    status = await gateway.status()
+    assert (status["ready"], status["reason"]) == (False, "CircuitOpen") and status["message"]
     await triton.die()
     triton.plan = Plan()
     await triton.start()

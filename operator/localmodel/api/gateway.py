@@ -179,7 +179,8 @@ class GatewayStatus(_Report):
     """Why not ready, one PascalCase word: BackendStarting, Loading, LoadFailed, BackendUnreachable, BackendHung, Draining.
     `Ready` when it is.
     KeysMissing and KeysInvalid: API keys are asked for and there is none that could be given.
-    TokenizerMissing names an unusable model directory, NoEvidence a model that loaded but has not answered a request yet."""
+    TokenizerMissing names an unusable model directory, NoEvidence a model that loaded but has not answered a request yet,
+    CircuitOpen one that failed requests in a row and is not asked for a while."""
     message: str = ""
     """The same for a person, with what to do; empty when ready."""
     chat_problem: str = ""

@@ -125,7 +125,7 @@ def why_not_serving(state: BackendState, *, stream_open: bool) -> tuple[str, str
 
 
 def why_not_ready(
-    state: BackendState, *, stream_open: bool, draining: bool, problem: tuple[str, str] | None
+    state: BackendState, *, stream_open: bool, draining: bool, problem: tuple[str, str] | None, circuit_open: bool
 ) -> tuple[str, str] | None:
     """Why no new request should be sent here; None means ready."""
     if draining:
@@ -133,6 +133,8 @@ def why_not_ready(
     if problem is not None:
         return problem
     serving = why_not_serving(state, stream_open=stream_open)
+    if serving is None and circuit_open:
+        return "CircuitOpen", "Requests failed several times in a row, so none are sent to the model for a while."
     if serving is None and not state.evidence:
         return "NoEvidence", "The last request, or the test request, got no answer from the model."
     return serving

@@ -37,12 +37,13 @@ class Report:
     lag_seconds: Callable[[], float]
 
     def status(self) -> GatewayStatus:
-        state = self.backend.state
+        state, circuit = self.backend.state, self.breaker.state(monotonic())
         why = backend_state.why_not_ready(
             state,
             stream_open=self.backend.stream.open.is_set(),
             draining=self.drain.draining,
             problem=self.door.missing or self.prompts.problem,
+            circuit_open=circuit == "open",
         )
         reason, message = why or ("Ready", "")
         slots = self.gate.slots
@@ -58,7 +59,7 @@ class Report:
             chat_problem="" if makes_vectors else self.prompts.chat_problem,
             keys_problem=self.door.problem,
             draining=self.drain.draining,
-            breaker=self.breaker.state(monotonic()),
+            breaker=circuit,
             slots=slots.slots,
             slots_in_use=slots.in_use,
             tokens_in_use=slots.tokens_in_use,

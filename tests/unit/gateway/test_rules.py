@@ -132,7 +132,7 @@ def test_what_is_gone_is_named_and_uses_nothing() -> None:
 
 def test_readiness_needs_evidence() -> None:
     backend = state("Ready")
-    ask = {"stream_open": True, "draining": False, "problem": None}
+    ask = {"stream_open": True, "draining": False, "problem": None, "circuit_open": False}
 
     def reason(**changes: object) -> str | None:
         why = backend_state.why_not_ready(backend, **{**ask, **changes})  # type: ignore[arg-type]
@@ -141,6 +141,8 @@ def test_readiness_needs_evidence() -> None:
     assert reason() == "NoEvidence"
     backend.witness(True, 1)
     assert reason() is None
+    assert reason(circuit_open=True) == "CircuitOpen"
+    assert reason(circuit_open=True, stream_open=False) == "BackendUnreachable"
     assert reason(stream_open=False) == "BackendUnreachable"
     assert reason(draining=True) == "Draining"
     assert reason(problem=("TokenizerMissing", "")) == "TokenizerMissing"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from gateway.conftest import Start
+from gateway.conftest import Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
 from page.conftest import OpenBrowser
 from page.test_answers import CODE, answered, ask, pieces
@@ -127,11 +127,17 @@ async def test_by_ear_sentences_not_tokens(start: Start, triton: FakeTriton, bro
 async def test_dark_as_the_system_or_as_chosen(start: Start, triton: FakeTriton, browse: OpenBrowser) -> None:
     gateway = await start()
     page = await (await browse(color_scheme="dark")).open(gateway)
-    channels = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g)"
+    light = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((each) => Number(each) > 200)"
 
     async def becomes(theme: str) -> None:
-        """The page hears of the system's choice in an event, which may come after the browser has said that it changed."""
-        await page.wait_for_function(f"{channels}.every((each) => (Number(each) > 200) === {str(theme == 'light').lower()})")
+        """The page hears of the system's choice in an event, which may come after the browser has said that it changed.
+
+        Not by `wait_for_function`: where it has to wait, the page's policy refuses it.
+        """
+        await eventually(lambda: is_light(theme == "light"))
+
+    async def is_light(wanted: bool) -> bool:
+        return await page.evaluate(light) is wanted
 
     await becomes("dark")
     await page.emulate_media(color_scheme="light")

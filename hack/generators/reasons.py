@@ -55,6 +55,8 @@ _TROUBLES: dict[str, dict[str, str]] = {
         Reason.POD_SECURITY: "The namespace's Pod Security level forbids the pods.",
         Reason.QUOTA_EXCEEDED: "The namespace's ResourceQuota leaves no room for the pods.",
         Reason.PODS_REFUSED: "The API server refuses the pods for another reason.",
+        Reason.NODE_LOST: "The cluster has given up a node that a pod runs on.",
+        Reason.POD_ENDED: "A node evicted or refused a pod; the message is the node's own.",
     },
     "ModelLoaded": {
         LoadErrorCode.MODEL_FILES_MISSING: "The path is no model directory, or a file or tensor is not there.",
@@ -92,8 +94,12 @@ _GATEWAYS_OWN = {
         "Put chat_template.jinja there, or a tokenizer_config.json that has one: use the instruction-tuned edition of the model.",
     ),
     "NoEvidence": (
-        "The model is loaded, but its last request or the gateway's own test request got no answer.",
+        "The model is loaded, but has yet to answer: its first request, or one after a request that got no answer.",
         "Wait: the gateway asks again each second. If it stays, see the log of the container triton.",
+    ),
+    "CircuitOpen": (
+        "Requests failed several times in a row, so none are sent to the model for a while.",
+        "The engine's log says why they failed. After `breaker.openFor` one request tries; if it is answered, all go on.",
     ),
     "BackendStarting": ("Triton is not up yet.", "Wait."),
     "BackendUnreachable": ("Triton or the engine is gone.", "Wait: it is started again. If it comes back, see `CrashLoop`."),
@@ -103,8 +109,8 @@ _GATEWAYS_OWN = {
 
 _QUIET: dict[str, str] = {
     Reason.ACCEPTED: "The spec makes sense.",
-    Reason.SCHEDULED: "Every pod has a node.",
-    Reason.PENDING: "Pods are being made or placed.",
+    Reason.SCHEDULED: "Every pod has a node and its volumes.",
+    Reason.PENDING: "Pods are being made or placed, or wait for their volumes.",
     Reason.LOADING: "Triton is loading the model. Large models take minutes.",
     Reason.LOADED: "Triton has loaded the model.",
     Reason.STARTING: "The containers or Triton are starting.",
@@ -117,7 +123,7 @@ _QUIET: dict[str, str] = {
     Reason.NOT_PAUSED: "`spec.paused` is not set.",
     Reason.COMPLETE: "No change is under way.",
     Reason.ROLLING_OUT: "New pods take over from old ones.",
-    Reason.BLOCKED: "The change waits until what `Ready` names is put right.",
+    Reason.BLOCKED: "The change waits until what the message of `Progressing` names is put right; what serves goes on.",
     Reason.UPGRADE_PENDING: "The operator would make the pods differently now; it does so with the next change of the spec.",
 }
 

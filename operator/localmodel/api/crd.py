@@ -34,6 +34,7 @@ NAME_RULE = {
 _COLUMNS: tuple[tuple[str, str, str, str, int], ...] = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "True: a request sent now gets an answer.", 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is Ready, or not.", 0),
+    ("Change", "string", '.status.conditions[?(@.type=="Progressing")].reason', "What becomes of the last change.", 0),
     ("Version", "string", ".status.version", "The version that serves now.", 0),
     ("Serving", "integer", ".status.readyReplicas", "Pods that answer requests.", 0),
     ("Replicas", "integer", ".spec.replicas", "Pods that are wanted.", 0),

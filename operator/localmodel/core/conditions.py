@@ -1,31 +1,21 @@
-"""The seven conditions, each from the plan, the cause and what was observed; and how they replace the previous ones."""
+"""The seven conditions, each from the plan, the cause and what was observed."""
 
 import re
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from localmodel.api.localmodel import LocalModel
-from localmodel.api.status import Condition, ConditionType
-from localmodel.core.failures import UNUSABLE_DIRECTORY, Cause, current_pods, explain
+from localmodel.api.status import ConditionType
+from localmodel.core.cause import Cause, explain
+from localmodel.core.failures import UNUSABLE_DIRECTORY
 from localmodel.core.hints import hint
 from localmodel.core.observe import Observed, Pod, summarize_rollout
+from localmodel.core.placement import describe_setting_up
 from localmodel.core.plan import Plan
+from localmodel.core.pods import answering_pods, current_pods, find_silent
 from localmodel.core.reasons import Reason
+from localmodel.core.verdict import Verdict
 
-LONGEST_MESSAGE = 2048
-_NOT_CALLED_READY = "The gateway answers, but its pod is not called ready: the kubelet has yet to do it, or its node is lost."
-
-
-class Verdict(NamedTuple):
-    type: ConditionType
-    status: Literal["True", "False", "Unknown"]
-    reason: str
-    message: str = ""
-
-
-def answering_pods(observed: Observed) -> list[Pod]:
-    """Pods that answer a request sent now: the gateway says so, and the Service sends requests there."""
-    return [pod for pod in observed.live_pods if pod.ready and (report := observed.gateways.get(pod.name)) and report.ready]
+_NOT_CALLED_READY = "The gateway answers, but its pod is not called ready yet: the kubelet asks each second."
 
 
 def derive_verdicts(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> tuple[Verdict, ...]:
@@ -40,28 +30,6 @@ def derive_verdicts(model: LocalModel, plan: Plan, observed: Observed, cause: Ca
     )
 
 
-def merge_conditions(
-    previous: Iterable[Condition], verdicts: Iterable[Verdict], generation: int, now: str
-) -> tuple[Condition, ...]:
-    """lastTransitionTime moves only when `status` does."""
-    before = {condition.type: condition for condition in previous}
-    merged = []
-    for verdict in verdicts:
-        old = before.get(verdict.type)
-        since = old.last_transition_time if old and old.status == verdict.status else now
-        merged.append(
-            Condition(
-                type=verdict.type,
-                status=verdict.status,
-                reason=verdict.reason,
-                message=verdict.message[:LONGEST_MESSAGE],
-                observed_generation=generation,
-                last_transition_time=since,
-            )
-        )
-    return tuple(merged)
-
-
 def _derive_accepted(cause: Cause | None) -> Verdict:
     if cause and cause.stage == ConditionType.ACCEPTED:
         return Verdict(ConditionType.ACCEPTED, "False", cause.reason, explain(cause))
@@ -74,10 +42,11 @@ def _derive_scheduled(model: LocalModel, plan: Plan, observed: Observed, cause: 
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:
         return _stopped(type_, model)
-    placed = sum(pod.scheduled for pod in current_pods(plan, observed))
-    if placed >= wanted:
+    pods = current_pods(plan, observed)
+    placed, waits = sum(pod.scheduled for pod in pods), describe_setting_up(pods)
+    if placed >= wanted and not waits:
         return Verdict(type_, "True", Reason.SCHEDULED, f"{wanted} of {wanted} pods have a node.")
-    return Verdict(type_, "Unknown", Reason.PENDING, f"{placed} of {wanted} pods have a node.")
+    return Verdict(type_, "Unknown", Reason.PENDING, f"{min(placed, wanted)} of {wanted} pods have a node.{waits}")
 
 
 def _derive_loaded(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
@@ -86,11 +55,16 @@ def _derive_loaded(model: LocalModel, plan: Plan, observed: Observed, cause: Cau
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:
         return _stopped(type_, model)
-    reports = [observed.gateways.get(pod.name) for pod in current_pods(plan, observed)]
+    pods = current_pods(plan, observed)
+    reports = [observed.gateways.get(pod.name) for pod in pods]
     states = [report.backend.state for report in reports if report]
     loaded = states.count("Ready")
     if loaded >= wanted:
         return Verdict(type_, "True", Reason.LOADED, f"{wanted} of {wanted} replicas have the model loaded.")
+    if silent := find_silent(pods, observed):
+        reason = Reason.GATEWAY_UNREACHABLE
+        message = f"{loaded} of {wanted} replicas say that they have the model loaded. {_describe_silent(silent)}"
+        return Verdict(type_, "Unknown", reason, f"{message}\n{hint(reason)}")
     reason = Reason.LOADING if "Loading" in states else Reason.STARTING
     told = next((f" {report.message}" for report in reports if report and report.backend.progress), "")
     return Verdict(type_, "False", reason, f"{loaded} of {wanted} replicas have the model loaded.{told}")
@@ -120,10 +94,14 @@ def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cau
         if told.reason in UNUSABLE_DIRECTORY and told.backend.state != "Ready":
             return Verdict(type_, "False", Reason.LOADING, f"{message} The model is not loaded yet.")
         return Verdict(type_, "False", _word(told.reason), f"{message} {told.message}".strip())
-    if any(pod.ready and pod.name in observed.gateways for pod in waiting):
+    if silent := find_silent(waiting, observed):
         reason = Reason.GATEWAY_UNREACHABLE
-        return Verdict(type_, "False", reason, f"{message} A ready pod does not answer the operator.\n{hint(reason)}")
+        return Verdict(type_, "False", reason, f"{message} {_describe_silent(silent)}\n{hint(reason)}")
     return Verdict(type_, "False", Reason.STARTING, message)
+
+
+def _describe_silent(pod: Pod) -> str:
+    return f"Pod {pod.name} is called ready, but does not answer the operator."
 
 
 def _word(reason: str) -> str:
@@ -137,10 +115,11 @@ def _derive_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Caus
     answering = len(pods)
     if answering and wanted:
         rolling = " A roll-out is in progress." if len(current_pods(plan, observed)) < len(observed.live_pods) else ""
+        trouble = f" {cause.reason}: {explain(cause)}" if cause else rolling
         counted = f"{answering} of {wanted}" if answering <= wanted else f"{answering}"
         reports = (observed.gateways.get(pod.name) for pod in pods)
         chats = next((f" Chats are refused: {report.chat_problem}" for report in reports if report and report.chat_problem), "")
-        return Verdict(type_, "True", Reason.READY, f"{counted} replicas answer.{rolling}{chats}")
+        return Verdict(type_, "True", Reason.READY, f"{counted} replicas answer.{chats}{trouble}")
     if cause:
         return Verdict(type_, "False", cause.reason, explain(cause))
     if wanted == 0:

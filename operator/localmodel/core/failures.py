@@ -5,16 +5,18 @@ Conditions, lastFailure and Events are all made from it, so that they never tell
 """
 
 import re
-from dataclasses import dataclass
 
 from localmodel.api import constants
 from localmodel.api.engine import parse_load_failure
 from localmodel.api.gateway import GatewayStatus
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.status import ConditionType, LocalModelStatus
+from localmodel.core.cause import Cause
 from localmodel.core.hints import hint
-from localmodel.core.observe import Container, Observed, Pod, summarize_rollout
+from localmodel.core.observe import Container, Observed, Pod
+from localmodel.core.placement import find_eviction, find_scheduling_cause
 from localmodel.core.plan import Plan
+from localmodel.core.pods import current_pods
 from localmodel.core.quantities import format_for_people, format_memory
 from localmodel.core.reasons import Reason
 
@@ -33,16 +35,6 @@ UNUSABLE_DIRECTORY = {"TokenizerMissing"}
 """A gateway's word. Before Triton has loaded the model they may be a mere consequence of what Triton is about to say."""
 
 
-@dataclass(frozen=True)
-class Cause:
-    stage: ConditionType
-    """The condition that carries it."""
-    reason: str
-    message: str
-    said: str = ""
-    """Word for word what the failing part said, if `message` is only a part of it."""
-
-
 def find_cause(model: LocalModel, plan: Plan, observed: Observed, previous: LocalModelStatus) -> Cause | None:
     if plan.refusal:
         return Cause(ConditionType.ACCEPTED, plan.refusal.reason, plan.refusal.message)
@@ -52,44 +44,12 @@ def find_cause(model: LocalModel, plan: Plan, observed: Observed, previous: Loca
         return None
     pods = current_pods(plan, observed)
     return (
-        _find_scheduling_cause(model, plan, observed, pods)
+        find_scheduling_cause(model, plan, observed, pods)
         or next((cause for pod in pods if (cause := _find_container_cause(model, plan, pod))), None)
         or next((cause for pod in pods if (cause := _find_backend_cause(model, plan, pod, observed))), None)
         or _find_standing_cause(model, pods, observed, previous)
+        or find_eviction(plan, observed, pods)
     )
-
-
-def explain(cause: Cause) -> str:
-    """What was said and what to do."""
-    return f"{cause.message}\n{hint(cause.reason)}".strip()
-
-
-def current_pods(plan: Plan, observed: Observed) -> list[Pod]:
-    """Live pods of the revision that should run, always in the same order."""
-    pods = [pod for pod in observed.live_pods if not plan.revision or pod.revision == plan.revision]
-    return sorted(pods, key=lambda pod: (pod.created, pod.name))
-
-
-def _find_scheduling_cause(model: LocalModel, plan: Plan, observed: Observed, pods: list[Pod]) -> Cause | None:
-    placed = sum(pod.scheduled for pod in pods)
-    pvc = model.spec.model.source.pvc
-    if observed.claim == "Missing" and pvc and placed < plan.replicas:
-        message = f"PersistentVolumeClaim {pvc.claim_name} does not exist in namespace {model.namespace}."
-        return Cause(ConditionType.SCHEDULED, Reason.VOLUME_CLAIM_NOT_FOUND, message)
-    refusal = summarize_rollout(observed.deployment).refusal
-    if refusal and placed < plan.replicas:
-        return Cause(ConditionType.SCHEDULED, _refusal_reason(refusal), refusal)
-    waiting = next((pod for pod in pods if pod.unschedulable), None)
-    if waiting:
-        message = f"{waiting.unschedulable.rstrip('. ')}. Each replica asks for {plan.sizing.describe()}."
-        return Cause(ConditionType.SCHEDULED, Reason.UNSCHEDULABLE, message, waiting.unschedulable)
-    return None
-
-
-def _refusal_reason(message: str) -> Reason:
-    if "violates PodSecurity" in message:
-        return Reason.POD_SECURITY
-    return Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.PODS_REFUSED
 
 
 def _find_container_cause(model: LocalModel, plan: Plan, pod: Pod) -> Cause | None:
@@ -122,18 +82,25 @@ def _container_cause(model: LocalModel, plan: Plan, pod: Pod, container: Contain
 
 
 def _find_standing_cause(model: LocalModel, pods: list[Pod], observed: Observed, previous: LocalModelStatus) -> Cause | None:
-    """What made the same pods fail to load this same spec before, while they try again."""
+    """What made the same pods fail with this same spec before, while they try again."""
     failure = previous.last_failure
     before = {each.type: each for each in previous.conditions}
-    told, stopped = before.get(ConditionType.MODEL_LOADED), before.get(ConditionType.PROGRESSING)
-    if failure is None or told is None or stopped is None or stopped.reason != Reason.BLOCKED:
+    stopped = before.get(ConditionType.PROGRESSING)
+    if failure is None or stopped is None or stopped.reason != Reason.BLOCKED:
         return None
-    if told.reason != failure.reason or told.observed_generation != model.generation:
+    for stage, is_over in ((ConditionType.MODEL_LOADED, _has_loaded), (ConditionType.GATEWAY_READY, _has_spoken)):
+        told = before.get(stage)
+        if told is None or told.reason != failure.reason or told.observed_generation != model.generation:
+            continue
+        if any(pod.created <= stopped.last_transition_time and not is_over(pod, observed) for pod in pods):
+            message = told.message.removesuffix(hint(failure.reason)).strip()
+            return Cause(stage, failure.reason, message, failure.message)
         return None
-    if not any(pod.created <= stopped.last_transition_time and not _has_loaded(pod, observed) for pod in pods):
-        return None
-    message = told.message.removesuffix(hint(failure.reason)).strip()
-    return Cause(ConditionType.MODEL_LOADED, failure.reason, message, failure.message)
+    return None
+
+
+def _has_spoken(pod: Pod, observed: Observed) -> bool:
+    return observed.gateways.get(pod.name) is not None
 
 
 def _has_loaded(pod: Pod, observed: Observed) -> bool:

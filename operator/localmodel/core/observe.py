@@ -41,6 +41,13 @@ class Pod:
     scheduled: bool = False
     unschedulable: str = ""
     """The scheduler's own sentence."""
+    node: str = ""
+    setting_up: bool = False
+    """Its node has yet to give it volumes and an address: no container can start."""
+    node_lost: bool = False
+    """Its containers were ready when its kubelet was last heard of, and the cluster has given it up."""
+    ended: str = ""
+    """Why Kubernetes itself ended it, if it did: an eviction, or the end of its node."""
     ready: bool = False
     requests: tuple[tuple[str, str], ...] = ()
     """Of the container that runs the model."""
@@ -119,6 +126,8 @@ def summarize_pod(body: dict[str, Any]) -> Pod:
     metadata, spec, status = body.get("metadata", {}), body.get("spec", {}), body.get("status", {})
     conditions = {c.get("type"): c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
+    told = {type_: condition.get("status") for type_, condition in conditions.items()}
+    phase = status.get("phase", "")
     statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     engine: dict[str, Any] = next((c for c in spec.get("containers", ()) if c.get("name") == constants.CONTAINER_TRITON), {})
     return Pod(
@@ -127,11 +136,15 @@ def summarize_pod(body: dict[str, Any]) -> Pod:
         ip=status.get("podIP", ""),
         revision=(metadata.get("annotations") or {}).get(constants.ANNOTATION_CONFIG_HASH, ""),
         created=metadata.get("creationTimestamp", ""),
-        phase=status.get("phase", ""),
+        phase=phase,
         deleting="deletionTimestamp" in metadata,
         scheduled=bool(spec.get("nodeName")),
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
-        ready=conditions.get("Ready", {}).get("status") == "True",
+        node=spec.get("nodeName", ""),
+        setting_up=phase == "Pending" and told.get("PodReadyToStartContainers") == "False" and bool(spec.get("nodeName")),
+        node_lost=phase == "Running" and told.get("ContainersReady") == "True" and told.get("Ready") == "False",
+        ended=": ".join(filter(None, (status.get("reason"), status.get("message")))) if phase == "Failed" else "",
+        ready=told.get("Ready") == "True",
         requests=tuple(sorted((engine.get("resources", {}).get("requests") or {}).items())),
         containers=tuple(_summarize_container(each) for each in statuses),
     )

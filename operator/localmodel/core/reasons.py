@@ -19,6 +19,8 @@ class Reason(StrEnum):
     POD_SECURITY = "PodSecurity"
     QUOTA_EXCEEDED = "QuotaExceeded"
     PODS_REFUSED = "PodsRefused"
+    NODE_LOST = "NodeLost"
+    POD_ENDED = "PodEnded"
     # ModelLoaded and GatewayReady
     LOADED = "Loaded"
     LOADING = "Loading"

@@ -6,15 +6,18 @@ Measured numbers are taken over only when they moved by a tenth, because the API
 from localmodel.api.gateway import GatewayStatus
 from localmodel.api.localmodel import Invalid, LocalModel
 from localmodel.api.status import ConditionType, Failure, LoadStatus, LocalModelStatus, MemoryStatus
-from localmodel.core.conditions import Verdict, answering_pods, derive_verdicts, merge_conditions
-from localmodel.core.failures import Cause, current_pods, find_cause
+from localmodel.core.cause import Cause
+from localmodel.core.conditions import derive_verdicts
+from localmodel.core.failures import find_cause
 from localmodel.core.hints import hint
 from localmodel.core.labels import format_selector
 from localmodel.core.names import endpoint_url
 from localmodel.core.observe import Observed
 from localmodel.core.plan import Plan
+from localmodel.core.pods import answering_pods, current_pods
 from localmodel.core.quantities import format_for_people
 from localmodel.core.reasons import Reason
+from localmodel.core.verdict import Verdict, merge_conditions
 
 _LONGEST_SAID = 8192
 _LONGEST_SIGNATURE = 2048

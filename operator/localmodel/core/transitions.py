@@ -43,5 +43,5 @@ def derive_events(previous: LocalModelStatus, status: LocalModelStatus) -> tuple
 
 
 def _type_of(condition: Condition) -> Literal["Normal", "Warning"]:
-    good = condition.status != "False" or condition.reason in _NORMAL_WHEN_FALSE
+    good = condition.status == "True" or condition.reason in _NORMAL_WHEN_FALSE
     return "Normal" if good else "Warning"

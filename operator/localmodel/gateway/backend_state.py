@@ -136,5 +136,5 @@ def why_not_ready(
     if serving is None and circuit_open:
         return "CircuitOpen", "Requests failed several times in a row, so none are sent to the model for a while."
     if serving is None and not state.evidence:
-        return "NoEvidence", "The last request, or the test request, got no answer from the model."
+        return "NoEvidence", "The model is loaded, but has yet to answer; a test request asks it."
     return serving

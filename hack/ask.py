@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import openai
 
 RETRY_SECONDS = 0.5
+LEAST_SECONDS = 0.02
+"""An answer that is read at once says nothing of the model's rate: it had been waiting for its reader."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """A proxy that the environment names can't reach these."""
 
@@ -25,9 +27,10 @@ class Measured(NamedTuple):
     total_seconds: float
 
     def describe(self) -> str:
-        """Tokens per second are those after the first: the wait for the first is told apart."""
+        """Tokens per second are those after the first: the wait for the first is told apart. None if all came together."""
         after = self.total_seconds - self.first_token_seconds
-        rate = f"{(self.completion_tokens - 1) / after:.1f} tokens/s" if self.completion_tokens > 1 and after > 0 else "no rate"
+        known = self.completion_tokens > 1 and after >= LEAST_SECONDS
+        rate = f"{(self.completion_tokens - 1) / after:.1f} tokens/s" if known else "no rate, too soon to measure"
         first = f"first after {self.first_token_seconds * 1000:.0f} ms"
         return f"[{self.prompt_tokens} tokens in, {self.completion_tokens} out; {first}; then {rate}]"
 

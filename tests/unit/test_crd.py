@@ -1,5 +1,6 @@
 """What a structural schema needs, checked on the whole CRD without a server: limits for CEL, words for people, no traps."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from localmodel.api.crd import build_crd, build_schema
 from localmodel.api.localmodel import LocalModel, parse_localmodel
 from localmodel.api.sources import ModelSource
 from localmodel.api.spec import LocalModelSpec
+from localmodel.api.status import ConditionType
 
 ROOT = Path(__file__).resolve().parents[2]
 CRD = build_crd()
@@ -132,9 +134,11 @@ def test_subresources() -> None:
 
 def test_columns_point_at_fields() -> None:
     for column in VERSION["additionalPrinterColumns"]:
-        path = column["jsonPath"].removeprefix(".").replace('[?(@.type=="Ready")]', "[]")
+        path = re.sub(r'\[\?\(@\.type=="(\w+)"\)\]', "[]", column["jsonPath"].removeprefix("."))
         assert path in NODES or path == "metadata.creationTimestamp", column
         assert column["description"]
+        named = re.findall(r'@\.type=="(\w+)"', column["jsonPath"])
+        assert set(named) <= set(ConditionType)
 
 
 def _apply_defaults(schema: Schema, value: Any) -> Any:

@@ -83,3 +83,4 @@ def test_nobody_there(capsys):
 def test_the_first_token_does_not_count_into_the_rate():
     assert ask.Measured(7, 11, 1.0, 3.0).describe() == "[7 tokens in, 11 out; first after 1000 ms; then 5.0 tokens/s]"
     assert "no rate" in ask.Measured(7, 1, 1.0, 1.0).describe()
+    assert "no rate" in ask.Measured(36, 8, 0.244, 0.2451).describe(), "6364 tokens per second is the reader's speed"

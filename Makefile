@@ -56,7 +56,7 @@ lock: venv ## renews the locked versions
 
 venv: $(VENV)/.complete
 
-$(VENV)/.complete: hack/locks/all.txt pyproject.toml operator/localmodel/engine/cpu_kernels.c
+$(VENV)/.complete: hack/locks/all.txt pyproject.toml $(wildcard operator/localmodel/*/*.[ch])
 	@echo "making $(VENV): a minute or two the first time on a machine, seconds after that"
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "Python 3.11 or 3.12 is needed: make PYTHON=python3.12 ...")'

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from localmodel.gateway.body_texts import Texts, dump, load
+from localmodel.gateway.body_texts import SAID_BY_US, Texts, dump, load
 from localmodel.gateway.redact import Redactor, TooCostly
 
 KEPT_BYTES = 16 * 1024 * 1024
@@ -30,34 +30,36 @@ class Withheld(Exception):
 class OwnDocument(NamedTuple):
     """An answer that the gateway composed: what it says of itself there needs no search."""
 
-    document: dict[str, Any]
+    data: bytes
+    """JSON of an object."""
 
 
-_SAID_BY_US = frozenset({"id", "object", "created", "model", "system_fingerprint", "usage"})
+class AsText(NamedTuple):
+    """A body that is no JSON, or of which reading JSON may not show all (double keys)."""
+
+    data: bytes
 
 
 class Opened:
     """A body whose texts are to be searched."""
 
-    def __init__(self, body: bytes | Any | OwnDocument, *, as_text: bool = False) -> None:
-        """`body`: bytes as they came, or a document, which is taken over. `as_text`: don't read JSON, which may not show all
-        (double keys)."""
+    def __init__(self, body: bytes | Any | OwnDocument | AsText) -> None:
+        """`body`: bytes as they came, or a document, which is taken over."""
         self._found: Texts | None = None
         self._text = ""
         if isinstance(body, OwnDocument):
-            self._found = Texts(body.document, _SAID_BY_US)
-        elif not isinstance(body, bytes):
-            self._found = Texts(body)
-        else:
-            self._read(body, as_text)
-
-    def _read(self, body: bytes, as_text: bool) -> None:
-        if not as_text:
+            self._found = Texts(load(body.data), SAID_BY_US)
+        elif isinstance(body, AsText):
+            self._read_text(body.data)
+        elif isinstance(body, bytes):
             try:
                 self._found = Texts(load(body))
-                return
             except (ValueError, RecursionError):
-                pass
+                self._read_text(body)
+        else:
+            self._found = Texts(body)
+
+    def _read_text(self, body: bytes) -> None:
         self._text = _ESCAPE.sub(_unescape, body.decode("utf-8", "replace"))
 
     @property
@@ -66,13 +68,16 @@ class Opened:
 
     def show(self, redacted: Sequence[str], limit: int = SHOWN_CHARACTERS) -> Shown:
         """`redacted`: what became of `texts`. Once."""
-        text = redacted[0] if self._found is None else dump(self._found.filled(redacted))
-        return Shown(text[:limit], max(0, len(text) - limit))
+        return cut(redacted[0] if self._found is None else dump(self._found.filled(redacted)), limit)
 
 
-def show(body: bytes | Any, redactor: Redactor, *, as_text: bool = False, limit: int = SHOWN_CHARACTERS) -> Shown:
-    """One body by itself. Raises Withheld rather than show what was not searched."""
-    opened = Opened(body, as_text=as_text)
+def cut(text: str, limit: int = SHOWN_CHARACTERS) -> Shown:
+    return Shown(text[:limit], max(0, len(text) - limit))
+
+
+def show(body: bytes | Any, redactor: Redactor, *, limit: int = SHOWN_CHARACTERS) -> Shown:
+    """One body by itself, as Python does it. Raises Withheld rather than show what was not searched."""
+    opened = Opened(body)
     try:
         return opened.show(redactor.redact_all(opened.texts), limit)
     except TooCostly:

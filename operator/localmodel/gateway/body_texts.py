@@ -17,7 +17,7 @@ _DEEPEST_LEVEL = 200
 """What is nested deeper is searched as text; the gateway answers nothing that is deeper than 64."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-_KNOWN_KEYS = frozenset(
+KNOWN_KEYS = frozenset(
     {
         "model", "messages", "role", "content", "type", "text", "prompt",
         "stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "n",
@@ -27,6 +27,9 @@ _KNOWN_KEYS = frozenset(
         "REQUEST", "RESPONSE", "op", "sampling", "model_name", "model_version",
     }
 )  # fmt: skip
+"""They are not searched."""
+SAID_BY_US = frozenset({"id", "object", "created", "model", "system_fingerprint", "usage"})
+"""Of an answer that the gateway composed, what it says of itself there."""
 
 
 class Texts:
@@ -77,7 +80,7 @@ class Texts:
         elif kind is dict:
             first = len(self.texts)
             for key in value:
-                if key not in _KNOWN_KEYS:
+                if key not in KNOWN_KEYS:
                     self._add(key, None, None)
             last = len(self.texts)
             for key, each in value.items():
@@ -120,6 +123,14 @@ def dump(document: Any) -> str:
         return _encode(document).decode()
     except (ValueError, OverflowError):  # half a surrogate pair, a number of more than 64 bits
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def dump_bytes(document: Any) -> bytes:
+    """Half a surrogate pair, which no UTF-8 can hold, becomes an escape."""
+    try:
+        return _encode(document)
+    except (ValueError, OverflowError):
+        return dump(document).encode("utf-8", "backslashreplace")
 
 
 def _only_numbers(value: list[Any]) -> bool:

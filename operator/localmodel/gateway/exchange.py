@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
 
 from localmodel.api.gateway import Outcome
 from localmodel.gateway.api_error import ApiError
@@ -112,11 +111,11 @@ class Exchange:
         self.answer = kept = KeptPieces(describe)
         return kept
 
-    def keep_document(self, document: dict[str, Any], size: int) -> None:
-        """For an answer of so many bytes that is sent at once; in the place of its bytes, if anything is kept."""
+    def keep_document(self, data: bytes) -> None:
+        """For an answer of ours, JSON of an object, that is sent at once."""
         if self.keep_bodies:
             self.keep_bodies = False
-            self.answer = KeptDocument(document, size)
+            self.answer = KeptDocument(data)
 
     def fail(self, error: ApiError) -> None:
         """Closes, and says in the gateway's own log what the backend did wrong: the record has a code only."""

@@ -140,7 +140,7 @@ class Generator:
             pieces = await source.rest()
         document = whole_document(call, heading, wholes, source.usage, echo, exchange.more_usage)
         body = msgspec.json.encode(document)
-        exchange.keep_document(document, len(body))
+        exchange.keep_document(body)
         await send(request, exchange, 200, body, until=deadlines.total.at)
         exchange.close("ok")
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from localmodel.api.events import Usage
 from localmodel.gateway.bodies import KEPT_BYTES, OwnDocument
+from localmodel.gateway.body_texts import dump_bytes
 from localmodel.gateway.pieces import Piece
 from localmodel.gateway.stream_fold import StreamFold
 
@@ -32,7 +33,7 @@ class Kept(Protocol):
         """Nothing is kept any more: a part can't be redacted."""
 
     def content(self) -> bytes | Any | OwnDocument:
-        """Bytes, or the document that a stream amounts to."""
+        """Bytes, or the document that a stream of others amounts to."""
 
 
 class KeptDocument:
@@ -40,12 +41,13 @@ class KeptDocument:
 
     too_large = False
 
-    def __init__(self, document: dict[str, Any], size: int) -> None:
-        self.size = size
-        self._document = document
+    def __init__(self, data: bytes) -> None:
+        """`data`: JSON of an object."""
+        self.size = len(data)
+        self._data = data
 
     def content(self) -> OwnDocument:
-        return OwnDocument(self._document)
+        return OwnDocument(self._data)
 
 
 class KeptPieces:
@@ -89,7 +91,7 @@ class KeptPieces:
 
     def content(self) -> OwnDocument:
         self._join()
-        return OwnDocument({**self._describe(self._pieces, self.usage), **self.error})
+        return OwnDocument(dump_bytes({**self._describe(self._pieces, self.usage), **self.error}))
 
     def _join(self) -> None:
         if self._said:

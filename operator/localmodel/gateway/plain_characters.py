@@ -28,6 +28,11 @@ def to_plain(text: str) -> str:
     return "".join([to_plain(text[at : at + _SLICE]) for at in range(0, len(text), _SLICE)])
 
 
+def plain_table() -> dict[str, str]:
+    """The plain character by the odd one."""
+    return _tables()[0]
+
+
 @cache
 def _tables() -> tuple[dict[str, str], re.Pattern[str]]:
     """The plain character by the odd one, and what finds an odd one."""

@@ -11,6 +11,7 @@ from time import monotonic, thread_time
 import re2
 
 from localmodel.api.gateway import RedactKind
+from localmodel.gateway import body_search
 from localmodel.gateway.emails import Emails
 from localmodel.gateway.identifiers import SHORT, DigitKind, Numbers
 from localmodel.gateway.patterns import BadPattern, compile_pattern
@@ -31,14 +32,29 @@ class TooCostly(Exception):
 
 
 class Redactor:
-    def __init__(self, kinds: Collection[RedactKind], patterns: Sequence[str] = (), seconds: float = 1.0) -> None:
-        """`patterns`: RE2; `^` and `$` match at lines. `seconds`: most processor time of one call. Raises BadPattern."""
+    def __init__(
+        self, kinds: Collection[RedactKind], patterns: Sequence[str] = (), seconds: float = 1.0, *, in_c: bool = True
+    ) -> None:
+        """`patterns`: RE2; `^` and `$` match at lines. `seconds`: most processor time of one call. `in_c`: where it can be, which
+        shows in nothing but time. Raises BadPattern."""
         self._emails = Emails() if "Email" in kinds else None
         digits: list[DigitKind] = [kind for kind in kinds if kind != "Email"]
         self._numbers = Numbers(digits) if digits else None
         self._own = [_compile_own(pattern) for pattern in patterns]
         self._apart = any(_SEES_ENDS.search(pattern) for pattern in patterns)
         self._seconds = seconds
+        usable = in_c and body_search.built() and not self._apart
+        self._in_c = body_search.BodySearch(kinds) if usable else None
+
+    def show(self, bodies: Sequence[bytes], ours: Sequence[bool]) -> Sequence[str | None]:
+        """Whole bodies, redacted; None: what `bodies` must do. `ours`: an answer that the gateway composed. Raises TooCostly."""
+        if self._in_c is None:
+            return [None] * len(bodies)
+        return self._in_c.show(bodies, ours, self._find_own if self._own else None)
+
+    def _find_own(self, texts: bytes) -> Iterator[tuple[int, int]]:
+        check = self._clock()
+        return (span for pattern in self._own for span in _matches(pattern, texts, check))
 
     def redact(self, text: str) -> str:
         """Every finding becomes [Email], [Phone], [IDCard], [BankCard] or [Redacted]. Raises TooCostly."""
@@ -81,7 +97,9 @@ class Redactor:
             spans += self._numbers.find(plain, seldom)
         for pattern in self._own:
             for searched in (text,) if plain is text else (text, plain):
-                spans += [(start, end, _OWN) for start, end in _matches(pattern, searched, check) if end > start]
+                # bytes need no map from their places to those of characters
+                found = _matches(pattern, searched.encode() if searched.isascii() else searched, check)
+                spans += [(start, end, _OWN) for start, end in found]
         return _replace(text, _unite(spans)) if spans else text
 
 
@@ -95,11 +113,12 @@ def _compile_own(pattern: str) -> "re2._Regexp":
     return compile_pattern(f"(?m:{pattern})")
 
 
-def _matches(pattern: "re2._Regexp", text: str, check: Callable[[], None]) -> Iterator[tuple[int, int]]:
-    """Bytes need no map from their places to those of characters."""
-    for match in pattern.finditer(text.encode() if text.isascii() else text):
+def _matches(pattern: "re2._Regexp", text: str | bytes, check: Callable[[], None]) -> Iterator[tuple[int, int]]:
+    for match in pattern.finditer(text):
         check()
-        yield match.span()
+        start, end = match.span()
+        if end > start:
+            yield start, end
 
 
 def _unite(spans: list[Span]) -> list[Span]:

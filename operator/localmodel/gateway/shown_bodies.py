@@ -5,9 +5,9 @@ For the log's thread. What can't be searched is withheld, and a record that is t
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from localmodel.gateway.bodies import KEPT_BYTES, Opened, Withheld
+from localmodel.gateway.bodies import KEPT_BYTES, AsText, Opened, OwnDocument, Shown, Withheld, cut
 from localmodel.gateway.kept_answer import Kept
 from localmodel.gateway.record import Bodies
 from localmodel.gateway.redact import Redactor, TooCostly
@@ -48,25 +48,30 @@ def _reason(error: Exception, request_id: str) -> str:
 
 
 def _show_together(exchanges: Sequence[Exchanged], redactor: Redactor) -> list[Bodies]:
-    opened = [_open(each) for each in exchanges]
-    texts = [text for bodies in opened for body in bodies for text in body.texts]
-    redacted = redactor.redact_all(texts)
-    shown = []
-    at = 0
-    for bodies in opened:
-        fields: list[str | int] = []
-        for body in bodies:
-            fields += body.show(redacted[at : at + len(body.texts)])
-            at += len(body.texts)
-        shown.append(Bodies(*fields))  # type: ignore[arg-type]
-    return shown
+    contents = [content for each in exchanges for content in _contents(each)]
+    shown = iter(_show_contents(contents, redactor))
+    return [Bodies(*next(shown), *(next(shown) if each.answer is not None else ())) for each in exchanges]
 
 
-def _open(exchanged: Exchanged) -> list[Opened]:
+def _contents(exchanged: Exchanged) -> list[Any]:
     """The request, and the answer if there is one."""
-    request = Opened(exchanged.request, as_text=exchanged.as_text)
+    request = AsText(exchanged.request) if exchanged.as_text else exchanged.request
     if exchanged.answer is None:
         return [request]
     if exchanged.answer.too_large:
         raise Withheld(_TOO_LARGE)
-    return [request, Opened(exchanged.answer.content())]
+    return [request, exchanged.answer.content()]
+
+
+def _show_contents(contents: Sequence[Any], redactor: Redactor) -> list[Shown]:
+    """In C what can be, the rest together."""
+    ours = [type(each) is OwnDocument for each in contents]
+    datas = [each.data if own else each if type(each) is bytes else b"" for each, own in zip(contents, ours, strict=True)]
+    shown = [None if text is None else cut(text) for text in redactor.show(datas, ours)]
+    left = {place: Opened(content) for place, content in enumerate(contents) if shown[place] is None}
+    redacted = redactor.redact_all([text for opened in left.values() for text in opened.texts]) if left else []
+    at = 0
+    for place, opened in left.items():
+        shown[place] = opened.show(redacted[at : at + len(opened.texts)])
+        at += len(opened.texts)
+    return shown  # type: ignore[return-value]

@@ -112,7 +112,7 @@ def test_a_stalled_reader_costs_nobody_and_what_is_lost_is_said_at_its_place(pip
 def test_the_buffer_before_the_sinks_is_bounded_too(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     hold = threading.Event()
     redactor = Redactor(())
-    monkeypatch.setattr(redactor, "redact_all", lambda texts: hold.wait() and list(texts))
+    monkeypatch.setattr(redactor, "show", lambda bodies, ours: hold.wait() and [None] * len(bodies))
     pipe.read()
     records = RecordLog([Sink("stdout", DescriptorTarget(pipe.writer), {})], redactor, buffer_bytes=10_000)
     for number in range(20):
@@ -296,10 +296,10 @@ def test_full_shows_both_bodies_redacted(pipe: Pipe) -> None:
 def test_what_can_not_be_searched_is_withheld(pipe: Pipe, monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     redactor = Redactor(("Phone",))
 
-    def fail(texts: list[str]) -> list[str]:
+    def fail(bodies: list[bytes], ours: list[bool]) -> list[str]:
         raise failure
 
-    monkeypatch.setattr(redactor, "redact_all", fail)
+    monkeypatch.setattr(redactor, "show", fail)
     records = full(pipe, redactor)
     records.put(record(), b'{"m": "secret"}', kept(b"{}"))
     records.close()

@@ -3,7 +3,6 @@
 import json
 import random
 import time
-from datetime import date
 from itertools import pairwise
 from typing import Any
 
@@ -12,19 +11,18 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.private_texts import calm_text, emails, escaped, numbers, tricky, tricky_ascii
 from localmodel.gateway import bodies
-from localmodel.gateway.bodies import Withheld, show
+from localmodel.gateway.bodies import AsText, Withheld, show
 from localmodel.gateway.emails import EMAIL, Emails
 from localmodel.gateway.identifiers import (
     RUN,
     DigitKind,
     Numbers,
     find_short_runs,
-    id_card_check_digit,
     is_bank_card,
     is_id_card,
     is_phone,
-    luhn_sum,
 )
 from localmodel.gateway.kept_answer import KeptAnswer
 from localmodel.gateway.plain_characters import to_plain
@@ -35,40 +33,6 @@ DIGIT_KINDS: tuple[DigitKind, ...] = ("Phone", "IDCard", "BankCard")
 ALL = Redactor(("Email", "Phone", "IDCard", "BankCard"))
 NONE = Redactor(())
 calm = settings(deadline=None, max_examples=60)
-
-digits = st.text("0123456789", min_size=0, max_size=20)
-mobiles = st.from_regex(r"1[3-9][0-9]{9}", fullmatch=True)
-landlines = st.from_regex(r"(010|02[0-9])-?[1-9][0-9]{7}|0[3-9][1-9][0-9]-?[1-9][0-9]{6,7}", fullmatch=True)
-international = st.from_regex(r"(\+|00)[1-9][0-9]{0,2}[ -]?[0-9]{4}[ -]?[0-9]{4}", fullmatch=True)
-emails = st.from_regex(r"[a-z0-9][a-z0-9._%+\-]{0,10}@([a-z0-9]{1,8}\.){1,2}[a-z]{2,6}", fullmatch=True)
-calm_text = st.text("日本 abc,。：；\n\t\"'{}[]\\中文!?é", max_size=30)
-
-
-@st.composite
-def id_cards(draw: st.DrawFn) -> str:
-    day = draw(st.dates(min_value=date(1900, 1, 1), max_value=date(2030, 1, 1)))
-    body = draw(st.sampled_from(["110105", "310101", "440305", "510104"])) + day.strftime("%Y%m%d") + draw(
-        st.from_regex("[0-9]{3}", fullmatch=True))  # fmt: skip
-    return body + draw(st.sampled_from([str.upper, str.lower]))(id_card_check_digit(body))
-
-
-@st.composite
-def bank_cards(draw: st.DrawFn) -> str:
-    body = draw(st.from_regex("[2-6][0-9]{11,17}", fullmatch=True))
-    return body + str(-luhn_sum(body + "0") % 10)
-
-
-@st.composite
-def numbers(draw: st.DrawFn) -> str:
-    """Of any kind, possibly in groups and in other people's digits."""
-    number = draw(mobiles | landlines | international | id_cards() | bank_cards())
-    if draw(st.booleans()) and number.isdigit():
-        cuts = sorted(draw(st.sets(st.integers(1, len(number) - 1), max_size=4)))
-        separator = draw(st.sampled_from([" ", "-", " - ", "\u00a0", "\u2011", "\u3000"]))
-        number = separator.join(number[a:b] for a, b in zip([0, *cuts], [*cuts, len(number)], strict=True))
-    if draw(st.booleans()):
-        number = number.translate({ord("0") + n: 0xFF10 + n for n in range(10)})
-    return number
 
 
 def digits_of(text: str) -> str:
@@ -98,11 +62,6 @@ def test_other_text_stays(text: str) -> None:
 @given(st.lists(calm_text | numbers() | emails, max_size=8))
 def test_together_is_as_each_by_itself(texts: list[str]) -> None:
     assert ALL.redact_all(texts) == [ALL.redact(text) for text in texts]
-
-
-_PARTS = [*"00123456789++(()  .-xXabZ_'\n\t", "@", "%40", "%", "@b.de", ".de", "é", "中", "β"]
-tricky = st.lists(st.sampled_from(_PARTS), max_size=60).map("".join)
-tricky_ascii = st.lists(st.sampled_from([part for part in _PARTS if part.isascii() and part != "%40"]), max_size=60).map("".join)
 
 
 def never() -> None:
@@ -237,12 +196,8 @@ def test_a_search_that_takes_too_long_is_given_up(text: str) -> None:
         Redactor(("Phone",), ["c.*x|d"], seconds=0.2).redact(text)
 
 
-def shown(body: bytes | Any, redactor: Redactor = ALL, **options: Any) -> str:
+def shown(body: Any, redactor: Redactor = ALL, **options: Any) -> str:
     return show(body, redactor, **options).text
-
-
-def escaped(text: str, chance: random.Random) -> str:
-    return "".join(f"\\u{ord(char):04x}" if chance.random() < 0.5 else json.dumps(char)[1:-1] for char in text)
 
 
 @calm
@@ -274,7 +229,7 @@ def test_texts_in_another_form_are_left_out() -> None:
 def test_what_is_no_json_is_searched_as_text() -> None:
     for body in (b"{broken 13800138000", b'{"a": "1380013\\u0038000', b"\xff\xfe 13800138000", b"[" * 5000 + b"13800138000"):
         assert "[Phone]" in shown(body)
-    assert shown(b'{"a": "13800138000", "a": "x"}', as_text=True) == '{"a": "[Phone]", "a": "x"}'
+    assert shown(AsText(b'{"a": "13800138000", "a": "x"}')) == '{"a": "[Phone]", "a": "x"}'
 
 
 @calm

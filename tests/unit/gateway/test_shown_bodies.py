@@ -17,6 +17,10 @@ def kept(data: bytes) -> KeptAnswer:
     return answer
 
 
+def own(document: dict[str, Any]) -> OwnDocument:
+    return OwnDocument(json.dumps(document).encode())
+
+
 class Broken:
     size = 0
     too_large = False
@@ -67,11 +71,11 @@ def test_of_an_answer_of_ours_all_is_searched_but_what_the_gateway_says_of_itsel
         "usage": {"prompt_tokens": 10_000_000},
         "error": {"message": "no a@b.cn"},
     }
-    (shown,) = show_all([Exchanged("r", b"{}", False, KeptDocument(document, 1))], REDACTOR)
+    (shown,) = show_all([Exchanged("r", b"{}", False, KeptDocument(json.dumps(document).encode()))], REDACTOR)
     whole = show(json.dumps(document).encode(), REDACTOR).text
-    assert shown.response_body == whole == show(OwnDocument(document), REDACTOR).text
+    assert shown.response_body == whole == show(own(document), REDACTOR).text
     assert "13800138000" not in whole and "a@b.cn" not in whole and '"created":1795600000' in whole
     clean = {**document, "choices": [], "error": None}
-    assert json.loads(show(OwnDocument(clean), REDACTOR).text) == clean
-    told = show(OwnDocument({**clean, "id": "chatcmpl-13800138000", "system_fingerprint": "13800138000"}), REDACTOR).text
+    assert json.loads(show(own(clean), REDACTOR).text) == clean
+    told = show(own({**clean, "id": "chatcmpl-13800138000", "system_fingerprint": "13800138000"}), REDACTOR).text
     assert told.count("13800138000") == 2, "the record's request_id says it as well"

@@ -161,7 +161,7 @@ def test_kept_pieces_say_what_the_bytes_said(endpoint: Endpoint) -> None:
     pieces_kept.usage = usage
     for data in (chunks.opening(), *map(chunks.piece, pieces), chunks.closing(usage)):
         bytes_kept.add(data)
-    folded, made = bytes_kept.content(), pieces_kept.content().document
+    folded, made = bytes_kept.content(), json.loads(pieces_kept.content().data)
     assert [choice.pop("logprobs", None) for choice in (*folded["choices"], *made["choices"])] == [None] * 4
     assert made == folded
 
@@ -170,7 +170,7 @@ def test_kept_pieces_of_a_broken_stream() -> None:
     kept = KeptPieces(chunks_of(call()).document)
     kept.add([Piece(0, "Par")])
     kept.error = {"error": {"code": "x"}}
-    content = kept.content().document
+    content = json.loads(kept.content().data)
     assert content["choices"][0]["message"]["content"] == "Par" and content["error"] == {"code": "x"} and "usage" not in content
     kept.add([Piece(0, "a" * 5_000_000)])
     assert kept.too_large
@@ -183,9 +183,9 @@ def test_said_texts_are_pieces_of_the_only_choice() -> None:
         kept.say(f"{number} ")
     sizes = kept.size
     kept.add([Piece(0, ">", (), "stop")])
-    (choice,) = kept.content().document["choices"]
+    (choice,) = json.loads(kept.content().data)["choices"]
     assert choice["message"]["content"] == "<" + "".join(f"{number} " for number in range(600)) + ">"
     assert choice["finish_reason"] == "stop" and 4 * 2290 < sizes < kept.size and not kept.too_large
     for _ in range(512):
         kept.say("a" * 10_000)
-    assert kept.too_large and kept.content().document["choices"][0]["message"]["content"] == ""
+    assert kept.too_large and json.loads(kept.content().data)["choices"][0]["message"]["content"] == ""

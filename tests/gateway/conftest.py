@@ -140,9 +140,13 @@ class GatewayProcess:
         await eventually(free)
 
     async def balanced(self) -> None:
-        """Metrics totals are log totals."""
+        """Metrics totals are log totals, of requests and of tokens."""
 
         async def same() -> bool:
+            for kind in ("prompt", "completion"):
+                counted = sum(record[f"{kind}_tokens"] or 0 for record in self.records)
+                if counted != await self.metric(f'localmodel_gateway_tokens_total{{kind="{kind}"}}'):
+                    return False
             logged: dict[str, int] = {}
             for record in self.records:
                 logged[record["outcome"]] = logged.get(record["outcome"], 0) + 1

@@ -78,6 +78,8 @@ class FakeTriton:
         self.next_plans: list[Plan] = []
         """Of the next sequences, one each, before `plan` is used again."""
         self.embeds: list[dict[str, Any]] = []
+        self.embedding: dict[str, asyncio.Event] = {}
+        """Batches that are being computed; set: cancelled."""
         self.submits: list[list[str]] = []
         """The ids of each."""
         self.submitted: list[dict[str, Any]] = []
@@ -242,6 +244,8 @@ class FakeTriton:
         self.cancelled += message["ids"]
         self.overtaken += [each for each in message["ids"] if each not in self.accepted]
         for sequence in message["ids"]:
+            if sequence in self.embedding:
+                self.embedding[sequence].set()
             if task := self.running.get(sequence):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -290,7 +294,15 @@ class FakeTriton:
 
     async def _embed(self, request: web.Request, message: dict[str, Any]) -> web.Response:
         self.embeds.append(message)
-        await asyncio.sleep(self.plan.accept_delay)
+        cancelled = self.embedding[message["id"]] = asyncio.Event()
+        try:
+            async with asyncio.timeout(self.plan.accept_delay):
+                await cancelled.wait()
+            return answer({"code": "failed", "message": "the request was cancelled"})
+        except TimeoutError:
+            pass
+        finally:
+            del self.embedding[message["id"]]
         if self.plan.reply is not None:
             return web.json_response(self.plan.reply, status=self.plan.status)
         vectors = [struct.pack("<3f", len(ids), sum(ids), 0.5) for ids in message["inputs"]]

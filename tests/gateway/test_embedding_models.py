@@ -12,9 +12,9 @@ from gateway.fake_triton import FakeTriton, Plan
 from gateway.tiny_model import write_tiny_model
 
 
-async def begin(start: Start, triton: FakeTriton) -> GatewayProcess:
+async def begin(start: Start, triton: FakeTriton, **settings: Any) -> GatewayProcess:
     triton.task = "Embedding"
-    return await start()
+    return await start(task="Embedding", **settings)
 
 
 async def embed(gateway: GatewayProcess, **fields: Any) -> tuple[int, Any]:
@@ -45,10 +45,9 @@ async def test_vectors_in_order_and_in_batches(start: Start, triton: FakeTriton)
 
 
 async def test_it_needs_no_chat_template(start: Start, triton: FakeTriton, tmp_path: Path) -> None:
-    triton.task = "Embedding"
     (tmp_path / "model").mkdir()
     (write_tiny_model(tmp_path / "model") / "tokenizer_config.json").unlink()
-    gateway = await start(model_path=str(tmp_path / "model"))
+    gateway = await begin(start, triton, model_path=str(tmp_path / "model"))
     assert (await embed(gateway, input="What"))[0] == 200
     assert (await gateway.status())["chat_problem"] == ""
 
@@ -109,14 +108,34 @@ async def test_an_engine_that_dies_leaves_no_request_waiting(start: Start, trito
     await gateway.idle()
 
 
-async def test_a_client_that_leaves_costs_one_batch(start: Start, triton: FakeTriton) -> None:
+async def test_a_client_that_leaves_has_its_batch_cancelled(start: Start, triton: FakeTriton) -> None:
     gateway = await begin(start, triton)
     before = len(triton.embeds)
-    triton.plan = Plan(accept_delay=0.4)
+    triton.plan = Plan(accept_delay=60.0)
+    triton.may_cancel.clear()
     leaving = asyncio.create_task(embed(gateway, input=["What"] * 200))
     await eventually(lambda: len(triton.embeds) > before)
     leaving.cancel()
-    await eventually(lambda: len(gateway.records) == 1)
+    record = await gateway.record()
+    assert (record["outcome"], record["prompt_tokens"]) == ("client_closed", 2 * 64)
     assert (await gateway.status())["slots_in_use"] == 1, "the engine still works for it"
+    triton.may_cancel.set()
     await gateway.idle()
-    assert len(triton.embeds) == before + 1 and gateway.records[0]["outcome"] == "client_closed"
+    assert len(triton.embeds) == before + 1 and not triton.embedding
+    assert triton.cancelled == [triton.embeds[-1]["id"]]
+    await gateway.balanced()
+
+
+async def test_a_batch_that_is_late_is_cancelled(start: Start, triton: FakeTriton) -> None:
+    gateway = await begin(start, triton, timeouts={"first_token_seconds": 0.3})
+    triton.plan = Plan(accept_delay=60.0)
+    status, answer = await embed(gateway, input="What")
+    assert (status, answer["error"]["code"]) == (504, "first_token_timeout")
+    await gateway.idle()
+    assert not triton.embedding, "the engine does not go on"
+    triton.plan = Plan(accept_delay=60.0)
+    async with await gateway.post("/v1/embeddings", {"input": "What"}, headers={"x-request-deadline-ms": "200"}) as reply:
+        assert (reply.status, (await reply.json())["error"]["code"]) == (504, "total_timeout")
+    await gateway.idle()
+    assert not triton.embedding
+    await gateway.balanced()

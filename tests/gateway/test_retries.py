@@ -149,6 +149,10 @@ async def test_the_breaker_opens_and_one_probe_closes_it(start: Start, triton: F
     assert (await gateway.chat())[0] == 200, "a probe whose client left makes way for another"
     assert await breaker_is(gateway, "closed")
     assert await gateway.outcomes() == {"upstream_error": 2, "protocol_error": 1, "shed": 2, "client_closed": 1, "ok": 1}
+    computed = sum(len(each["prompt"]) for each in triton.user_submits if each["id"] in triton.accepted)
+    assert await gateway.metric('localmodel_gateway_tokens_total{kind="prompt"}') == computed, "of seven prompts these three"
+    await gateway.record(7)
+    assert [record["prompt_tokens"] is None for record in gateway.records] == [True, True, False, True, True, False, False]
     await gateway.idle()
     await gateway.balanced()
 

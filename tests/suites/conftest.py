@@ -66,7 +66,7 @@ def embedding_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveGa
     directory = tmp_path_factory.mktemp("embeddings")
     model = weights.make(weights.default_destination(weights.MINILM.name), weights.MINILM)
     triton = LiveTriton(directory, model, task="Embedding", context_window=256)
-    live = LiveGateway(directory, triton, ["text-embedding-3-small", "minilm"], context_window=256)
+    live = LiveGateway(directory, triton, ["text-embedding-3-small", "minilm"], task="Embedding", context_window=256)
     yield live
     live.stop()
     triton.stop()

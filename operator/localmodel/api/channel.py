@@ -128,10 +128,13 @@ class Generated(_Message):
 
 
 class Embed(_Message):
-    """Vectors of an embedding model. One request, one response; a client that leaves costs at most this batch."""
+    """Vectors of an embedding model. One request, one response."""
 
     op: Literal["embed"] = "embed"
     token: str
+    instance: str = ""
+    id: str = ""
+    """Unique per instance; a `cancel` that names it ends it with a refusal. Empty: it can't be cancelled."""
     inputs: tuple[tuple[int, ...], ...] = Field(min_length=1, max_length=2048)
     """Token ids with the special tokens the model wants, each of shape [n], 1 <= n <= context window."""
 

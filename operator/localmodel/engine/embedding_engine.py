@@ -16,7 +16,7 @@ from torch import Tensor
 
 from localmodel.api.channel import Embedded, Refusal
 from localmodel.engine.errors import Refused
-from localmodel.engine.sequence import Output
+from localmodel.engine.sequence import Key, Output
 from localmodel.engine.stepping import Stepping
 
 MOST_WAITING = 256
@@ -25,6 +25,8 @@ GENERATES_NOTHING = "this model makes embeddings; send text generation to a mode
 
 @dataclass(eq=False)
 class Job:
+    key: Key | None
+    """What a cancel names."""
     inputs: tuple[tuple[int, ...], ...]
     answer: Callable[[Embedded | Refusal], None]
     left: Callable[[], bool]
@@ -44,9 +46,10 @@ class EmbeddingEngine(Stepping):
         self._jobs: list[Job] = []
 
     def embed(
-        self, inputs: tuple[tuple[int, ...], ...], answer: Callable[[Embedded | Refusal], None], left: Callable[[], bool]
-    ) -> None:
-        """Queues one request; `answer` is called once, on the engine's thread, unless `left`. Raises Refused."""
+        self, key: Key | None, inputs: tuple[tuple[int, ...], ...], answer: Callable[[Embedded | Refusal], None],
+        left: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        """Queues one request; `answer` is called once, on any thread and without waiting, unless `left`. Raises Refused."""
         for number, text in enumerate(inputs):
             if not text:
                 raise Refused("invalid_request", f"input {number} is empty; send at least one token")
@@ -60,7 +63,7 @@ class EmbeddingEngine(Stepping):
                 raise Refused("failed", "the engine is stopping; send the request to another replica")
             if len(self._jobs) >= MOST_WAITING:
                 raise Refused("overloaded", f"{len(self._jobs)} requests are waiting; try again later")
-            self._jobs.append(Job(inputs, answer, left))
+            self._jobs.append(Job(key, inputs, answer, left))
             self._changed.notify()
 
     def _has_work(self) -> bool:
@@ -123,8 +126,14 @@ class EmbeddingEngine(Stepping):
     def add_request(self, *_: object, **__: object) -> NoReturn:
         raise Refused("invalid_request", GENERATES_NOTHING)
 
-    def cancel(self, key: object) -> None:
-        """No sequence is ever known here."""
+    def cancel(self, key: Key) -> None:
+        """Computes no more of this request than the step that runs, and refuses it. An unknown key is none of ours, or ended."""
+        with self._changed:
+            job = next((job for job in self._jobs if job.key == key), None)
+            if job is None:
+                return
+            self._jobs.remove(job)
+        job.answer(Refusal(code="failed", message="the request was cancelled"))
 
 
 def _pack(vectors: list[Tensor]) -> Embedded:

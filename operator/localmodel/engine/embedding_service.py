@@ -79,7 +79,8 @@ class EmbeddingService(ChannelService):
         def answer(message: Embedded | Refusal) -> None:
             self._answers.submit(lambda: stream.send(message.model_dump_json(), final=True))
 
-        self.engine.embed(request.inputs, answer, stream.is_cancelled)
+        key = (request.instance, request.id) if request.id else None
+        self.engine.embed(key, request.inputs, answer, stream.is_cancelled)
 
     def _work(self) -> None:
         if self._config.cpu_threads and self._config.device == "cpu":

@@ -69,7 +69,8 @@ class Caller:
         if record.outcome in _NOT_SERVED:
             self._account.void(self._grant, monotonic())
             return
-        used = self._grant.tokens if record.prompt_tokens is None else record.prompt_tokens + record.completion_tokens
+        # The tokens of an answer of /v2 pass through unread: what was reserved is what it costs.
+        used = self._grant.tokens if record.endpoint == "v2" else (record.prompt_tokens or 0) + record.completion_tokens
         self._account.settle(self._grant, monotonic(), used)
 
 

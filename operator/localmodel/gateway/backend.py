@@ -169,7 +169,7 @@ class Backend:
         seconds = self._settings.timeouts.first_token_seconds
         if self._settings.task == "Predict":
             answered = await canary_predicts(self._channel, self.state.engine, seconds)
-        elif self.state.engine is not None and self.state.engine.task == "Embedding":
+        elif self._settings.task == "Embedding":
             answered = await canary_embeds(self._channel, seconds)
         else:
             answered = await canary_answers(self._sequences, seconds)

@@ -56,7 +56,10 @@ class Channel:
         request = channel.Cancel(token=self.token, instance=self.instance, ids=ids)
         return (await self._ask(channel.Cancelled, request, seconds)).cancelled
 
-    async def embed(self, request: channel.Embed, seconds: float, trace: Mapping[str, str] = NO_HEADERS) -> channel.Embedded:
+    async def embed(
+        self, request: channel.Embed, seconds: float | None, trace: Mapping[str, str] = NO_HEADERS
+    ) -> channel.Embedded:
+        """`seconds` None: as long as the engine lives."""
         return await self._ask(channel.Embedded, request, seconds, trace)
 
     async def infer(self, body: bytes, header_length: int, seconds: float) -> None:
@@ -84,11 +87,11 @@ class Channel:
         except (aiohttp.ClientError, OSError) as error:
             raise BackendUnreachable(str(error) or type(error).__name__) from error
 
-    async def _ask(self, model: type[T], request: BaseModel, seconds: float, trace: Mapping[str, str] = NO_HEADERS) -> T:
+    async def _ask(self, model: type[T], request: BaseModel, seconds: float | None, trace: Mapping[str, str] = NO_HEADERS) -> T:
         """All of these may be said twice: the engine answers a repeated submit or cancel as it did the first."""
         return parse_answer(model, await self._post(self._path, envelope(request), {**_JSON, **trace}, seconds))
 
-    async def _post(self, path: str, body: bytes, headers: Mapping[str, str], seconds: float) -> bytes:
+    async def _post(self, path: str, body: bytes, headers: Mapping[str, str], seconds: float | None) -> bytes:
         try:
             status, answer = await self._calls.post(path, body, headers, seconds)
         except TimeoutError as error:

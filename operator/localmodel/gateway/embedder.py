@@ -1,22 +1,21 @@
 """Answers /v1/embeddings: tokenize, wait for a slot, ask the engine batch by batch, one body.
 
-A batch that is under way can't be stopped: a client that leaves costs the rest of it, and keeps its slot that long.
+Whoever leaves or is late has the batch that is under way called off, and keeps its slot until the engine has ended that.
 """
 
 import asyncio
 import binascii
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from localmodel.api import channel
 from localmodel.api.engine_status import EngineStatus
 from localmodel.gateway import errors
 from localmodel.gateway.answers import send
-from localmodel.gateway.backend_errors import BackendError, BackendGarbage, BackendSilent, BackendUnreachable, Refused
 from localmodel.gateway.channel import Channel
+from localmodel.gateway.embedding_batch import EmbeddingBatch, TokenIds
 from localmodel.gateway.exchange import Exchange
-from localmodel.gateway.failures import submit_error
 from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.openai_embeddings import EmbeddingCall, check_dimensions, check_lengths, embeddings_body
@@ -27,7 +26,6 @@ from localmodel.gateway.timers import Deadlines
 
 BATCH = 64
 """Inputs in one request to the engine: what a client that leaves may cost, and little enough to write without a stall."""
-TokenIds = tuple[int, ...]
 
 
 class Embedder:
@@ -39,6 +37,9 @@ class Embedder:
         self._channel = link
         self._window = window
         self._engine = engine
+        self._numbers = itertools.count(1)
+        self._left: set[asyncio.Task[None]] = set()
+        """Those that see to the end of a batch that nobody waits for."""
 
     async def answer(self, request: Request, exchange: Exchange, call: EmbeddingCall, deadlines: Deadlines) -> None:
         engine = self._engine()
@@ -47,7 +48,6 @@ class Embedder:
         inputs = await self._encode(call, deadlines)
         check_lengths(inputs, self._window)
         tokens = sum(map(len, inputs))
-        exchange.record.prompt_tokens = tokens
         exchange.reserve(tokens)
         need = Need(size=exchange.hold_body())
 
@@ -79,18 +79,20 @@ class Embedder:
         if not again:
             self._lane.check_serving()
         slot, trial = await self._lane.enter(exchange, deadlines.queue(monotonic()), need, again=again)
-        batch: asyncio.Task[channel.Embedded] | None = None
+        record = exchange.record
+        record.prompt_tokens = None
+        batch: EmbeddingBatch | None = None
         ok: bool | None = None
         began = monotonic()
         vectors: list[str] = []
         try:
             for start in range(0, len(inputs), BATCH):
-                batch = asyncio.create_task(
-                    self._embed(tuple(inputs[start : start + BATCH]), deadlines, exchange.trace_headers())
-                )
-                embedded = await asyncio.shield(batch)
-                if exchange.record.first_token_seconds is None:
-                    exchange.record.first_token_seconds = monotonic() - began
+                texts = tuple(inputs[start : start + BATCH])
+                batch = EmbeddingBatch(self._channel, f"e{next(self._numbers)}", texts, exchange.trace_headers())
+                embedded = await batch.vectors(deadlines.first_token(monotonic()))
+                record.prompt_tokens = (record.prompt_tokens or 0) + batch.tokens
+                if record.first_token_seconds is None:
+                    record.first_token_seconds = monotonic() - began
                 check_dimensions(call, embedded.dimensions)
                 vectors += embedded.vectors
             ok = True
@@ -99,31 +101,18 @@ class Embedder:
             raise
         finally:
             self._lane.report(trial, ok)
-            if batch is None or batch.done():
+            if batch is None or batch.ended:
                 slot.release()
             else:
-                batch.add_done_callback(lambda ended: _let_go(ended, slot))
+                record.prompt_tokens = (record.prompt_tokens or 0) + batch.tokens
+                self._call_off(batch, slot)
         return vectors
 
-    async def _embed(self, inputs: tuple[TokenIds, ...], deadlines: Deadlines, trace: dict[str, str]) -> channel.Embedded:
-        limit = deadlines.first_token(monotonic())
-        request = channel.Embed(token=self._channel.token, inputs=inputs)
-        try:
-            embedded = await self._channel.embed(request, limit.at - monotonic(), trace)
-        except BackendSilent:
-            raise limit.error() from None
-        except (BackendError, BackendGarbage, BackendUnreachable, Refused) as error:
-            raise submit_error(error) from None
-        if len(embedded.vectors) != len(inputs):
-            raise errors.protocol(f"{len(embedded.vectors)} vectors for {len(inputs)} inputs")
-        return embedded
-
-
-def _let_go(batch: asyncio.Task[channel.Embedded], slot: Slot) -> None:
-    """Nobody waits for this batch any more, so nobody is told how it ended."""
-    if not batch.cancelled():
-        batch.exception()
-    slot.release()
+    def _call_off(self, batch: EmbeddingBatch, slot: Slot) -> None:
+        task = asyncio.create_task(batch.call_off())
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
+        task.add_done_callback(lambda _: slot.release())
 
 
 async def _written(call: EmbeddingCall, vectors: Sequence[str], tokens: int) -> bytes:

@@ -85,9 +85,8 @@ class Exchange:
         self.headers["x-localmodel-truncated-tokens"] = str(tokens)
 
     def tell_segments(self, segments: int) -> None:
-        """The document is read in so many parts; the prompts of all calls are counted as they are read."""
+        """The document is read in so many parts."""
         self.record.segments = self.more_usage["segments"] = segments
-        self.record.prompt_tokens = 0
         self.headers["x-localmodel-segments"] = str(segments)
 
     def head_sent(self, status: int) -> None:

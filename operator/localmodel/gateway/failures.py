@@ -5,6 +5,7 @@ Pure. Of Triton's own words a client sees one line at most.
 
 from localmodel.api import channel
 from localmodel.api.engine_failure import parse_engine_failure
+from localmodel.api.events import SequenceEvent
 from localmodel.gateway import errors
 from localmodel.gateway.backend_errors import (
     BackendError,
@@ -14,6 +15,7 @@ from localmodel.gateway.backend_errors import (
     BackendUnreachable,
     Refused,
 )
+from localmodel.gateway.timers import Limit
 
 
 def first_line(message: str) -> str:
@@ -22,8 +24,13 @@ def first_line(message: str) -> str:
     return f"{line}."
 
 
-def explain_error(message: str) -> errors.ApiError:
-    """Of a sequence that ended with an error: the engine's own end, or what is special to the sequence."""
+def explain_end(event: SequenceEvent, total: Limit) -> errors.ApiError:
+    """Of a sequence that the engine did not complete: its deadline, the engine's own end, or what is special to the sequence."""
+    if event.finish_reason == "deadline":
+        return total.error()
+    if event.finish_reason == "cancelled":
+        return errors.upstream("It ended this request.")
+    message = str(event.error or "It gave no reason.")
     failure = parse_engine_failure(message)
     return errors.engine_failed(failure) if failure else errors.upstream(first_line(message))
 

@@ -46,7 +46,6 @@ class Generator:
     async def answer(self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines) -> None:
         self._check(call)
         prompt = await self.prompts.encode_async(call, deadlines.total)
-        exchange.record.prompt_tokens = len(prompt)
         try:
             sampling = self._sampling(call, prompt)
         except errors.ApiError as refused:
@@ -58,7 +57,6 @@ class Generator:
             call, shorter = await self.long_input.shorten(call, refused, self._room)
             exchange.tell_truncated(len(prompt) - len(shorter))
             prompt, sampling = shorter, self._sampling(call, shorter)
-        exchange.record.prompt_tokens = len(prompt)
         exchange.reserve(len(prompt) + call.n * (sampling.max_tokens or 0))
         if call.n == 1:
             with Run(self.lane, exchange, deadlines, prompt, sampling) as run:
@@ -78,7 +76,6 @@ class Generator:
 
             async def start_last(last: Call) -> Source:
                 prompt = await self.prompts.encode_async(last)
-                source.charge(prompt)
                 runs = self._runs(stack, exchange, deadlines, prompt, self._sampling(last, prompt), last.n)
                 return await stack.enter_async_context(ManyChoices(runs))
 
@@ -112,7 +109,10 @@ class Generator:
         sampling: Sampling,
         choices: int,
     ) -> list[Run]:
-        runs = [Run(self.lane, exchange, deadlines, prompt, sampling_of_choice(sampling, index)) for index in range(choices)]
+        runs = [
+            Run(self.lane, exchange, deadlines, prompt, sampling_of_choice(sampling, index), counts_prompt=index == 0)
+            for index in range(choices)
+        ]
         for run in runs:
             stack.enter_context(run)
         return runs

@@ -117,7 +117,7 @@ class KeptConnections:
         self._idle: list[_Connection] = []
         self._asked: set[_Connection] = set()
 
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str], seconds: float | None) -> tuple[int, bytes]:
         """Status and body. Raises TimeoutError, OSError (no connection, or it broke) or EndlessAnswer."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"POST {path} HTTP/1.1\r\n{self._host_line}{lines}Content-Length: {len(body)}\r\n\r\n"

@@ -3,8 +3,7 @@ answer from one Run or from many (choices, segments of a long document) reads te
 
     with Run(lane, exchange, deadlines, prompt, sampling) as run:
         text = await run.first()
-        while not run.finish_reason:
-            text = await run.more()
+        while not run.finish_reason: text = await run.more()
 * `first()` waits for a slot of its own, submits, and returns the first text that is not empty, or "" if the answer ended
   without one. `more(wake_at)` returns the next text; "" at `wake_at` (monotonic seconds) or for half a character. `say` gets the
   texts that come meanwhile until it returns False, and the last is returned; `rest()` returns all that is left at once: neither
@@ -17,7 +16,7 @@ answer from one Run or from many (choices, segments of a long document) reads te
 * What failed before its first text is sent again where that can help (`resend`), in a slot of its own again, with the
   first token's limit of the first sending.
 * The record: `queue_seconds` and `first_token_seconds` are the first Run's to have one, `completion_tokens` is the sum,
-  `finish_reason` the last. `prompt_tokens` is the composer's to set.
+  `finish_reason` the last. `prompt_tokens` is the sum of the prompts that the engine took; of choices only the first counts.
 """
 
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from localmodel.api.channel import Sampling
 from localmodel.api.events import SequenceEvent, TokenLogprob, Usage
 from localmodel.gateway import errors
 from localmodel.gateway.exchange import Exchange
-from localmodel.gateway.failures import explain_error
+from localmodel.gateway.failures import explain_end
 from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.mailbox import Read
@@ -45,17 +44,21 @@ _TOKEN_BYTES = 36
 
 class Run:
     __slots__ = (
-        "_deadlines", "_exchange", "_failure", "_first_at", "_heard_at", "_lane", "_need", "_patience", "_prompt", "_record",
-        "_sampling", "_sequence", "_tokens", "finish_reason", "logprobs", "usage",
+        "_counts_prompt", "_deadlines", "_exchange", "_failure", "_first_at", "_heard_at", "_lane", "_need", "_patience",
+        "_prompt", "_record", "_sampling", "_sequence", "_tokens", "finish_reason", "logprobs", "usage",
     )  # fmt: skip
 
-    def __init__(self, lane: Lane, exchange: Exchange, deadlines: Deadlines, prompt: tuple[int, ...], sampling: Sampling) -> None:
+    def __init__(
+        self, lane: Lane, exchange: Exchange, deadlines: Deadlines, prompt: tuple[int, ...], sampling: Sampling,
+        *, counts_prompt: bool = True,
+    ) -> None:  # fmt: skip
         self._lane = lane
         self._record = exchange.record
         self._exchange = exchange
         self._deadlines = deadlines
         self._prompt = prompt
         self._sampling = sampling
+        self._counts_prompt = counts_prompt
         self._need = Need(len(prompt) + (sampling.max_tokens or 0), exchange.hold_body() + _TOKEN_BYTES * len(prompt))
         self._patience: Limit | None = None
         """Of the first text, from the first sending on."""
@@ -76,11 +79,13 @@ class Run:
             self._lane.sequences.abandon(self._sequence)
 
     async def first(self) -> str:
-        with self._exchange.waiting():
-            return await self._lane.resender.run(self._exchange, self._attempt, self._patience_ends)
-
-    def _patience_ends(self) -> float:
-        return (self._patience or self._deadlines.total).at
+        try:
+            with self._exchange.waiting():
+                resender, total = self._lane.resender, self._deadlines.total
+                return await resender.run(self._exchange, self._attempt, lambda: (self._patience or total).at)
+        finally:
+            if self._counts_prompt and self._sequence is not None and (self._sequence.accepted or self._first_at):
+                self._record.prompt_tokens = (self._record.prompt_tokens or 0) + len(self._prompt)
 
     async def _attempt(self, again: bool) -> str:
         lane = self._lane
@@ -182,15 +187,10 @@ class Run:
         return text
 
     def _finish(self, event: SequenceEvent) -> None:
-        match event.finish_reason:
-            case "deadline":
-                self._failure = self._deadlines.total.error()
-            case "cancelled":
-                self._failure = errors.upstream("It ended this request.")
-            case "stop" | "length":
-                self._complete(event.finish_reason, event.usage)
-            case _:
-                self._failure = explain_error(str(event.error or "It gave no reason."))
+        if event.finish_reason in ("stop", "length"):
+            self._complete(event.finish_reason, event.usage)
+        else:
+            self._failure = explain_end(event, self._deadlines.total)
 
     def _complete(self, reason: str, usage: Usage | None) -> None:
         self.finish_reason = self._record.finish_reason = reason

@@ -137,15 +137,9 @@ class Segmented:
         with Run(self._lane, self._exchange, self._deadlines, prompt, call.sampling) as run:
             texts = [await run.first()]
             self._begun.set()
-            self.charge(prompt)
             if not run.finish_reason:
                 texts.append(await run.rest())
         return "".join(texts).strip()
-
-    def charge(self, prompt: tuple[int, ...]) -> None:
-        """A prompt counts when the engine has read it."""
-        record = self._exchange.record
-        record.prompt_tokens = (record.prompt_tokens or 0) + len(prompt)
 
     async def _lengths(self, answers: Sequence[str]) -> list[int]:
         return [len(tokens) for tokens in await self._prompts.encode_inputs_async(answers)]

@@ -20,7 +20,7 @@ from localmodel.gateway.submits import Submits
 
 
 class Sequence:
-    __slots__ = ("_on_end", "abandoned", "ended", "id", "mailbox", "sent_at", "settled")
+    __slots__ = ("_on_end", "abandoned", "accepted", "ended", "id", "mailbox", "sent_at", "settled")
 
     def __init__(self, sequence_id: str, on_end: Callable[[], None]) -> None:
         self.id = sequence_id
@@ -28,6 +28,8 @@ class Sequence:
         self.sent_at = monotonic()
         self.settled = False
         """The submit has been answered or has failed: a cancel sent now can't overtake it."""
+        self.accepted = False
+        """The engine has said that it takes the prompt; its first events may come before that."""
         self.ended = False
         self.abandoned = False
         self._on_end = on_end
@@ -75,6 +77,7 @@ class Sequences:
 
     def _answered(self, sequence: Sequence, error: Exception | None) -> None:
         sequence.settled = True
+        sequence.accepted = error is None
         if error is not None:
             sequence.mailbox.fail(submit_error(error))
         if isinstance(error, Refused):

@@ -155,7 +155,7 @@ class Desk:
         return torch.tensor([[float(text[0]), float(len(text))] for text in some])
 
     def ask(self, name, *some, left=lambda: False):
-        self.engine.embed(some, lambda answer: self.answers.update({name: answer}), left)
+        self.engine.embed(("gateway", name), some, lambda answer: self.answers.update({name: answer}), left)
 
 
 def unpack(embedded):
@@ -195,6 +195,36 @@ def test_who_has_left_costs_at_most_the_step_that_runs():
     gone.append(True)
     desk.engine.step()
     assert len(desk.steps) == 1 and desk.engine.load() == (0, 0, 0) and desk.answers == {}
+
+
+def test_what_is_cancelled_is_refused_at_once_and_computed_no_further():
+    desk = Desk()
+    desk.ask("running", *[(number, 7, 7, 7) for number in range(40)])
+    desk.ask("waiting", (50,), *[(51, 7, 7, 7)] * 3)
+    desk.engine.step()
+    desk.engine.cancel(("gateway", "running"))
+    assert desk.answers["running"].code == "failed" and "waiting" not in desk.answers
+    for key in (("gateway", "running"), ("another", "waiting"), ("gateway", "never asked")):
+        desk.engine.cancel(key)
+    desk.engine.step()
+    assert unpack(desk.answers["waiting"]) == [[50, 1], [51, 4], [51, 4], [51, 4]]
+    assert desk.engine.load() == (0, 0, 0) and sum(map(len, desk.steps)) < 10
+
+
+def test_a_cancel_during_a_step_is_no_less_one():
+    desk = Desk()
+    encode = desk.encode
+
+    def cancel_meanwhile(some):
+        desk.engine.cancel(("gateway", "a"))
+        return encode(some)
+
+    desk.engine._encode = cancel_meanwhile
+    desk.ask("a", (1,))
+    desk.ask("b", (2,))
+    desk.engine.step()
+    assert desk.answers["a"].code == "failed" and unpack(desk.answers["b"]) == [[2, 1]]
+    assert desk.engine.load() == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -282,5 +312,7 @@ def test_a_gateway_gets_vectors_heartbeats_and_refusals_through_the_channel(serv
     assert refused["code"] == "invalid_request" and "embeddings" in refused["message"]
     assert ask(service, config, "embed", token="x", inputs=some).texts[0]["code"] == "bad_token"
     assert ask(service, config, "embed", inputs=[[300]]).texts[0]["code"] == "invalid_request"
+    cancelled = ask(service, config, "cancel", instance="a", ids=["e1"]).texts[0]
+    assert cancelled == {"cancelled": ["e1"]}
     until(lambda: len(events.texts) >= 2)
     assert events.texts[-1][3] == []

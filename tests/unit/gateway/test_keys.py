@@ -211,6 +211,21 @@ def test_tokens_are_reserved_then_settled() -> None:
     assert refused.value.headers()["x-should-retry"] == "false" and "retry-after" not in refused.value.headers()
 
 
+def test_what_the_engine_never_saw_costs_no_tokens_and_what_is_not_read_costs_all() -> None:
+    entrance = door(ring(a="k"), KeyLimits(key="a", tpm=100))
+    left = entrance.admit(bearer("k"))
+    left.reserve(90)
+    left.settle(record("client_closed", None, 0))
+    assert used_up(entrance, "k", 100) is None
+    entrance = door(ring(a="k"), KeyLimits(key="a", tpm=100))
+    unread = entrance.admit(bearer("k"))
+    unread.reserve(90)
+    of_v2 = record("ok", None, 0)
+    of_v2.endpoint = "v2"
+    unread.settle(of_v2)
+    assert used_up(entrance, "k", 11) == "rate_limit_exceeded"
+
+
 def test_what_is_wrong_is_told() -> None:
     assert door(None).missing is None
     reason, message = door(Keyring()).missing or ("", "")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from localmodel.api.channel import NewSequence, Sampling, Submitted
+from localmodel.api.channel import NewSequence, Refusal, Sampling, Submitted
 from localmodel.api.events import SequenceEvent, TokenLogprob, Usage
 from localmodel.api.gateway import Timeouts
 from localmodel.gateway import errors
+from localmodel.gateway.backend_errors import Refused
 from localmodel.gateway.breaker import Breaker
 from localmodel.gateway.ending import Ending
 from localmodel.gateway.exchange import Exchange
@@ -124,6 +125,36 @@ async def test_a_failed_try_leaves_no_trace() -> None:
     assert (engine.record.retries, engine.record.completion_tokens) == (1, 2)
     assert engine.witnessed == [False, True]
     assert engine.lane.gate.slots.in_use == 0
+
+
+async def test_a_prompt_counts_once_the_engine_has_taken_it() -> None:
+    engine = Engine()
+    async with engine.started() as (_, first):
+        assert engine.record.prompt_tokens is None
+        engine.say(1, ("The", 1, "stop", Usage(2, 1)))
+        await first
+        assert engine.record.prompt_tokens == 2
+    async with engine.started() as (_, running):
+        async with engine.started() as (_, waiting):
+            assert engine.lane.gate.slots.queue_length == 1
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        assert engine.record.prompt_tokens == 2, "it never left the queue"
+        running.cancel()
+        await asyncio.wait({running})
+    assert engine.record.prompt_tokens == 4, "left while the engine was at it"
+
+
+async def test_a_prompt_that_the_engine_did_not_take_counts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine()
+
+    async def refuse(*_: Any) -> None:
+        raise Refused(Refusal(code="overloaded", message="full"))
+
+    monkeypatch.setattr(Accepting, "submit", refuse)
+    with engine.run() as run, pytest.raises(errors.ApiError) as refused:
+        await run.first()
+    assert (refused.value.code, engine.record.prompt_tokens) == ("server_is_overloaded", None)
 
 
 async def test_runs_of_one_request_share_its_record() -> None:

@@ -143,7 +143,7 @@ def summarize_pod(body: dict[str, Any]) -> Pod:
         node=spec.get("nodeName", ""),
         setting_up=phase == "Pending" and told.get("PodReadyToStartContainers") == "False" and bool(spec.get("nodeName")),
         node_lost=phase == "Running" and told.get("ContainersReady") == "True" and told.get("Ready") == "False",
-        ended=": ".join(filter(None, (status.get("reason"), status.get("message")))) if phase == "Failed" else "",
+        ended=": ".join(filter(None, (status.get("reason"), status.get("message", "").strip()))) if phase == "Failed" else "",
         ready=told.get("Ready") == "True",
         requests=tuple(sorted((engine.get("resources", {}).get("requests") or {}).items())),
         containers=tuple(_summarize_container(each) for each in statuses),

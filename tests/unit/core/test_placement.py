@@ -56,7 +56,7 @@ def test_what_the_conditions_of_a_pod_mean(phase: str, conditions: dict[str, str
 
 
 def test_the_words_of_a_pod_that_was_ended() -> None:
-    pod = summarize_pod(build_body({}, phase="Failed", reason="Evicted", message="The node was low on memory."))
+    pod = summarize_pod(build_body({}, phase="Failed", reason="Evicted", message="The node was low on memory. "))
     assert pod.ended == "Evicted: The node was low on memory." and not pod.live
 
 

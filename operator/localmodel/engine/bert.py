@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from localmodel.engine.errors import UnsupportedArchitecture
+from localmodel.engine.config_fields import MOST_LAYERS, positive, positive_number
+from localmodel.engine.errors import ModelFilesCorrupt, UnsupportedArchitecture
 from localmodel.engine.linear import Places
-from localmodel.engine.network_config import positive, refuse_wrong_kinds
+from localmodel.engine.network_config import refuse_wrong_kinds
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 IGNORED = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
@@ -47,15 +48,18 @@ def parse_bert_config(config: dict[str, Any]) -> BertConfig:
         raise UnsupportedArchitecture(f"position embedding {kind!r} is not supported; supported: absolute")
     if config.get("is_decoder"):
         raise UnsupportedArchitecture("config.json makes BERT a decoder (is_decoder); only the encoder is supported")
+    hidden, heads = positive(config, "hidden_size"), positive(config, "num_attention_heads")
+    if hidden % heads:
+        raise ModelFilesCorrupt(f"config.json: hidden_size {hidden} is no multiple of num_attention_heads {heads}")
     return BertConfig(
-        layers=positive(config, "num_hidden_layers"),
-        hidden=positive(config, "hidden_size"),
+        layers=positive(config, "num_hidden_layers", most=MOST_LAYERS),
+        hidden=hidden,
         intermediate=positive(config, "intermediate_size"),
-        heads=positive(config, "num_attention_heads"),
+        heads=heads,
         vocabulary=positive(config, "vocab_size"),
         max_context=positive(config, "max_position_embeddings"),
-        token_types=config.get("type_vocab_size") or 2,
-        norm_epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        token_types=positive(config, "type_vocab_size", 2),
+        norm_epsilon=positive_number(config, "layer_norm_eps", 1e-12),
         gelu=GELU[activation],
     )
 

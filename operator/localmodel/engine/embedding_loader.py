@@ -15,7 +15,7 @@ import torch
 
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.bert import IGNORED, BertConfig, BertNetwork, parse_bert_config
-from localmodel.engine.checkpoint import load_tensors
+from localmodel.engine.checkpoint import check_tensors, load_tensors
 from localmodel.engine.device import CONTEXT_BYTES, WORKSPACE_BYTES, cap_bytes, open_device, reserve
 from localmodel.engine.encoder import Encoder
 from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory
@@ -64,6 +64,7 @@ def load_encoder(config: EngineConfig) -> LoadedEncoder:
     dtype = torch.bfloat16 if config.dtype == "bfloat16" or (config.dtype == "auto" and not on_cpu) else torch.float32
     batch_tokens = max(config.context_window, CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS)
     skeleton = BertNetwork(sizes, dtype, torch.device("meta"))
+    check_tensors(directory.weight_files, skeleton.tensors(), IGNORED)
     parameters = sum(place.numel() for _, place in skeleton.tensors())
     weights_bytes = parameters * dtype.itemsize
     base = resident_bytes() + SERVER_BYTES if on_cpu else CONTEXT_BYTES + WORKSPACE_BYTES
@@ -81,7 +82,7 @@ def load_encoder(config: EngineConfig) -> LoadedEncoder:
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"predicted {predicted} bytes, and the card gave less: {error}") from error
     with show_progress(config.channel_token_file, directory.weight_files, began) as on_read:
-        load_tensors(directory.weight_files, network.tensors(), frozenset(IGNORED), on_read)
+        load_tensors(directory.weight_files, network.tensors(), IGNORED, on_read)
     return LoadedEncoder(
         directory=directory,
         config=sizes,

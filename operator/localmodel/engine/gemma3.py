@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from localmodel.engine.attention import Batch
+from localmodel.engine.config_fields import MOST_LAYERS, positive, positive_number
 from localmodel.engine.errors import UnsupportedArchitecture
 from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Attention, GatedMLP, RMSNorm, RotaryTable
@@ -26,6 +27,10 @@ from localmodel.engine.words import make_words
 LOCAL_THETA, GLOBAL_THETA = 10_000.0, 1_000_000.0
 PATTERN = 6
 """Every so manieth layer sees everything."""
+DEFAULTS = {"sliding_window": 4096, "head_dim": 256, "num_key_value_heads": 4}
+"""Of what a file may leave out."""
+NO_CHOICE = {"mlp_bias": False, "use_sliding_window": True}
+"""What other families' files may say, and this one's network has not."""
 NOT_COMPUTED = ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention")
 
 Rotation = tuple[Tensor, Tensor]
@@ -39,19 +44,19 @@ def parse_gemma3_config(config: dict[str, Any]) -> NetworkConfig:
         if config.get(key):
             raise UnsupportedArchitecture(f"{key} {config[key]!r} is not supported for Gemma 3")
     both = config.get("rope_parameters") or {}
-    far = both.get("full_attention") or config.get("rope_scaling") or {}
-    layers = config.get("num_hidden_layers") or 0
-    pattern = config.get("sliding_window_pattern") or PATTERN
+    far = {**(both.get("full_attention") or {}), **(config.get("rope_scaling") or {})}
+    layers, pattern = positive(config, "num_hidden_layers", most=MOST_LAYERS), positive(config, "sliding_window_pattern", PATTERN)
     kinds = ["full_attention" if (number + 1) % pattern == 0 else "sliding_attention" for number in range(layers)]
+    named = {key: value for key, value in config.items() if value is not None}
     sizes = read_sizes(
-        {"sliding_window": 4096, "layer_types": kinds, **{key: value for key, value in config.items() if value is not None}},
-        parse_rope_parameters(far, float(config.get("rope_theta") or GLOBAL_THETA), config),
+        {**DEFAULTS, "layer_types": kinds, **named, **NO_CHOICE},
+        parse_rope_parameters(far, positive_number(config, "rope_theta", GLOBAL_THETA), config),
     )
-    near = float(config.get("rope_local_base_freq") or LOCAL_THETA)
+    near = positive_number(config, "rope_local_base_freq", LOCAL_THETA)
     return replace(
         sizes,
         tied_embeddings=bool(config.get("tie_word_embeddings", True)),
-        attention_scale=float(config.get("query_pre_attn_scalar") or 256) ** -0.5,
+        attention_scale=positive_number(config, "query_pre_attn_scalar", 256) ** -0.5,
         local_rope=parse_rope_parameters(both.get("sliding_attention") or {}, near, config),
     )
 

@@ -24,8 +24,9 @@ def parse_llama_config(config: dict[str, Any]) -> NetworkConfig:
 
 
 def parse_mistral_config(config: dict[str, Any]) -> NetworkConfig:
-    """Every layer has a window, unless the file says null. Raises as parse_network_config."""
-    return parse_network_config({"sliding_window": MISTRAL_WINDOW, **config, "use_sliding_window": True, "layer_types": None})
+    """Every layer has a window, unless the file says null or names the layers that have one. Raises as parse_network_config."""
+    always = {"use_sliding_window": True, "max_window_layers": None, "attention_bias": False, "mlp_bias": False}
+    return parse_network_config({"sliding_window": MISTRAL_WINDOW, **config, **always})
 
 
 class LlamaBlock:

@@ -26,9 +26,9 @@ import torch
 
 from localmodel.api.engine import Compile, EngineConfig
 from localmodel.engine.calibration import calibrate
-from localmodel.engine.checkpoint import load_tensors, open_tensors
+from localmodel.engine.checkpoint import are_different, check_tensors, load_tensors, open_tensors
 from localmodel.engine.device import cap_bytes, open_device, process_bytes, reserve
-from localmodel.engine.errors import ContextWindowTooLarge, OutOfMemory
+from localmodel.engine.errors import ContextWindowTooLarge, ModelFilesCorrupt, OutOfMemory
 from localmodel.engine.families import Decoder, choose_decoder
 from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK, KVCache
 from localmodel.engine.model_directory import ModelDirectory, open_model_directory
@@ -37,6 +37,7 @@ from localmodel.engine.packed_weight import can_pack, pack_weights
 from localmodel.engine.prediction import CPU_CHUNK, GPU_BURST, GPU_CHUNK, cpu_burst, largest_step, measure_plan, predict_plan
 from localmodel.engine.progress_file import show_progress
 from localmodel.engine.team import Alone, Team
+from localmodel.engine.words import EMBEDDING, HEAD
 
 WEIGHT_BITS = {"None": 16, "INT8": 8, "INT4": 4}
 COMPILE_THREADS = 8
@@ -70,6 +71,8 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     directory = open_model_directory(Path(config.model_path))
     family, parse = choose_decoder(directory.architecture)
     sizes = parse(directory.config)
+    if sizes.tied_embeddings and are_different(directory.weight_files, EMBEDDING, HEAD):
+        sizes = replace(sizes, tied_embeddings=False)  # as transformers: the numbers count, not what config.json says of them
     if config.context_window > sizes.max_context:
         raise ContextWindowTooLarge(
             f"context window {config.context_window} is larger than what the model was made for: limit {sizes.max_context}"
@@ -81,7 +84,12 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     sizes = team.begin(replace(sizes, weight_bits=WEIGHT_BITS[config.quantization]))
     on_cpu = device.type == "cpu"
     on_paper = replace(sizes, weight_bits=16) if on_cpu else sizes  # on a CPU weights are rounded and stay dense
-    skeleton = list(family(on_paper, 1, dtype, torch.device("meta")).tensors())
+    try:
+        skeleton = list(family(on_paper, 1, dtype, torch.device("meta")).tensors())
+    except RuntimeError as error:
+        raise ModelFilesCorrupt(f"config.json asks for tensors that can not be: {error}") from error
+    ignored = (HEAD,) if sizes.tied_embeddings else ()
+    check_tensors(directory.weight_files, skeleton, ignored)
     parameters = sum(place.numel() for _, place in skeleton)
     block_size = CPU_BLOCK if on_cpu else GPU_BLOCK
     cap = cap_bytes(config, device)
@@ -89,7 +97,6 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
     plan = predict_plan(config, sizes, skeleton, tokenizer_file_bytes=tokenizer_bytes, dtype=dtype, cap=cap)
     if cap is not None and not on_cpu:
         reserve(device, cap, plan.predicted_bytes, process_bytes(config))
-    ignored = frozenset({"lm_head.weight"} if sizes.tied_embeddings else ())
     try:
         network = family(sizes, config.context_window, dtype, device)
         first = sizes.rank == 0

@@ -12,7 +12,7 @@ from typing import Any
 from localmodel.engine.errors import ModelFilesCorrupt, ModelFilesMissing
 
 EXPECTED = "a model directory has config.json, *.safetensors and tokenizer.json"
-INDEX = "model.safetensors.index.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise ModelFilesMissing(f"{path} can't be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFilesCorrupt(f"{path} is not JSON: {error}. Copy the file again.") from error
     if not isinstance(document, dict):
         raise ModelFilesCorrupt(f"{path} must be a JSON object, not {type(document).__name__}")
@@ -100,13 +100,15 @@ def _read_shards(index: Path) -> list[str]:
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:
-    """All shards that the index names, or every *.safetensors if there is no index."""
+    """All shards that the index names; without an index `model.safetensors`, which others may lie beside, else all there are."""
     if (path / INDEX).is_file():
         names = _read_shards(path / INDEX)
         absent = [name for name in names if not (path / name).is_file()]
         if absent or not names:
             raise ModelFilesMissing(f"{path / INDEX} names {len(names)} files, absent: {', '.join(absent[:5]) or 'all'}")
         return tuple(path / name for name in names)
+    if (path / SINGLE).is_file():
+        return (path / SINGLE,)
     files = tuple(sorted(path.glob("*.safetensors")))
     if not files:
         other = sorted(entry.name for entry in path.iterdir() if entry.suffix in {".bin", ".pt", ".pth", ".gguf"})

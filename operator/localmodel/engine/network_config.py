@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
 
+from localmodel.engine.config_fields import MOST_LAYERS, positive, positive_number
 from localmodel.engine.errors import ModelFilesCorrupt, UnsupportedArchitecture
 from localmodel.engine.rope import Rope, parse_rope
 
@@ -76,20 +77,23 @@ def read_sizes(config: dict[str, Any], rope: Rope) -> NetworkConfig:
         raise UnsupportedArchitecture(f"weights quantized by {method!r} are not supported; use float32 or bfloat16 weights")
     heads = positive(config, "num_attention_heads")
     hidden = positive(config, "hidden_size")
-    layers = positive(config, "num_hidden_layers")
-    kv_heads = config.get("num_key_value_heads") or heads
+    layers = positive(config, "num_hidden_layers", most=MOST_LAYERS)
+    kv_heads = positive(config, "num_key_value_heads", heads)
     if heads % kv_heads:
         raise ModelFilesCorrupt(f"config.json: num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
+    head_dim = positive(config, "head_dim", hidden // heads)
+    if head_dim % 2:
+        raise ModelFilesCorrupt(f"config.json: head_dim must be even, because its halves are turned together; it is {head_dim}")
     return NetworkConfig(
         layers=layers,
         hidden=hidden,
         intermediate=positive(config, "intermediate_size"),
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=config.get("head_dim") or hidden // heads,
+        head_dim=head_dim,
         vocabulary=positive(config, "vocab_size"),
         max_context=max(positive(config, "max_position_embeddings"), int(rope.context)),
-        norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
+        norm_epsilon=positive_number(config, "rms_norm_eps", 1e-6),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
         attention_bias=bool(config.get("attention_bias", False)),
         mlp_bias=bool(config.get("mlp_bias", False)),
@@ -107,9 +111,9 @@ def check_activation(config: dict[str, Any], key: str, supported: str) -> None:
 
 def _parse_windows(config: dict[str, Any], layers: int) -> tuple[int | None, ...]:
     """Which of the keys count, and what they are where they are absent, differs between families, which fill them in."""
-    window = config.get("sliding_window")
-    if not window or not config.get("use_sliding_window", True):
+    if not config.get("sliding_window") or not config.get("use_sliding_window", True):
         return (None,) * layers
+    window = positive(config, "sliding_window")
     kinds = config.get("layer_types") or [
         "sliding_attention" if number >= (config.get("max_window_layers") or 0) else "full_attention" for number in range(layers)
     ]
@@ -117,10 +121,3 @@ def _parse_windows(config: dict[str, Any], layers: int) -> tuple[int | None, ...
     if unknown or len(kinds) != layers:
         raise UnsupportedArchitecture(f"layer_types must name {layers} of sliding_attention, full_attention; found {kinds}")
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
-
-
-def positive(config: dict[str, Any], key: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or value < 1:
-        raise ModelFilesCorrupt(f"config.json: {key} must be a positive integer, it is {value!r}")
-    return value

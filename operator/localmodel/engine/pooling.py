@@ -57,5 +57,5 @@ def _read(file: Path) -> Any:
         return json.loads(file.read_bytes())
     except OSError as error:
         raise ModelFilesMissing(f"{file} can't be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFilesCorrupt(f"{file} is not JSON: {error}. Copy the file again.") from error

@@ -21,7 +21,7 @@ WINDOW, FULL_LAYERS = 4096, 28
 def parse_qwen_config(config: dict[str, Any]) -> NetworkConfig:
     """Windows only where the file asks for them, and then in all but the first layers. Raises as parse_network_config."""
     own = {"use_sliding_window": False, "sliding_window": WINDOW, "max_window_layers": FULL_LAYERS}
-    return parse_network_config({**own, **config})
+    return parse_network_config({**own, **config, "mlp_bias": False})
 
 
 class Qwen2Block:

@@ -8,8 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from localmodel.engine.config_fields import positive, positive_number
 from localmodel.engine.errors import ModelFilesCorrupt, UnsupportedArchitecture
 
+ORIGINAL = "original_max_position_embeddings"
 SUPPORTED = ("default", "linear", "llama3", "yarn")
 
 
@@ -51,60 +53,57 @@ class Rope:
 
 def parse_rope(config: dict[str, Any]) -> Rope:
     """Raises ModelFilesCorrupt for absent or impossible values, UnsupportedArchitecture for what is not computed here."""
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    return parse_rope_parameters(parameters, float(config.get("rope_theta") or 10_000.0), config)
+    parameters = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    return parse_rope_parameters(parameters, positive_number(config, "rope_theta", 10_000.0), config)
 
 
 def parse_rope_parameters(parameters: dict[str, Any], theta: float, config: dict[str, Any]) -> Rope:
     """`theta` where the parameters name none; `config` is the whole config.json."""
-    theta = float(parameters.get("rope_theta") or theta)
+    theta = positive_number(parameters, "rope_theta", theta)
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
     if (part := parameters.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1) != 1:
         raise UnsupportedArchitecture(f"partial_rotary_factor {part} is not supported; supported: 1")
     if kind == "default":
         return Rope(theta)
     if kind == "linear":
-        return Rope(theta, linear_factor=_number(parameters, "factor"))
+        return Rope(theta, linear_factor=positive_number(parameters, "factor"))
     if kind == "llama3":
-        scaling = Llama3Scaling(
-            factor=_number(parameters, "factor"),
-            low_frequency_factor=_number(parameters, "low_freq_factor"),
-            high_frequency_factor=_number(parameters, "high_freq_factor"),
-            original_context=int(_number(parameters, "original_max_position_embeddings")),
-        )
-        return Rope(theta, llama3=scaling)
+        return Rope(theta, llama3=_parse_llama3(parameters, config))
     if kind == "yarn":
         return _parse_yarn(parameters, theta, config)
     raise UnsupportedArchitecture(f"rope scaling {kind!r} is not supported; supported: {', '.join(SUPPORTED)}")
 
 
+def _parse_llama3(parameters: dict[str, Any], config: dict[str, Any]) -> Llama3Scaling:
+    low, high = (positive_number(parameters, f"{end}_freq_factor") for end in ("low", "high"))
+    if low >= high:
+        raise ModelFilesCorrupt(f"config.json: high_freq_factor must be above low_freq_factor; they are {high} and {low}")
+    return Llama3Scaling(positive_number(parameters, "factor"), low, high, _original_context(parameters, config))
+
+
 def _parse_yarn(parameters: dict[str, Any], theta: float, config: dict[str, Any]) -> Rope:
-    longest = _number(config, "max_position_embeddings")
-    original = _number({"original_max_position_embeddings": longest, **parameters}, "original_max_position_embeddings")
-    factor = _number({"factor": longest / original, **parameters}, "factor")
+    if theta == 1:
+        raise ModelFilesCorrupt("config.json: rope_theta must not be 1, which makes all frequencies equal")
+    original = _original_context(parameters, config)
+    factor = positive_number(parameters, "factor", positive_number(config, "max_position_embeddings") / original)
     scaling = YarnScaling(
         factor=factor,
-        original_context=int(original),
-        fast=float(parameters.get("beta_fast") or 32),
-        slow=float(parameters.get("beta_slow") or 1),
+        original_context=original,
+        fast=positive_number(parameters, "beta_fast", 32),
+        slow=positive_number(parameters, "beta_slow", 1),
         truncate=bool(parameters.get("truncate", True)),
     )
-    amplitude = parameters.get("attention_factor")
-    if amplitude is None:
-        scale, all_dimensions = parameters.get("mscale"), parameters.get("mscale_all_dim")
-        if scale and all_dimensions:
-            amplitude = _amplitude(factor, scale) / _amplitude(factor, all_dimensions)
-        else:
-            amplitude = _amplitude(factor, 1)
-    return Rope(theta, yarn=scaling, amplitude=float(amplitude))
+    amplitude = _amplitude(factor, 1)
+    if parameters.get("mscale") and parameters.get("mscale_all_dim"):
+        amplitude = _amplitude(factor, parameters["mscale"]) / _amplitude(factor, parameters["mscale_all_dim"])
+    return Rope(theta, yarn=scaling, amplitude=positive_number(parameters, "attention_factor", amplitude))
+
+
+def _original_context(parameters: dict[str, Any], config: dict[str, Any]) -> int:
+    """Positions before the scaling. Where both say it, transformers takes the outer one."""
+    inner = positive(parameters, ORIGINAL, positive(config, "max_position_embeddings"))
+    return positive(config, ORIGINAL, inner)
 
 
 def _amplitude(factor: float, scale: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
-
-
-def _number(parameters: dict[str, Any], key: str) -> float:
-    value = parameters.get(key)
-    if not isinstance(value, int | float) or value <= 0:
-        raise ModelFilesCorrupt(f"config.json: {key}, which the rope scaling needs, must be a positive number, it is {value!r}")
-    return float(value)

@@ -16,6 +16,7 @@ from localmodel.engine import errors, progress_file
 from localmodel.engine.bert import parse_bert_config
 from localmodel.engine.families import DECODERS
 from localmodel.engine.gemma3 import parse_gemma3_config
+from localmodel.engine.layers import RotaryTable
 from localmodel.engine.loader import load_model
 from localmodel.engine.model_directory import open_model_directory
 from localmodel.engine.network_config import parse_network_config
@@ -110,6 +111,60 @@ def test_weights_that_another_tool_quantized(engine_config, edit_config, dtype):
     assert f"tensor {name} in {weights} has numbers of type" in found.message and "F32, F16, BF16" in found.message
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"])
+@pytest.mark.parametrize("quantization", ["None", "INT8"])
+def test_numbers_that_are_none(engine_config, edit_config, name, value, quantization):
+    weights = edit_config("llama") / "model.safetensors"
+    tensors = load_file(weights)
+    tensors[name].view(-1)[17] = value
+    save_file(tensors, weights)
+    found = failure(engine_config(weights.parent, quantization=quantization))
+    assert found.code == "ModelFilesCorrupt"
+    assert f"tensor {name} in {weights} has values that are no finite numbers" in found.message
+
+
+def test_a_tensor_in_two_files(engine_config, edit_config):
+    weights = edit_config("llama") / "model.safetensors"
+    tensors = load_file(weights)
+    name = "model.norm.weight"
+    save_file({name: tensors[name] + 1}, weights.parent / "model-2.safetensors")
+    assert load_model(engine_config(weights.parent)).parameters, "what lies beside the one file is not of it"
+    weights.rename(weights.parent / "model-1.safetensors")
+    found = failure(engine_config(weights.parent))
+    assert (found.code, f"tensor {name} is in {weights.parent / 'model-1.safetensors'}" in found.message) == (
+        "ModelFilesCorrupt",
+        True,
+    )
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_head_of_its_own_counts_whatever_the_config_says(engine_config, edit_config, differs):
+    """As in transformers, which ties what is equal only."""
+    weights = edit_config("llama") / "model.safetensors"
+    tensors = load_file(weights)
+    head = tensors["model.embed_tokens.weight"] + differs
+    save_file({**tensors, "lm_head.weight": head}, weights)
+    model = load_model(engine_config(weights.parent))
+    assert model.network_config.tied_embeddings != differs
+    assert torch.equal(dict(model.network.tensors()).get("lm_head.weight", head), head)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"vocab_size": 2**31 - 1, "intermediate_size": 2**31 - 1}, "config.json asks for [2147483647, 64]"),
+        ({"hidden_size": 2**31 - 2, "intermediate_size": 2**31 - 1}, "asks for tensors that can not be"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be a positive integer, at most 10000"),
+        ({"head_dim": 15}, "head_dim must be even"),
+    ],
+)
+def test_nothing_is_made_before_the_files_are_known_to_fit(engine_config, edit_config, changes, words):
+    """A wrong size may ask for more than there is."""
+    found = failure(engine_config(edit_config("llama", **changes)))
+    assert (found.code, words in found.message) == ("ModelFilesCorrupt", True), found.message
+
+
 def test_how_far_the_load_is_stands_in_a_file_until_it_ends(engine_config, monkeypatch):
     config = engine_config("llama")
     file, seen = Path(progress_path(config.channel_token_file)), []
@@ -144,6 +199,8 @@ def test_broken_json(engine_config, edit_config):
     directory = edit_config("llama")
     (directory / "config.json").write_text('{"architectures": ')
     assert failure(engine_config(directory)).code == "ModelFilesCorrupt"
+    (directory / "config.json").write_text("[" * 100_000)
+    assert "is not JSON" in failure(engine_config(directory)).message
 
 
 @pytest.mark.parametrize(
@@ -175,11 +232,26 @@ SOUND = {
 
 @pytest.mark.parametrize("parse", [parse_bert_config, *(family.parse for family in DECODERS.values())])
 def test_whatever_stands_in_a_config_it_is_read_or_refused(parse):
-    for key, value in itertools.product(SOUND, WRONG):
+    for key, value in itertools.product(SOUND, [*WRONG, 10**9, 10**30]):
         try:
             parse({**SOUND, key: value})
         except errors.LoadError as error:
             assert str(error).startswith("[")
+
+
+@pytest.mark.parametrize("family", DECODERS.values(), ids=DECODERS)
+def test_what_is_read_of_a_config_can_be_computed(family):
+    """A frequency that is no number would make noise of every answer."""
+    for key, value in itertools.product(SOUND, [*WRONG, 3]):
+        try:
+            sizes = family.parse({**SOUND, key: value})
+        except errors.LoadError:
+            continue
+        assert list(family.network(sizes, 8, torch.float32, torch.device("meta")).tensors())
+        table = RotaryTable(sizes.rope, sizes.head_dim, 8, torch.float32, torch.device("cpu"))
+        assert table.cos.isfinite().all() and table.cos.shape == (8, sizes.head_dim)
+        assert all(0 < number < math.inf for number in (sizes.norm_epsilon, sizes.attention_scale or 1, sizes.rope.theta))
+        assert all(window is None or window > 0 for window in sizes.windows)
 
 
 @pytest.mark.parametrize("key", ["eos_token_id", "architectures"])
@@ -229,7 +301,7 @@ def test_yarn_reaches_beyond_what_the_config_calls_the_limit(engine_config, edit
     assert load_model(engine_config(directory, context_window=512)).cache.context == 512
     assert "limit 512" in failure(engine_config(directory, context_window=513)).message
     broken = edit_config("llama", rope_parameters={**scaling, "factor": "four"})
-    assert "factor, which the rope scaling needs" in failure(engine_config(broken)).message
+    assert "factor must be a positive number, it is 'four'" in failure(engine_config(broken)).message
 
 
 def test_a_sliding_window_is_no_limit(engine_config, edit_config):

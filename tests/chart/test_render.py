@@ -171,3 +171,9 @@ def test_selectors_select_the_pods(helm):
     assert all(selector.items() <= labels for selector in selectors)
     test = pick(documents, "Pod", "localmodel-operator-test")["metadata"]["labels"].items()
     assert not any(selector.items() <= test for selector in selectors), "the test's pod must not be taken for an operator"
+
+
+def test_replicas_keep_apart_in_an_upgrade_too(helm):
+    """Counted by template: else both new ones go where the old ones are not, and stay on one node."""
+    (constraint,) = pick(helm.template(), "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert constraint["matchLabelKeys"] == ["pod-template-hash"]

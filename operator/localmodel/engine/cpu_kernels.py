@@ -28,7 +28,9 @@ def _load() -> ctypes.CDLL | None:
         library.localmodel_add_rms_norm.argtypes = [*[pointer] * 5, number, number, real, number, number]
         library.localmodel_turn_and_store.argtypes = [*[pointer] * 7, *[number] * 7]
         library.localmodel_gated_silu.argtypes = [pointer, pointer, *[number] * 4]
-        for name in ("attend_rows", "add_rms_norm", "turn_and_store", "gated_silu"):
+        library.localmodel_multiply.argtypes = [*[pointer] * 5, *[number] * 4]
+        library.localmodel_products_serve.restype = ctypes.c_int
+        for name in ("attend_rows", "add_rms_norm", "turn_and_store", "gated_silu", "multiply"):
             library[f"localmodel_{name}"].restype = None
         return library
     return None
@@ -39,6 +41,11 @@ _library = _load()
 
 def built() -> bool:
     return _library is not None
+
+
+def multiplies() -> bool:
+    """Whether `multiply` may be called on this processor."""
+    return _library is not None and bool(_library.localmodel_products_serve())
 
 
 def serves(x: Tensor) -> bool:
@@ -112,3 +119,12 @@ def gated_silu(gate_up: Tensor) -> Tensor:
     output = torch.empty((rows, size), dtype=gate_up.dtype)
     _library.localmodel_gated_silu(gate_up.data_ptr(), output.data_ptr(), rows, size, *_how(gate_up))
     return output
+
+
+def multiply(x: Tensor, blocks: Tensor, bias: Tensor | None, product: Tensor, turned: Tensor) -> None:
+    """Fills `product` [M, N], M >= 1, as `cpu_products` says, which has checked and made all that is given; all is contiguous."""
+    assert _library is not None
+    _library.localmodel_multiply(
+        x.data_ptr(), blocks.data_ptr(), 0 if bias is None else bias.data_ptr(), product.data_ptr(), turned.data_ptr(),
+        *product.shape, x.shape[1], torch.get_num_threads(),
+    )  # fmt: skip

@@ -54,8 +54,8 @@ def predict_plan(
         sizes, weights_bytes=weights + packing, base_bytes=base + more, context=context, batch=rows, chunk=chunk,
         element_bytes=element,
     )  # fmt: skip
-    if packing:
-        fixed = max(fixed, base + weights + _reordered_bytes(sizes, places))
+    if on_cpu and can_pack(dtype):
+        fixed = max(fixed, base + weights + _reordered_bytes(sizes, places, packing))
     return plan_blocks(
         sizes,
         weights_bytes=weights,
@@ -102,7 +102,10 @@ def largest_step(config: EngineConfig) -> dict[str, int]:
     return {"slots": slots, "context": context, "prompt_tokens": GPU_BURST, "beside": GPU_CHUNK}
 
 
-def _reordered_bytes(sizes: NetworkConfig, places: Places) -> int:
-    """Beside the weights, while they are reordered: one matrix twice; an embedding that is also the head stays twice."""
+def _reordered_bytes(sizes: NetworkConfig, places: Places, packing: int) -> int:
+    """Beside the weights, while they are reordered: one matrix twice; an embedding that is also the head stays twice, if packing
+    takes more than weights."""
+    if not packing:
+        return max(place.nbytes for _, place in places)
     words = sum(place.nbytes for name, place in places if name == EMBEDDING and sizes.tied_embeddings)
     return words + max(place.nbytes for name, place in places if not (name == EMBEDDING and sizes.tied_embeddings))

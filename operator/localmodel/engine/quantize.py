@@ -159,7 +159,7 @@ def storage_of(weight: Weight | RoundedRows) -> int:
     return data.untyped_storage().data_ptr()
 
 
-def rows_of(weight: Weight, ids: Tensor) -> Tensor:
+def rows_of(weight: Weight | PackedWeight, ids: Tensor) -> Tensor:
     """Rows `ids` [R] -> [R, K]."""
     return F.embedding(ids, weight) if isinstance(weight, Tensor) else weight.rows(ids)
 

@@ -31,19 +31,20 @@ class Words:
         self._tied = config.tied_embeddings
         self._rows = -(-config.vocabulary // config.ranks)
         make = (self._rows, config.hidden, self._bits, dtype, device, WORDS_GROUP)
-        self.embedding = make_weight(*make)
+        self.embedding: Weight | PackedWeight = make_weight(*make)
         self.head: Weight | PackedWeight = self.embedding if self._tied else make_weight(*make)
 
     def tensors(self) -> Places:
-        yield EMBEDDING, places_of(self.embedding, self._bits, [self._rows], WORDS_GROUP)[0]
-        if not self._tied:
-            head = self.head.dense() if isinstance(self.head, PackedWeight) else self.head
-            yield HEAD, places_of(head, self._bits, [self._rows], WORDS_GROUP)[0]
+        for name, weight in [(EMBEDDING, self.embedding), *([] if self._tied else [(HEAD, self.head)])]:
+            usual = weight.dense() if isinstance(weight, PackedWeight) else weight
+            yield name, places_of(usual, self._bits, [self._rows], WORDS_GROUP)[0]
 
     def pack(self) -> None:
-        """After loading. A matrix that is both is kept twice: rows are read from one, products from the other."""
+        """After loading. A matrix that is both is kept twice where no rows can be read from a packed one."""
         if isinstance(self.head, Tensor):
             self.head = PackedWeight(self.head)
+            if self._tied and self.head.gives_rows:
+                self.embedding = self.head
 
     def embed(self, tokens: Tensor) -> Tensor:
         """[N] -> [N, H]"""

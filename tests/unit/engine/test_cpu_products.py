@@ -1,0 +1,107 @@
+"""Products in C: near the exact ones, whatever the shape; a row's bits do not depend on its company; elsewhere oneDNN's."""
+
+import pytest
+import torch
+
+from localmodel.engine import cpu_kernels, cpu_products
+from localmodel.engine.loader import load_model
+from localmodel.engine.packed_weight import PackedWeight, can_pack, packing_bytes
+
+BFLOAT16 = torch.bfloat16
+COUNTS = [*range(1, 19), 24, 25, 33, 40, 75]
+"""Of rows: all that are multiplied at once, and parts of each height."""
+SHAPES = [(16, 8), (5, 16), (48, 24), (95, 576), (200, 1000), (1, 4096)]
+needs_products = pytest.mark.skipif(not cpu_products.serves(BFLOAT16, 8), reason="the processor has no instructions for them")
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not cpu_kernels.built(), reason="the environment was made without a C compiler")
+def test_it_serves_where_the_processor_has_pairs_and_no_tiles(monkeypatch):
+    abilities = torch.cpu.get_capabilities()
+    assert cpu_products.serves(BFLOAT16, 64) == (abilities.get("avx512_bf16", False) and not abilities.get("amx_bf16", False))
+    assert not cpu_products.serves(torch.float32, 64) and not cpu_products.serves(BFLOAT16, 60)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True})
+    assert not cpu_products.serves(BFLOAT16, 64)
+
+
+@needs_products
+@pytest.mark.parametrize(("outputs", "inputs"), SHAPES)
+def test_near_the_exact_product(threads, outputs, inputs):
+    """One rounding, and what sums of so many numbers in float32 may differ by."""
+    torch.manual_seed(0)
+    weight, bias = torch.randn(outputs, inputs).to(BFLOAT16), torch.randn(outputs).to(BFLOAT16)
+    blocks = cpu_products.to_blocks(weight)
+    for count in COUNTS:
+        x = torch.randn(count, inputs).to(BFLOAT16)
+        for added in (None, bias):
+            exact = x.double() @ weight.double().T + (0 if added is None else added.double())
+            sizes = x.double().abs() @ weight.double().abs().T + 4
+            made = cpu_products.multiply(x, blocks, added, outputs)
+            assert made.shape == exact.shape and made.dtype == BFLOAT16
+            assert ((made.double() - exact).abs() <= exact.abs() * 2**-8 + sizes * 2**-20).all(), count
+
+
+@needs_products
+def test_a_row_has_the_same_bits_alone_and_in_company(threads):
+    torch.manual_seed(0)
+    weight, x = torch.randn(95, 200).to(BFLOAT16), torch.randn(80, 200).to(BFLOAT16)
+    blocks = cpu_products.to_blocks(weight)
+    alone = torch.cat([cpu_products.multiply(row, blocks, None, 95) for row in x.split(1)])
+    for count in range(2, 81):
+        assert torch.equal(cpu_products.multiply(x[:count], blocks, None, 95), alone[:count])
+    x[3] = torch.inf
+    assert torch.equal(cpu_products.multiply(x, blocks, None, 95)[4:], alone[4:]), "what one row says is no other's"
+
+
+@needs_products
+@pytest.mark.parametrize("count", [1, 7, 16, 30])
+def test_nothing_else_is_written(count):
+    weight, x = torch.randn(37, 64).to(BFLOAT16), torch.randn(count, 64).to(BFLOAT16)
+    room, turned = torch.full((count * 37 + 64,), 7.0, dtype=BFLOAT16), torch.full(((count + 7) * 64 + 64,), 7.0, dtype=BFLOAT16)
+    product = room[32:-32].view(count, 37)
+    cpu_kernels.multiply(x, cpu_products.to_blocks(weight), None, product, turned)
+    assert (room[:32] == 7).all() and (room[-32:] == 7).all() and (turned[-64:] == 7).all()
+    assert torch.equal(product, cpu_products.multiply(x, cpu_products.to_blocks(weight), None, 37))
+
+
+@needs_products
+def test_no_rows_and_rows_with_gaps():
+    weight, x = torch.randn(20, 16).to(BFLOAT16), torch.randn(6, 32).to(BFLOAT16)[:, :16]
+    blocks = cpu_products.to_blocks(weight)
+    assert cpu_products.multiply(x[:0], blocks, None, 20).shape == (0, 20)
+    assert torch.equal(cpu_products.multiply(x, blocks, None, 20), cpu_products.multiply(x.contiguous(), blocks, None, 20))
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), SHAPES)
+def test_blocks_give_back_their_rows(outputs, inputs):
+    weight = torch.randn(outputs, inputs).to(BFLOAT16)
+    blocks = cpu_products.to_blocks(weight)
+    ids = torch.tensor([outputs - 1, 0, outputs // 2])
+    assert torch.equal(cpu_products.to_rows(blocks, outputs), weight)
+    assert torch.equal(cpu_products.take_rows(blocks, ids), weight[ids])
+
+
+@needs_products
+def test_a_matrix_of_words_is_kept_once(engine_config):
+    """And nothing is planned for beside the weights."""
+    model = load_model(engine_config("llama", dtype="bfloat16"))
+    words, sizes = model.network.words, model.network_config
+    assert sizes.tied_embeddings and words.embedding is words.head and isinstance(words.head, PackedWeight)
+    ids = torch.tensor([3, 0, 77])
+    assert torch.equal(words.embed(ids), words.head.dense()[ids])
+    assert packing_bytes(sizes, BFLOAT16, 100, 8) == 0
+
+
+@pytest.mark.skipif(not can_pack(BFLOAT16), reason="weights are not packed here")
+def test_without_them_onednn_multiplies(monkeypatch, engine_config):
+    monkeypatch.setattr(cpu_kernels, "multiplies", lambda: False)
+    model = load_model(engine_config("llama", dtype="bfloat16"))
+    assert isinstance(model.network.words.embedding, torch.Tensor) and isinstance(model.network.words.head, PackedWeight)
+    assert packing_bytes(model.network_config, BFLOAT16, 100, 8) > 0

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from localmodel.gateway.kept_connections import KeptConnections
 from localmodel.gateway.wire import parse_batch
 
 _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
@@ -126,7 +127,8 @@ class Channel:
     """As little of the gateway's end as the measurement needs."""
 
     def __init__(self, triton_port: int, token_file: Path, session: aiohttp.ClientSession) -> None:
-        self._url = f"http://127.0.0.1:{triton_port}/v2/models/llm"
+        self._url, self._path = f"http://127.0.0.1:{triton_port}", "/v2/models/llm"
+        self._calls = KeptConnections(self._url)
         self._token = token_file.read_text().strip()
         self._session = session
         self._instance = f"bench-{id(self)}"
@@ -163,19 +165,24 @@ class Channel:
     async def cancel(self, names: list[str]) -> None:
         await self._post(op="cancel", instance=self._instance, ids=names)
 
+    def asked(self) -> list[str]:
+        """Names of all that are not at their end."""
+        return list(self._waiting)
+
     async def status(self) -> dict[str, Any]:
         return await self._post(op="status")
 
     async def _post(self, **fields: Any) -> dict[str, Any]:
-        async with self._session.post(f"{self._url}/generate", json=self._envelope(**fields)) as reply:
-            return dict(json.loads((await reply.json(content_type=None))["RESPONSE"]))
+        body = json.dumps(self._envelope(**fields)).encode()
+        _, reply = await self._calls.post(f"{self._path}/generate", body, {"content-type": "application/json"}, 300)
+        return dict(json.loads(json.loads(reply)["RESPONSE"]))
 
     def _envelope(self, **fields: Any) -> dict[str, str]:
         return {"REQUEST": json.dumps({"token": self._token, **fields})}
 
     async def _read(self) -> None:
         events = self._envelope(op="events", instance=self._instance, epoch=1)
-        async with self._session.post(f"{self._url}/generate_stream", json=events) as reply:
+        async with self._session.post(f"{self._url}{self._path}/generate_stream", json=events) as reply:
             rest = b""
             async for chunk in reply.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")

@@ -11,9 +11,9 @@ _SHIM = """
 
 import time
 from localmodel.engine import triton as _triton
-from localmodel.engine.channel import Channel as _Channel
 from localmodel.engine.engine import Engine as _Engine
 from localmodel.engine.publisher import Publisher as _Publisher
+from localmodel.engine.running import Running as _Running
 from localmodel.engine.service import EngineService as _Service
 
 _marks = open({file!r}, "w", buffering=1)
@@ -38,7 +38,7 @@ _mark(_Service, "handle", "Triton hands over the submit", "submit answered", lam
 _mark(_Engine, "add_request", after="queued")
 _mark(_Engine, "step", "step planned", "step returned")
 _mark(_Publisher, "put", "outputs given to the publisher", when=bool)
-_mark(_Channel, "deliver", "publisher makes text", when=lambda outputs: bool(outputs))
+_mark(_Running, "take", "publisher makes text", when=lambda outputs, _: bool(outputs))
 _mark(_triton.TritonStream, "send", "event sent", "Triton has the event", lambda text, **_: '"s' in text[:40])
 """
 
@@ -51,6 +51,7 @@ async def trace(channel: Channel, prompts: list[list[int]], marks: Path, beside:
     request, since the client asked, and of its last time, before the client had the first token."""
     first: dict[str, list[float]] = {}
     last: dict[str, list[float]] = {}
+    added: list[float] = []
     for prompt in prompts:
         (stream,) = await channel.ask([prompt], 8, first_only=True)
         await asyncio.sleep(0.1)
@@ -63,9 +64,12 @@ async def trace(channel: Channel, prompts: list[list[int]], marks: Path, beside:
         for name, at in dict(seen).items():
             last.setdefault(name, []).append(at - end)
         first.setdefault("the client has the event", []).append(end - stream.asked)
+        added.append(asked - stream.asked + end - dict(seen).get("step returned", end))
     print(
         f"first token of 512 tokens, {beside} streams beside, median moments in ms since the client asked, and before it had it:"
     )
+    median, mean = (average(added) * 1000 for average in (statistics.median, statistics.mean))
+    print(f"  {median:6.2f}  before it is queued and after its step has returned, together; mean {mean:.2f}")
     for moments in (first, last):
         for name, values in sorted(moments.items(), key=lambda item: statistics.median(item[1])):
             if len(values) > len(prompts) // 2:

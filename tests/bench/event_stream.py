@@ -56,6 +56,7 @@ class Channel:
         self.ended = 0
         """Long sequences."""
         self.events: list[float] = []
+        """When news of long ones came: first tokens may come by themselves, ahead of the rest of their step."""
 
     async def _ask(self, **fields: Any) -> dict[str, Any]:
         body = json.dumps(self._envelope(**fields)).encode()
@@ -87,7 +88,8 @@ class Channel:
             async for chunk in reply.content.iter_any():
                 for payload in decoder.feed(chunk):
                     if events := parse_batch(payload).events:
-                        self.events.append(monotonic())
+                        if any(event.id.startswith("long") for event in events):
+                            self.events.append(monotonic())
                         self.tokens += sum(event.tokens for event in events)
                         self.ended += sum(event.finish_reason is not None and event.id.startswith("long") for event in events)
 

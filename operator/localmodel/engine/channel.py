@@ -66,6 +66,14 @@ class Channel:
         with self.lock:
             self._running.take(outputs, error)
 
+    def deliver_first(self, outputs: Ids[Output]) -> set[Key]:
+        """Makes the events of those of whom `outputs` are the first news, if there are news of many others; returns whose."""
+        with self.lock:
+            first = self._running.find_first(outputs)
+            if first:
+                self._running.take([output for output in outputs if output.key in first], None)
+        return first
+
     def drop(self, gateway: Gateway) -> None:
         """Ends what a gateway owns, unheard. The caller holds `lock`."""
         for id_ in list(gateway.running):

@@ -36,6 +36,8 @@ class Gateway:
     """The last ids whose repeated submit must start nothing, oldest first."""
     cut_at: float | None = None
     sent_at: float = 0.0
+    ran_ahead: bool = False
+    """The last batch went before the rest of its step, which may follow at once."""
     polled_at: float = 0.0
 
     def knows(self, id_: str) -> bool:

@@ -54,8 +54,8 @@ class Publisher:
         self._inbox.put(outputs)
 
     def put_step(self, outputs: list[Output], *, pause: bool = False) -> None:
-        """Hands over the outputs of a step; lets the thread catch up for a moment if it is behind. `pause`: until they are sent,
-        or for a moment."""
+        """Hands over the outputs of a step; lets the thread catch up for a moment if it is behind. `pause`: until first tokens in
+        them are sent, or for a moment."""
         behind = self._inbox.qsize() > 1
         self._sent.clear()
         self._inbox.put(outputs)
@@ -86,8 +86,12 @@ class Publisher:
     def _serve(self, channel: Channel, pump: Pump) -> None:
         wait = 0.0
         while not self._stopping.is_set():
-            channel.deliver(self._receive(wait))
+            outputs = self._receive(wait)
             age = self._engine.step_age_seconds()
+            left = pump.run_ahead(outputs, time.monotonic(), age)
+            if left is not outputs:
+                self._sent.set()
+            channel.deliver(left)
             if age > self._step_limit_seconds:
                 self._failure = str(explain_hang(age))
             if self._failure:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -291,11 +292,17 @@ class World:
 
     def pass_time(self, seconds):
         outputs, self.outputs[:] = list(self.outputs), []
-        self.channel.deliver(outputs)
+        self.channel.deliver(self.pump.run_ahead(outputs, self.now, 0.0))
         self.now += seconds
         self.pump.run(self.now, 0.0)
 
 
 @pytest.fixture
-def world(byte_tokenizer):
-    return World(byte_tokenizer)
+def make_world(byte_tokenizer):
+    """make_world(slots) -> World."""
+    return partial(World, byte_tokenizer)
+
+
+@pytest.fixture
+def world(make_world):
+    return make_world()

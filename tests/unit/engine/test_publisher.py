@@ -9,7 +9,9 @@ from localmodel.engine.blocks import BlockPool
 from localmodel.engine.channel import Channel
 from localmodel.engine.engine import Engine, Launched, at_once
 from localmodel.engine.publisher import CATCH_UP_SECONDS, Publisher
+from localmodel.engine.running import WORTH_WAITING
 from localmodel.engine.scheduler import Output, Scheduler
+from localmodel.gateway.wire import read_batch
 
 
 class Threads:
@@ -128,3 +130,30 @@ def test_a_pause_lasts_until_what_was_handed_over_is_sent(byte_tokenizer, world,
     threads.publisher.put_step([Output(("a", "s"), 65)], pause=True)
     assert time.monotonic() - began < 10
     assert [event.text for batch in threads.stream.batches for event in batch.events] == ["b"]
+
+
+def test_a_pause_does_not_last_until_text_of_many_others_is_sent(make_world, monkeypatch):
+    monkeypatch.setattr("localmodel.engine.publisher.PAUSE_SECONDS", 20)
+    world, release = make_world(WORTH_WAITING + 1), threading.Event()
+    stream = world.connect()
+    for number in range(WORTH_WAITING):
+        world.submit(f"s{number}")
+    world.run(2)
+    world.submit("late")
+    send = stream.send
+
+    def send_slowly(text, *, final=False):
+        if len(read_batch(text).events) > 1:
+            release.wait(30)
+        send(text, final=final)
+
+    stream.send = send_slowly
+    publisher = Publisher(world.engine, lambda message: None)
+    publisher.start(world.channel)
+    began = time.monotonic()
+    publisher.put_step(world.engine.step(), pause=True)
+    assert time.monotonic() - began < 10
+    assert stream.text_of("late") == "a"
+    release.set()
+    publisher.stop()
+    assert {stream.text_of(f"s{number}") for number in range(WORTH_WAITING)} == {"abc"}

@@ -98,7 +98,7 @@ def main() -> None:
             for past, longest in zip(PASTS, lengths, strict=True):
                 shape = StepShape(rows, room, longest, several=False)
                 prompt = make_work(0, past, room, False)
-                numbers = step_numbers(works, [prompt], shape, slots, tile_rows(torch.bfloat16, longest), {}, GPU_BLOCK)
+                numbers = step_numbers(works, [prompt], shape, slots, tile_rows(torch.bfloat16, 128, longest), {}, GPU_BLOCK)
                 graph = runner._graphs.mixed(shape)
                 time = time_graph(graph, numbers)
                 cells.append(f"{time:6.2f} ms ({time / idle:.2f} x, {room / time:4.1f}/ms)")

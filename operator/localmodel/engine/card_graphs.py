@@ -77,7 +77,7 @@ class CardGraphs:
         return torch.where(source >= 0, self._chosen[source.clamp(min=0)], numbers[TOKEN])
 
     def _tile(self, shape: StepShape) -> int:
-        return tile_rows(self._cache.keys.dtype, shape.longest)
+        return tile_rows(self._cache.keys.dtype, self._cache.keys.shape[-1], shape.longest)
 
     def _room(self, count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.int64, device=self._chosen.device)

@@ -127,7 +127,7 @@ class CardRunner:
         if shape is None:
             return [*([self._decode(decoding, len(decoding))] if decoding else []), self._compute(prompts)]
         graph = self._graphs.mixed(shape)
-        tile = tile_rows(cache.keys.dtype, shape.longest)
+        tile = tile_rows(cache.keys.dtype, cache.keys.shape[-1], shape.longest)
         numbers = step_numbers(decoding, prompts, shape, cache.slots, tile, self._row_of, cache.block_size)
         graph.numbers.copy_(self._pin(numbers), non_blocking=True)
         graph.graph.replay()
@@ -139,7 +139,7 @@ class CardRunner:
         cache = self._cache
         numbers = self._send(prompt_rows(prompts, cache.block_size))
         longest = max(work.start + work.count for work in prompts)
-        tiles = self._send(prompt_tiles(prompts, 0, tile_rows(cache.keys.dtype, longest)))
+        tiles = self._send(prompt_tiles(prompts, 0, tile_rows(cache.keys.dtype, cache.keys.shape[-1], longest)))
         attend = CardAttention(self._tables, None, numbers[POSITION], tiles, cache.block_size, cache.context, longest)
         ends = np.cumsum([work.count for work in prompts]) - 1
         wanted = ends[[work.samples for work in prompts]]

@@ -84,11 +84,12 @@ def _chunk_kernel(
             tl.store(partials + place[:, None] * D + d[None, :], result, mask=real)
 
 
-def tile_rows(dtype: torch.dtype, longest: int) -> int:
-    """Query rows of one program of `chunk_attention`: many where so many keys are read that reading them decides."""
+def tile_rows(dtype: torch.dtype, size: int, longest: int) -> int:
+    """Query rows of one program of `chunk_attention`: many where so many keys are read that reading them decides, and heads of
+    `size` numbers leave room for them on a card with 100 KB of shared memory."""
     if dtype == torch.float32:
         return 32
-    return 128 if longest >= 8192 else 64
+    return 128 if longest >= 8192 and size <= 128 else 64
 
 
 def count_chunk_splits(programs: int, length: int, at_once: int = CHUNK_PROGRAMS_AT_ONCE) -> int:
@@ -123,7 +124,7 @@ def chunk_attention(
         _chunk_kernel, (heads, count, splits),
         queries, keys, values, tables, tiles, output, partials, logsums, scale * LOG2_E, tables.stride(0), window or context,
         splits, first_row, HEADS=heads, KV_HEADS=keys.shape[1], D=size, D_PAD=triton.next_power_of_2(max(16, size)), PAGE=page,
-        ROWS=tile_rows(queries.dtype, longest), TILE=32 if exact else 64, WINDOWED=window is not None, WHOLE=splits == 1,
+        ROWS=tile_rows(queries.dtype, size, longest), TILE=32 if exact else 64, WINDOWED=window is not None, WHOLE=splits == 1,
         PRECISION="ieee", num_warps=4, num_stages=2 if exact else 3,
     )  # fmt: skip
     if splits > 1:

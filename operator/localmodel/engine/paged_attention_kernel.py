@@ -16,7 +16,7 @@ from localmodel.engine.kernels import launch
 
 LOG2_E = 1.4426950408889634
 DECODE_TILE = 64
-"""Keys that a program of decode looks at together."""
+"""Keys that a program of decode looks at together; half as many where they are wide float32, for which a card may lack room."""
 MOST_SPLITS = 32
 PROGRAMS = 528
 """As many as keep a card of 132 multiprocessors busy, four on each."""
@@ -111,12 +111,14 @@ def decode_attention(
     partials = torch.empty((rows, heads, parts, size), dtype=torch.float32, device=queries.device)
     logsums = torch.empty((rows, heads, parts), dtype=torch.float32, device=queries.device)
     wide = triton.next_power_of_2(max(16, size))
+    exact = queries.dtype == torch.float32
     launch(
         _decode_kernel, (rows, kv_heads, splits),
         queries, keys, values, tables, slots, positions, output, partials, logsums, scale * LOG2_E, tables.stride(0),
         window or context, splits, HEADS=heads, KV_HEADS=kv_heads, D=size, D_PAD=wide,
-        G_PAD=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, TILE=DECODE_TILE, WHOLE=splits == 1,
-        PRECISION="ieee", num_warps=4, num_stages=3 if queries.dtype != torch.float32 else 2,
+        G_PAD=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, WHOLE=splits == 1,
+        TILE=DECODE_TILE // 2 if exact and wide > 128 else DECODE_TILE, PRECISION="ieee", num_warps=4,
+        num_stages=2 if exact else 3,
     )  # fmt: skip
     if splits > 1:
         combine(partials, logsums, output)

@@ -39,19 +39,19 @@ from localmodel.engine.service import build_engine
 
 
 class PagedCache:
-    """Three sequences of 192 positions in shuffled pages; 6 heads over 2, 24 numbers each."""
+    """Three sequences of 192 positions in shuffled pages; 6 heads over 2, `size` numbers each."""
 
-    def __init__(self, page):
+    def __init__(self, page, size=24):
         torch.manual_seed(0)
         self.page = page
         pages = 192 // page
-        self.keys, self.values = torch.randn(2, (3 * pages + 4) * page, 2, 24, device=DEVICE)
+        self.keys, self.values = torch.randn(2, (3 * pages + 4) * page, 2, size, device=DEVICE)
         self.tables = torch.randperm(3 * pages + 4)[: 3 * pages].view(3, pages).int().to(DEVICE)
 
     def expected(self, queries, slot, start, window):
         past = locate(self.tables[slot].tolist(), self.page, start + len(queries))
         past = past if isinstance(past, slice) else past.to(DEVICE)
-        return attend_one(queries, self.keys[past], self.values[past], start, 24**-0.5, window)
+        return attend_one(queries, self.keys[past], self.values[past], start, queries.shape[-1] ** -0.5, window)
 
 
 @pytest.fixture(params=[16, 64])
@@ -74,6 +74,17 @@ def test_decode_reads_every_page_of_its_own_sequence(cache, window):
         for query, slot, position in zip(queries, slots.tolist(), positions.tolist(), strict=True)
     ]
     torch.testing.assert_close(output, torch.cat(expected))
+
+
+def test_wide_heads_are_read_in_smaller_parts():
+    cache = PagedCache(16, size=200)
+    slots, positions = torch.tensor([[2], [100]], device=DEVICE)
+    queries = torch.randn(1, 6, 200, device=DEVICE)
+    output = torch.full_like(queries, torch.nan)
+    decode_attention(
+        queries, cache.keys, cache.values, cache.tables, slots, positions, output, page=16, scale=200**-0.5, context=192
+    )  # fmt: skip
+    torch.testing.assert_close(output, cache.expected(queries, 2, 100, None))
 
 
 @pytest.mark.parametrize("splits", [1, 3])

@@ -1,7 +1,9 @@
-"""What is written in the card's own instructions is known to every card that has bfloat16, not only to those of today."""
+"""What was written on a large new card runs on every card that has bfloat16: instructions and memory."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,15 @@ def test_every_card_with_bfloat16_knows_the_instructions(name, card, tmp_path):
     command = [PTXAS, f"-arch={card}", source, "-o", tmp_path / "kernel"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_kernel_fits_into_the_least_shared_memory_of_a_card(tmp_path):
+    """In a process where Triton compiles: other tests here use its interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(Path(__file__).with_name("compile_small_card.py"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    taken = [line.split() for line in done.stdout.splitlines()]
+    assert {name for name, _ in taken} >= {"_chunk_kernel", "_decode_kernel", "_rows_kernel"}
+    assert [each for each in taken if int(each[1]) > 99 * 1024] == []

@@ -28,7 +28,7 @@ def build_schema() -> Schema:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **_object(_PACKAGING | {"config": settings, "global": {"type": "object"}}),
-        "required": ["image", "config", "serviceAccount"],
+        "required": ["image", "config", "serviceAccount", "crds", "rbac", "networkPolicy", "monitoring"],
         "$defs": {name: schema for name, schema in definitions.items() if name in used},
     }
 

@@ -33,6 +33,10 @@ def models(ready: str, reason: str, pod: str = "a") -> str:
     return f'localmodel_operator_models{{pod="{pod}", ready="{ready}", reason="{reason}"}}'
 
 
+def changes(ready: str, reason: str) -> str:
+    return f'localmodel_operator_changes{{pod="a", ready="{ready}", reason="{reason}"}}'
+
+
 def lost(sink: str) -> str:
     return f'localmodel_gateway_log_records_lost_total{{{MODEL}, pod="a", sink="{sink}"}}'
 
@@ -51,6 +55,7 @@ class Case(NamedTuple):
 
 NAMED = ({"namespace": "llm", "localmodel": "qwen"},)
 CRASHING = {models("False", "Starting"): "1 0 " * 30, models("False", "CrashLoop"): "0 1 " * 30}
+AS_WANTED = ("Complete", "UpgradePending", "Paused")
 CASES = (
     Case("LocalModelNotReady", "failed", {models("False", "LoadFailed"): "2x60"}, "16m", ({},)),
     Case("LocalModelNotReady", "unknown", {models("Unknown", "Silent"): "1x60"}, "16m", ({},)),
@@ -58,6 +63,11 @@ CASES = (
     Case("LocalModelNotReady", "still-loading", {models("False", "Loading"): "1x60"}, "14m", ()),
     Case("LocalModelNotReady", "ready", {models("True", "Ready"): "9x60"}, "30m", ()),
     Case("LocalModelNotReady", "asked-for", {models("False", "Stopped"): "1x60", models("False", "Deleting"): "1x60"}, "30m", ()),
+    Case("LocalModelDegraded", "blocked", {changes("True", "Blocked"): "1x60"}, "31m", ({},)),
+    Case("LocalModelDegraded", "one-replica-starts-for-ever", {changes("True", "Starting"): "1x60"}, "31m", ({},)),
+    Case("LocalModelDegraded", "roll-out", {changes("True", "RollingOut"): "1x20 0x40"}, "31m", ()),
+    Case("LocalModelDegraded", "as-wanted", {changes("True", each): "1x60" for each in AS_WANTED}, "60m", ()),
+    Case("LocalModelDegraded", "not-ready-is-another-alert", {changes("False", "Blocked"): "1x60"}, "60m", ()),
     Case("LocalModelErrors", "one-in-ten", {requests("ok"): "0+9x60", requests("upstream_error"): "0+1x60"}, "11m", NAMED),
     Case("LocalModelErrors", "one-in-fifty", {requests("ok"): "0+49x60", requests("internal_error"): "0+1x60"}, "30m", ()),
     Case("LocalModelErrors", "one-at-night", {requests("ok"): "0x60", requests("idle_timeout"): "0x9 1x50"}, "14m", ()),

@@ -39,6 +39,10 @@ WRONG = {
     "serviceAccount: {name: ''}": "/serviceAccount/name",
     "networkPolicy: {apiServerPorts: [https]}": "/networkPolicy/apiServerPorts/0",
     "monitoring: {alerts: true}": "alerts",
+    "monitoring: null": "'monitoring'",
+    "rbac: null": "'rbac'",
+    "networkPolicy: null": "'networkPolicy'",
+    "crds: null": "'crds'",
 }
 
 

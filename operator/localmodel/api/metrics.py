@@ -111,6 +111,12 @@ OPERATOR_RECONCILE_SECONDS = Metric(
 OPERATOR_QUEUE_DEPTH = Metric("localmodel_operator_queue_depth", "gauge", "Keys waiting to be reconciled.")
 OPERATOR_QUEUE_AGE_SECONDS = Metric("localmodel_operator_queue_age_seconds", "gauge", "Age of the oldest waiting key.")
 OPERATOR_MODELS = Metric("localmodel_operator_models", "gauge", "LocalModels by Ready status and reason.", ("ready", "reason"))
+OPERATOR_CHANGES = Metric(
+    "localmodel_operator_changes",
+    "gauge",
+    "LocalModels by Ready status and by what becomes of their last change, the reason of Progressing.",
+    ("ready", "reason"),
+)
 OPERATOR_PLANNED_MEMORY_BYTES = Metric(
     "localmodel_operator_planned_memory_bytes",
     "gauge",

@@ -71,21 +71,30 @@ class _Gauges(Collector):
         yield _gauge(names.OPERATOR_LEADER, {(): float(sources.is_leader())})
         yield _gauge(names.OPERATOR_WATCH_AGE_SECONDS, {(name,): age for name, age in sources.watch_ages().items()})
         models: Tally[tuple[str, ...]] = Tally()
+        changes: Tally[tuple[str, ...]] = Tally()
         memory: dict[tuple[str, ...], float] = {}
         for body in sources.bodies():
             metadata, status = body["metadata"], body.get("status", {})
-            models[_ready_of(metadata, status)] += 1
+            ready, reason = _ready_of(metadata, status)
+            models[(ready, reason)] += 1
+            if change := _condition(status, "Progressing"):
+                changes[(ready, change["reason"])] += 1
             if planned := status.get("memory", {}).get("plannedBytes"):
                 memory[(metadata["namespace"], metadata["name"])] = planned * body["spec"].get("replicas", 1)
         yield _gauge(names.OPERATOR_MODELS, dict(models))
+        yield _gauge(names.OPERATOR_CHANGES, dict(changes))
         yield _gauge(names.OPERATOR_PLANNED_MEMORY_BYTES, memory)
 
 
-def _ready_of(metadata: dict[str, Any], status: dict[str, Any]) -> tuple[str, ...]:
+def _ready_of(metadata: dict[str, Any], status: dict[str, Any]) -> tuple[str, str]:
     if "deletionTimestamp" in metadata:
-        return ("False", "Deleting")
-    ready = next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), None)
+        return "False", "Deleting"
+    ready = _condition(status, "Ready")
     return (ready["status"], ready["reason"]) if ready else ("Unknown", "NotReconciled")
+
+
+def _condition(status: dict[str, Any], type_: str) -> dict[str, Any] | None:
+    return next((c for c in status.get("conditions", ()) if c["type"] == type_), None)
 
 
 def _gauge(metric: names.Metric, values: dict[tuple[str, ...], float]) -> GaugeMetricFamily:

@@ -46,6 +46,8 @@ def _share(outcomes: tuple[str, ...]) -> str:
 
 _INTENDED = "|".join(INTENDED_REASONS)
 _UNREADY = aggregate("max", ("ready", "reason"), metrics.OPERATOR_MODELS, ('ready!="True"', f'reason!~"{_INTENDED}"'))
+_AS_WANTED = "|".join((Reason.COMPLETE, Reason.UPGRADE_PENDING, Reason.PAUSED))
+_UNLIKE_SPEC = aggregate("max", ("ready", "reason"), metrics.OPERATOR_CHANGES, ('ready="True"', f'reason!~"{_AS_WANTED}"'))
 
 ALERTS = (
     Alert(
@@ -56,6 +58,15 @@ ALERTS = (
         "{{ $value }} LocalModels are not ready",
         "For 15 minutes at least one LocalModel has not been ready, and nobody asked for that; now it is {{ $value }}. "
         "`kubectl get localmodels -A` shows which, `kubectl describe localmodel` why.",
+    ),
+    Alert(
+        "LocalModelDegraded",
+        f"sum ({_UNLIKE_SPEC}) > 0",
+        "30m",
+        "warning",
+        "{{ $value }} LocalModels serve, but not as their spec wants",
+        "For 30 minutes at least one LocalModel that serves has lacked replicas or could not finish a change; "
+        "now it is {{ $value }}. `kubectl get localmodels -A` shows which in the column CHANGE, `kubectl describe localmodel` why.",
     ),
     Alert(
         "LocalModelErrors",

@@ -66,7 +66,7 @@ ALERTS = (
         "warning",
         "{{ $value }} LocalModels serve, but not as their spec wants",
         "For 30 minutes at least one LocalModel that serves has lacked replicas or could not finish a change; "
-        "now it is {{ $value }}. `kubectl get localmodels -A` shows which in the column CHANGE, `kubectl describe localmodel` why.",
+        "now it is {{ $value }}. `kubectl get localmodels -A` shows which (CHANGE), `kubectl describe localmodel` why.",
     ),
     Alert(
         "LocalModelErrors",

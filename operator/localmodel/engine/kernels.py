@@ -13,6 +13,9 @@ from torch import Tensor
 
 _only_compiling: ContextVar[bool] = ContextVar("only_compiling", default=False)
 
+compiling: ContextVar[str] = ContextVar("compiling")
+"""Name of the kernel that this thread has begun to compile, in the midst of `only_compiling`."""
+
 _stages_that_fit: dict[tuple[Any, ...], int] = {}
 """By kernel and options, where not as many fit as were asked for."""
 
@@ -24,6 +27,7 @@ def uses_kernels(x: Tensor) -> bool:
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """With fewer stages where the card has not the shared memory for as many: they were chosen on one that has most."""
     if _only_compiling.get():
+        compiling.set(kernel.__name__)
         kernel.warmup(*arguments, grid=grid, **options)
         return
     key = (kernel, *options.items()) if _stages_that_fit else ()

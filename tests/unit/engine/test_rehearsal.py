@@ -1,6 +1,8 @@
 """What is compiled while weights are read, against what a start and first requests launch: here neither is done."""
 
 import os
+import threading
+from concurrent.futures import wait
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from localmodel.engine.card_modes import ReadyRunner
 from localmodel.engine.card_runner import CardRunner
 from localmodel.engine.engine import Engine
 from localmodel.engine.families import choose_decoder
+from localmodel.engine.kernels import launch, only_compiling
 from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
 from localmodel.engine.quantize import QuantizedWeight
 from localmodel.engine.scheduler import Scheduler
@@ -134,3 +137,37 @@ def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_el
     assert any(name == "product_kernel" for name, *_ in compiled) == (bits == 8 and hopper)
     assert seen - compiled == set(), "compiled too late"
     assert compiled - seen == set(), "compiled for nothing"
+    assert {name for name, *_ in compiled if name in rehearsal.LONG} == set(rehearsal.LONG[0 if bits == 8 and hopper else 1 :])
+
+
+def test_of_kernels_that_wait_those_that_take_long_are_compiled_first():
+    began, may_go, order = threading.Event(), threading.Event(), []
+
+    class Kernel:
+        run = None
+
+        def __init__(self, name):
+            self.__name__ = name
+
+        def warmup(self, *, grid):
+            futures.append(pool.submit(self.compile))
+
+        def compile(self):
+            order.append(self.__name__)
+            began.set()
+            assert may_go.wait(30)
+            if self.__name__ == "broken":
+                raise ValueError("no such register")
+            return self
+
+    futures = []
+    with rehearsal.Loading(1) as pool, only_compiling():
+        launch(Kernel("first"), (1,))
+        assert began.wait(30)
+        for name in ("_sum_kernel", "_chunk_kernel", "broken", "product_kernel"):
+            launch(Kernel(name), (1,))
+        may_go.set()
+        wait(futures, 30)
+    assert order == ["first", "_chunk_kernel", "product_kernel", "_sum_kernel", "broken"]
+    assert futures[2].result().__name__ == "_chunk_kernel"
+    assert isinstance(futures[3].exception(), ValueError)

@@ -18,7 +18,7 @@ from localmodel.engine.embedding_engine import GENERATES_NOTHING, EmbeddingEngin
 from localmodel.engine.embedding_loader import load_encoder
 from localmodel.engine.errors import Refused
 from localmodel.engine.gateways import Stream
-from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory
+from localmodel.engine.housekeeping import QUIET_SECONDS, release_memory, settle
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.tokenizer import load_tokenizer
 
@@ -38,6 +38,7 @@ class EmbeddingService(ChannelService):
         self._open(self.engine, load_tokenizer(model.directory.tokenizer_file), _refuse_schema, self._embed)
 
     def start(self) -> None:
+        settle()
         super().start()
         model = self._model
         self._log(

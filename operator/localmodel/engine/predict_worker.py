@@ -14,6 +14,7 @@ import torch
 
 from localmodel.api.channel import Refusal
 from localmodel.api.engine import EngineConfig
+from localmodel.engine.housekeeping import settle
 from localmodel.engine.predict_batch import Arrays, DeviceFailed, compute
 from localmodel.engine.predict_link import Beacon, WorkerState
 from localmodel.engine.predict_network import load_network
@@ -38,6 +39,7 @@ class PredictWorker:
         self._beacon = Beacon(Path(config.channel_token_file).parent, self._state)
 
     def start(self) -> None:
+        settle()
         network = self._network
         self._beacon.start()
         self._log(

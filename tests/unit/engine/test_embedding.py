@@ -1,6 +1,7 @@
 """Embedding models: vectors against transformers, what is refused, and how requests share the engine."""
 
 import base64
+import gc
 import json
 import random
 import threading
@@ -16,6 +17,7 @@ from localmodel.engine.embedding_engine import MOST_WAITING, EmbeddingEngine
 from localmodel.engine.embedding_loader import load_encoder
 from localmodel.engine.embedding_service import EmbeddingService
 from localmodel.engine.errors import LoadError, Refused
+from localmodel.engine.housekeeping import YOUNG_OBJECTS
 from localmodel.engine.loader import load_model
 
 SIZES = {
@@ -251,6 +253,11 @@ def test_too_many_and_the_end():
     assert not desk.engine.wait_for_work()
 
 
+def test_the_collector_looks_no_more_at_what_a_service_lives_with(service):
+    assert gc.get_freeze_count() > 10_000
+    assert gc.get_threshold()[0] == YOUNG_OBJECTS
+
+
 class Reply:
     def __init__(self):
         self.texts, self.closed = [], False
@@ -267,7 +274,18 @@ class Reply:
 
 
 @pytest.fixture
-def service(configure):
+def collector():
+    """As a new process has it, and afterwards as it was."""
+    thresholds = gc.get_threshold()
+    gc.unfreeze()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.fixture
+def service(configure, collector):
     fatal = []
     service = EmbeddingService(configure(), log=lambda _: None, exit_process=lambda: fatal.append(True))
     service.start()

@@ -1,5 +1,6 @@
 """Files of tensors in, arrays out: what a file may hold, which signature follows, one bad row alone, and a worker that dies."""
 
+import gc
 import json
 import os
 import pickle
@@ -19,12 +20,14 @@ from torch import Tensor, nn
 
 from localmodel.api.engine import EngineConfig, parse_load_failure
 from localmodel.engine.errors import LoadError
+from localmodel.engine.housekeeping import YOUNG_OBJECTS
 from localmodel.engine.predict_archive import open_program, open_script
 from localmodel.engine.predict_batch import DeviceFailed, compute
 from localmodel.engine.predict_link import Beacon, Watch, WorkerState
 from localmodel.engine.predict_network import describe_with_names, load_network
 from localmodel.engine.predict_service import PredictEngine
 from localmodel.engine.predict_signature import describe
+from localmodel.engine.predict_worker import PredictWorker
 from predict_models import BAGS_CONFIG, MLP_CONFIG, MLP_TENSORS, write_bags, write_mlp
 
 CPU = torch.device("cpu")
@@ -348,6 +351,21 @@ def test_a_program_without_batches(tmp_path):
     assert not loaded.described.signature.batched and loaded.example == ((3, 2),)
     answers = compute(loaded.run, loaded.described.signature, CPU, [[np.ones((3, 2), np.float32)]] * 2)
     assert [answer[0].shape for answer in answers] == [(3, 1), (3, 1)]
+
+
+def test_the_collector_looks_no_more_at_what_a_worker_lives_with(bags):
+    thresholds = gc.get_threshold()
+    gc.unfreeze()
+    gc.set_threshold(700, 10, 10)
+    worker = PredictWorker(config(bags[0], BAGS_CONFIG), log=lambda _: None, exit_process=lambda: None)
+    try:
+        worker.start()
+        assert gc.get_freeze_count() > 10_000
+        assert gc.get_threshold()[0] == YOUNG_OBJECTS
+    finally:
+        worker.stop()
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 WORKER = """

@@ -61,13 +61,14 @@ def _derive_loaded(model: LocalModel, plan: Plan, observed: Observed, cause: Cau
     loaded = states.count("Ready")
     if loaded >= wanted:
         return Verdict(type_, "True", Reason.LOADED, f"{wanted} of {wanted} replicas have the model loaded.")
+    counted = f"{loaded} of {wanted} {_name_pods('replicas', pods, observed)}"
     if silent := find_silent(pods, observed):
         reason = Reason.GATEWAY_UNREACHABLE
-        message = f"{loaded} of {wanted} replicas say that they have the model loaded. {_describe_silent(silent)}"
+        message = f"{counted} say that they have the model loaded. {_describe_silent(silent)}"
         return Verdict(type_, "Unknown", reason, f"{message}\n{hint(reason)}")
     reason = Reason.LOADING if "Loading" in states else Reason.STARTING
     told = next((f" {report.message}" for report in reports if report and report.backend.progress), "")
-    return Verdict(type_, "False", reason, f"{loaded} of {wanted} replicas have the model loaded.{told}")
+    return Verdict(type_, "False", reason, f"{counted} have the model loaded.{told}")
 
 
 def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cause: Cause | None) -> Verdict:
@@ -78,7 +79,7 @@ def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cau
         return _stopped(type_, model)
     pods = current_pods(plan, observed)
     ready = sum(1 for pod in pods if (report := observed.gateways.get(pod.name)) and report.ready)
-    message = f"{ready} of {wanted} gateways answer requests."
+    message = f"{ready} of {wanted} {_name_pods('gateways', pods, observed)} answer requests."
     if ready >= wanted:
         reports = [observed.gateways.get(pod.name) for pod in pods]
         wrong = next((report.keys_problem for report in reports if report and report.keys_problem), "")
@@ -98,6 +99,11 @@ def _derive_gateway_ready(model: LocalModel, plan: Plan, observed: Observed, cau
         reason = Reason.GATEWAY_UNREACHABLE
         return Verdict(type_, "False", reason, f"{message} {_describe_silent(silent)}\n{hint(reason)}")
     return Verdict(type_, "False", Reason.STARTING, message)
+
+
+def _name_pods(what: str, pods: list[Pod], observed: Observed) -> str:
+    """While older pods are left, which may answer, it is said that these are not they."""
+    return f"{what} of the present revision" if len(pods) < len(observed.live_pods) else what
 
 
 def _describe_silent(pod: Pod) -> str:

@@ -122,8 +122,10 @@ def test_ready_does_not_speak_of_progress_while_a_roll_out_is_blocked() -> None:
     _, observed = observe_running(model, OPTIONS, "LoadFailed", "[ModelFilesMissing] no config.json")
     old = build_pod("a-old", "older")
     both = replace(observed, pods=(old, *observed.pods), gateways={**observed.gateways, "a-old": build_report("a-old")})
-    ready, reason, message = told(derive(model, both), "Ready")
+    status = derive(model, both)
+    ready, reason, message = told(status, "Ready")
     assert (ready, reason) == ("True", "Ready")
+    assert told(status, "GatewayReady")[2].startswith("0 of 1 gateways of the present revision answer requests.")
     assert message == f"1 of 1 replicas answer. ModelFilesMissing: no config.json\n{hint('ModelFilesMissing')}"
 
 

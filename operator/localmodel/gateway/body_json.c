@@ -104,28 +104,34 @@ static uint8_t plain_of(const Reader *in, int32_t code) {
     return code >= 0x1d400 && code < 0x1d800 ? in->plain[code - 0x1d400 + 0x10000] : OTHER;
 }
 
+/* ASCII without escapes, which is most of most texts: many characters at once. */
+static void read_run(Reader *in) {
+    Search *to = in->to;
+    const uint8_t *data = in->at;
+    int32_t size = 0, most = (int32_t)(in->end - data), bytes = to->text_bytes, *at = to->at + to->char_count;
+    while (size < most && data[size] < 0x80 && !needs_escape(data[size]))
+        size++;
+    memcpy(to->texts + bytes, data, size);
+    memcpy(to->plain + to->char_count, data, size);
+    for (int32_t i = 0; i < size; i++)
+        at[i] = bytes + i;
+    in->at += size;
+    to->text_bytes += size;
+    to->char_count += size;
+}
+
 /* From the quotation mark, to the end of `texts`. It can't be more than it was, so there is room. */
 static int read_text(Reader *in, Text *text) {
     Search *to = in->to;
     text->start = to->text_bytes;
     text->first = to->char_count;
-    for (in->at++; in->at < in->end && *in->at != '"';) {
-        uint8_t c = *in->at;
-        int32_t code = c;
-        if (c < 0x20)
+    for (in->at++; read_run(in), in->at < in->end && *in->at != '"';) {
+        if (*in->at < 0x20)
             return 0;
-        to->at[to->char_count] = to->text_bytes;
-        if (c < 0x80 && c != '\\') {
-            in->at++;
-            to->texts[to->text_bytes++] = to->plain[to->char_count++] = c;
-            continue;
-        }
-        if (c == '\\')
-            in->at++, code = escaped(in);
-        else
-            code = decoded(in);
+        int32_t code = *in->at == '\\' ? in->at++, escaped(in) : decoded(in);
         if (code <= 0)
             return 0;
+        to->at[to->char_count] = to->text_bytes;
         uint8_t plain = code < 0x80 ? code : plain_of(in, code);
         if (in->plain_only && code >= 0x80 && plain < 0x80)
             return 0;

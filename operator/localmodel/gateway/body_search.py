@@ -106,8 +106,9 @@ class BodySearch:
         ):
             return [None] * len(bodies)
         shown: list[str | None] = []
-        at = output
-        for end in self._ends[: len(bodies)]:
-            shown.append(None if end < 0 else ctypes.string_at(at, output + end - at).decode())
-            at = max(at, output + end)
+        at, found = 0, self._ends[: len(bodies)]
+        written = ctypes.string_at(output, max(0, *found))
+        for end in found:
+            shown.append(None if end < 0 else written[at:end].decode())
+            at = max(at, end)
         return shown

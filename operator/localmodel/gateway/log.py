@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic, sleep
-from typing import NamedTuple
 
 from localmodel.gateway.bodies import KEPT_BYTES
 from localmodel.gateway.kept_answer import Kept
@@ -22,19 +21,17 @@ log = logging.getLogger("localmodel.gateway.log")
 
 _BUFFER_BYTES = 4 * KEPT_BYTES
 _RECORD_BYTES = 2048
-_GATHER_SECONDS = 0.1
-"""So long records are collected before the thread takes the processor from the requests: waking two threads for one record
-costs more than the record."""
+_GATHER_SECONDS, _GATHERED = 0.25, 256
+"""So long, or until there are so many, records are collected before the thread takes the processor from the requests: waking two
+threads for one record costs more than the record, and a thread that runs seldom finds its caches cold."""
 _BATCH, _BATCH_BYTES = 64, 1024 * 1024
 """Records that go to the sinks together, and the bytes after which no more are taken."""
-_SEARCHED = 16
+_SEARCHED = 32
 """Records that are searched together."""
 
 
-class _Entry(NamedTuple):
-    record: Record
-    exchanged: Exchanged
-    size: int
+_Entry = tuple[Record, bytes, Kept | None, int]
+"""Of one request; its body and its answer, in mode Full; bytes of memory, about."""
 
 
 class RecordLog:
@@ -63,10 +60,9 @@ class RecordLog:
         size = _RECORD_BYTES + len(request) + (answer.size if answer is not None else 0)
         with self._changed:
             if not self._closing and self._size + size <= self._limit:
-                exchanged = Exchanged(record.request_id, request, record.code == "invalid_json", answer)
-                self._entries.append(_Entry(snapshot(record), exchanged, size))
+                self._entries.append((snapshot(record), request, answer, size))
                 self._size += size
-                if len(self._entries) == 1:
+                if len(self._entries) == 1 or self._is_much():
                     self._changed.notify()
                 return
         for sink in self._sinks:
@@ -96,15 +92,17 @@ class RecordLog:
         if any(self.lost.values()):
             log.error("request records that were not written: %s", self.lost)
 
+    def _is_much(self) -> bool:
+        return len(self._entries) >= _GATHERED or self._size > self._limit // 8 or self._closing
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._entries and not self._closing:
-                    self._changed.wait()
-                closing = self._closing
-            if not closing:
-                sleep(_GATHER_SECONDS)
-            while batch := self._next():
+                self._changed.wait_for(lambda: self._entries or self._closing)
+                self._changed.wait_for(self._is_much, _GATHER_SECONDS)
+                closing, gathered = self._closing, len(self._entries)
+            while (closing or gathered > 0) and (batch := self._next()):
+                gathered -= len(batch)
                 lines: list[tuple[bytes, str]] = []
                 for start in range(0, len(batch), _SEARCHED):
                     lines += self._encode(batch[start : start + _SEARCHED])
@@ -120,13 +118,16 @@ class RecordLog:
         with self._changed:
             while self._entries and len(batch) < _BATCH and size < _BATCH_BYTES:
                 batch.append(self._entries.popleft())
-                size += batch[-1].size
+                size += batch[-1][3]
             self._size -= size
         return batch
 
     def _encode(self, batch: Sequence[_Entry]) -> list[tuple[bytes, str]]:
         """Lines with their outcomes."""
         if self._redactor is None:
-            return [(encode(entry.record), entry.record.outcome) for entry in batch]
-        shown = show_all([entry.exchanged for entry in batch], self._redactor)
-        return [(encode(entry.record, bodies), entry.record.outcome) for entry, bodies in zip(batch, shown, strict=True)]
+            return [(encode(record), record.outcome) for record, *_ in batch]
+        exchanged = [
+            Exchanged(record.request_id, body, record.code == "invalid_json", answer) for record, body, answer, _ in batch
+        ]
+        shown = show_all(exchanged, self._redactor)
+        return [(encode(entry[0], bodies), entry[0].outcome) for entry, bodies in zip(batch, shown, strict=True)]

@@ -235,12 +235,12 @@ static int32_t domain_end(const uint8_t *plain, int32_t at, int32_t end) {
 
 static int find_emails(Search *search, int32_t first, int32_t last) {
     const uint8_t *plain = search->plain;
-    for (int32_t at = first, end = first; at < last; at++) {
-        if (plain[at] == '%' && last - at > 2 && plain[at + 1] == '4' && plain[at + 2] == '0')
+    for (const uint8_t *each = plain + first; (each = memchr(each, '%', plain + last - each)); each++)
+        if (plain + last - each > 2 && each[1] == '4' && each[2] == '0')
             return 0;
-        if (plain[at] != '@')
-            continue;
-        int32_t start = at;
+    int32_t end = first;
+    for (const uint8_t *each = plain + first; (each = memchr(each, '@', plain + last - each)); each++) {
+        int32_t at = each - plain, start = at;
         while (start > end && is_local(plain[start - 1]))
             start--;
         if (start > end && plain[start - 1] == OTHER)

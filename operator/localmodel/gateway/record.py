@@ -82,7 +82,7 @@ def encode(record: Record, bodies: Bodies | None = None) -> bytes:
     """A JSON object, to be made a line by `chain`. Rounds the record's seconds to microseconds."""
     for name in _SECONDS:
         if (seconds := getattr(record, name)) is not None:
-            setattr(record, name, round(seconds, 6))
+            setattr(record, name, int(seconds * 1e6 + 0.5) / 1e6)  # round() takes three times as long
     line = _encode_struct(record)
     return line if bodies is None else line[:-1] + b"," + _encode_struct(bodies)[1:]
 

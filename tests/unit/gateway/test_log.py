@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from localmodel.gateway import log as log_module
 from localmodel.gateway import sinks as sinks_module
 from localmodel.gateway import targets
 from localmodel.gateway.chain_check import Report, check
@@ -77,6 +78,32 @@ class Pipe:
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
     yield Pipe()
+
+
+def test_records_are_gathered_until_there_are_many_or_large_ones_or_the_end_comes(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_GATHER_SECONDS", 3600)
+    monkeypatch.setattr(log_module, "_GATHERED", 5)
+    pipe.read()
+    records = RecordLog([Sink("stdout", DescriptorTarget(pipe.writer), {})], buffer_bytes=100_000)
+    for number in range(5):
+        records.put(record(number))
+    until(lambda: pipe.received.count(b'"kind":"request"') == 5)
+    records.put(record(5), b"x" * 20_000)
+    until(lambda: pipe.received.count(b'"kind":"request"') == 6)
+    records.put(record(6))
+    records.close()
+    assert kinds(pipe.finish()) == ["start", *["request"] * 7, "end"]
+
+
+def test_a_record_alone_does_not_wait_for_others(pipe: Pipe) -> None:
+    pipe.read()
+    records = RecordLog([Sink("stdout", DescriptorTarget(pipe.writer), {})])
+    records.put(record())
+    until(lambda: b'"kind":"request"' in pipe.received)
+    records.close()
+    pipe.finish()
 
 
 def test_every_record_is_a_line_between_start_and_end(pipe: Pipe) -> None:

@@ -137,3 +137,15 @@ async def test_nothing_private_in_the_log(start: Start, field: str) -> None:
         await reply.read()
     await gateway.record()
     assert secret.encode() not in gateway.raw_log
+
+
+async def test_what_can_be_got_has_a_head(start: Start, triton: FakeTriton) -> None:
+    gateway = await start()
+    served = [gateway.url + path for path in ("/v1/models", "/v1/models/tiny", "/v2/models/tiny")]
+    for url in (*served, f"{gateway.admin}/livez"):
+        async with gateway.session.get(url) as got, gateway.session.head(url) as head:
+            assert (head.status, await head.read()) == (200, b"")
+            assert head.headers["content-length"] == str(len(await got.read()))
+    async with gateway.session.head(f"{gateway.url}{PATH}") as head:
+        assert (head.status, head.headers["allow"]) == (405, "POST")
+    await gateway.balanced()

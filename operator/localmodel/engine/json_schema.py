@@ -96,7 +96,16 @@ class _Follower:
                 return
 
 
+_IN_OUR_WORDS = {
+    "NoExtensionBias": "it refers to itself without anything between",
+    " Enable 'coerce_one_of' option to approximate oneOf with anyOf": " Use anyOf",
+}
+"""The library speaks to programmers."""
+
+
 def _refuse(reason: str) -> Refused:
+    for theirs, ours in _IN_OUR_WORDS.items():
+        reason = reason.replace(theirs, ours)
     return Refused("invalid_request", f"response_format: the JSON schema can't be used: {reason}")
 
 

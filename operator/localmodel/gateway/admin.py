@@ -45,8 +45,7 @@ class AdminSite:
         if path not in ("/livez", "/livez/backend", "/readyz", "/status", "/metrics", "/drain"):
             message = "Unknown URL. This port answers /livez, /livez/backend, /readyz, /status, /metrics and /drain."
             raise errors.ApiError(404, "unknown_url", message, outcome="rejected")
-        if request.method != "GET":
-            raise errors.method_not_allowed("GET")
+        request.check_method("GET")
         match path:
             case "/livez/backend":
                 why = self._why_backend_dead()

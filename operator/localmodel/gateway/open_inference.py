@@ -62,8 +62,7 @@ class OpenInference:
     async def respond(self, request: Request, exchange: Exchange) -> None:
         exchange.record.endpoint = "v2"
         method, url, name = self._resolve(request.path, exchange.caller)
-        if request.method != method:
-            raise errors.method_not_allowed(method)
+        request.check_method(method)
         if method == "GET":
             await self._get(request, exchange, url, name)
         elif url.endswith("/infer"):

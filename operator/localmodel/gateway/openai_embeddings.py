@@ -64,8 +64,10 @@ def _input(value: Any, where: str, vocabulary: int) -> str | tuple[int, ...]:
 
 def check_lengths(inputs: Sequence[tuple[int, ...]], window: int) -> None:
     for index, ids in enumerate(inputs):
+        where = f"input[{index}]" if len(inputs) > 1 else "input"
+        if not ids:
+            raise errors.bad_request(f"'{where}' is empty after tokenizing.", where)
         if len(ids) > window:
-            where = f"input[{index}]" if len(inputs) > 1 else "input"
             message = f"'{where}' has {len(ids)} tokens, more than this model's window of {window}. Send it in parts."
             raise errors.context_length_exceeded(message, where)
 

@@ -9,7 +9,6 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from time import monotonic
 
-from localmodel.gateway import errors
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.request import Request
@@ -52,8 +51,7 @@ class Page:
         self.paths = frozenset(self._assets)
 
     async def respond(self, request: Request, exchange: Exchange) -> None:
-        if request.method not in ("GET", "HEAD"):
-            raise errors.method_not_allowed("GET, HEAD")
+        request.check_method("GET")
         asset = self._assets[request.path]
         known = asset.etag in (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(","))
         headers = {"etag": asset.etag, **_HEADERS}

@@ -100,7 +100,7 @@ class Prompts:
             raise errors.bad_request("This model has no usable chat template. Use /v1/completions.", "messages")
         place = "tools" if call.tools else place_of_tools(call.messages)
         if place is not None and template.tool_format is None:
-            message = f"This model's chat template knows no tool calls that can be read here, so '{place}' is not supported."
+            message = f"This model's chat template knows no tool calls that can be read here. Leave '{place}' out."
             raise errors.unsupported(place, message)
         if call.tools is None:
             return template.render(call.messages)

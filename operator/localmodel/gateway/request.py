@@ -61,3 +61,9 @@ class Request:
             fields = message.raw_headers
             self.head_bytes = sum(map(len, chain.from_iterable(fields))) + 4 * len(fields)
             self.keep_alive = not (message.should_close or message.upgrade or message.method == "CONNECT")
+
+    def check_method(self, method: str) -> None:
+        """Raises 405. What may be had by GET has a head."""
+        allowed = ("GET", "HEAD") if method == "GET" else (method,)
+        if self.method not in allowed:
+            raise errors.method_not_allowed(", ".join(allowed))

@@ -117,14 +117,14 @@ class ServingSite:
         await self._embedder.answer(request, exchange, call, deadlines)
 
     async def _receive(self, request: Request, exchange: Exchange) -> tuple[dict[str, Any], Deadlines]:
-        _allow(request, "POST")
+        request.check_method("POST")
         self._generator.lane.check_load()
         received = await read_body(request, exchange)
         deadlines = self._generator.lane.accept(request.headers, exchange.started)
         return strict_json.parse_object(received), deadlines
 
     async def _models(self, request: Request, exchange: Exchange, rest: str) -> None:
-        _allow(request, "GET")
+        request.check_method("GET")
         served = exchange.caller.visible(self._settings.served_names)
         if rest:
             name = unquote(rest[1:])
@@ -136,8 +136,3 @@ class ServingSite:
         until = exchange.started + _MODELS_SECONDS
         await send(request, exchange, 200, document, until=until)
         exchange.close("ok")
-
-
-def _allow(request: Request, method: str) -> None:
-    if request.method != method:
-        raise errors.method_not_allowed(method)

@@ -4,6 +4,7 @@ Pure: bytes in, values or an ApiError out. It must never let an odd document bec
 """
 
 import json
+from codecs import BOM_UTF8
 from typing import Any
 
 from localmodel.gateway import errors
@@ -26,6 +27,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def parse(body: bytes) -> Any:
     if not body or body.isspace():
         raise errors.invalid_json("The body is empty; send a JSON object.")
+    if body.startswith(BOM_UTF8):
+        raise errors.invalid_json("The body begins with a byte order mark, which is no JSON; send UTF-8 without it.")
     _check_count(body)
     try:
         value = _decode(body.decode("utf-8"))
@@ -51,7 +54,7 @@ def _check_count(body: bytes) -> None:
         plain = b"".join(plain.split(b'"')[::2])
         if _values(plain) <= MAX_VALUES and _containers(plain) <= MAX_CONTAINERS:
             return
-    raise errors.invalid_json(f"The body holds more than {MAX_VALUES} values or {MAX_CONTAINERS} objects and lists.")
+    raise errors.invalid_json(f"The body holds more than {MAX_VALUES} values or {MAX_CONTAINERS} objects and lists. Send less.")
 
 
 def _values(body: bytes) -> int:

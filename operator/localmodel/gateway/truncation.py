@@ -22,7 +22,7 @@ Shortened = tuple[Call, tuple[int, ...]]
 
 
 async def shorten(prompts: Prompts, call: Call, room: int, refused: errors.ApiError) -> Shortened:
-    """The call as it can be sent, and its prompt of at most `room` tokens. Raises `refused` if nothing helps."""
+    """The call as it can be sent, and its prompt of at most `room` tokens. Raises 400, as `refused`, if nothing helps."""
     turns = older_turns(call.messages)
     low, high = 1, len(turns)
     found: Shortened | None = None
@@ -40,7 +40,7 @@ async def shorten(prompts: Prompts, call: Call, room: int, refused: errors.ApiEr
 async def _cut_longest(prompts: Prompts, call: Call, room: int, refused: errors.ApiError) -> Shortened:
     place = longest_place(call.messages)
     if place is None:
-        raise refused
+        raise _too_little_room(refused)
     text = call.messages[place]["content"]
     starts = await prompts.token_starts_async(text)
     keep = room - len(await prompts.encode_async(_with_content(call, place, ""))) - _MARGIN
@@ -52,7 +52,15 @@ async def _cut_longest(prompts: Prompts, call: Call, room: int, refused: errors.
         if len(prompt) <= room:
             return shorter, prompt
         keep -= len(prompt) - room + _MARGIN
-    raise refused
+    raise _too_little_room(refused)
+
+
+def _too_little_room(refused: errors.ApiError) -> errors.ApiError:
+    return errors.context_length_exceeded(
+        f"{refused.message} Its last message can't be shortened enough: system messages and the answer leave it too little room. "
+        "Shorten those, or ask for fewer tokens.",
+        refused.param,
+    )
 
 
 def _with_content(call: Call, place: int, content: str) -> Call:

@@ -73,7 +73,8 @@ def test_white_space_has_an_end(schemas, byte_tokenizer):
         ('{"type": "string", "pattern": "("}', "unclosed group"),
         ('{"$ref": "https://example.invalid/schema"}', "example.invalid"),
         ('{"type": "integer", "minimum": 5, "maximum": 1}', "minimum (5) is greater"),
-        ('{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}', ""),
+        ('{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}', "refers to itself"),
+        ('{"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]}', "not supported. Use anyOf"),
         ('{"items":' * 3000 + "{}" + "}" * 3000, "recursion limit"),
     ],
 )

@@ -73,6 +73,9 @@ def test_refused_by_name() -> None:
 
 def test_limits() -> None:
     check_lengths([(1,) * 5], 5)
+    with pytest.raises(errors.ApiError, match="empty after tokenizing") as caught:
+        check_lengths([(1,)] * 70 + [()], 5)
+    assert (caught.value.status, caught.value.param) == (400, "input[70]")
     for inputs, param in (([(1,) * 6], "input"), ([(1,), (1,) * 6], "input[1]")):
         with pytest.raises(errors.ApiError) as caught:
             check_lengths(inputs, 5)

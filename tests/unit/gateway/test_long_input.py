@@ -77,12 +77,13 @@ async def test_then_the_middle_of_the_last_message(prompts: Prompts) -> None:
     assert head.count("word") > 100 and tail.count("word") > 100
 
 
-async def test_what_can_not_be_shortened_is_refused_as_ever(prompts: Prompts) -> None:
+async def test_what_can_not_be_shortened_is_refused_with_a_reason(prompts: Prompts) -> None:
     for call in (build(("system", words(600)), ("user", "hi")), build(("user", words(600)), max_tokens=500)):
         refused = refusal(prompts, call)
         with pytest.raises(errors.ApiError) as raised:
             await LongInput("Truncate", prompts).shorten(call, refused, WINDOW)
-        assert raised.value is refused
+        assert (raised.value.code, raised.value.param) == (refused.code, refused.param)
+        assert raised.value.message.startswith(refused.message) and "ask for fewer tokens" in raised.value.message
 
 
 async def test_a_document_is_cut_into_parts_that_fit(prompts: Prompts) -> None:

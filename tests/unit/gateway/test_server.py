@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from localmodel.gateway import connection, intake, patience, reply, server
+from localmodel.gateway import connection, errors, intake, patience, reply, server
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.record import Record
@@ -338,6 +338,18 @@ async def test_a_closed_connection_is_forgotten_without_a_search_for_cycles(port
         assert not [each for each in gc.get_objects() if type(each) is connection.Connection]
     finally:
         gc.enable()
+
+
+def test_what_has_a_get_has_a_head() -> None:
+    request = Request(None, EMPTY_PAYLOAD, cast(connection.Connection, None))
+    for method, asked, allow in (("GET", "GET", ""), ("HEAD", "GET", ""), ("POST", "GET", "GET, HEAD"), ("HEAD", "POST", "POST")):
+        request.method = method
+        if not allow:
+            request.check_method(asked)
+            continue
+        with pytest.raises(errors.ApiError) as refused:
+            request.check_method(asked)
+        assert (refused.value.status, refused.value.headers()["allow"]) == (405, allow)
 
 
 async def test_a_header_can_hold_no_line_break(port: tuple[EchoSite, int]) -> None:

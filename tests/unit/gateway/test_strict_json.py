@@ -46,6 +46,11 @@ def test_refused(name: str) -> None:
     assert (caught.value.status, caught.value.code, caught.value.outcome) == (400, "invalid_json", "rejected")
 
 
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(errors.ApiError, match="byte order mark"):
+        strict_json.parse_object(REFUSED["bom"])
+
+
 ACCEPTED = {
     "pair": (b'{"a": "\\ud83d\\ude00"}', {"a": "\U0001f600"}),
     "escaped backslash": (b'{"a": "\\\\ud800"}', {"a": "\\ud800"}),

@@ -8,7 +8,7 @@ from collections.abc import Sequence as Ids
 
 from tokenizers import Tokenizer
 
-from localmodel.api.events import FinishReason, SequenceEvent, Usage
+from localmodel.api.events import FinishReason, SequenceEvent, TokenLogprob, Usage
 from localmodel.engine.detokenizer import Detokenizer
 from localmodel.engine.logprob_queue import LogprobQueue
 from localmodel.engine.plain_tokens import PlainTokens
@@ -26,7 +26,8 @@ class Answer:
         self._tokens = 0
         self._detokenizer = Detokenizer(tokenizer, prompt)
         self._cutter = StopCutter(stops)
-        self._plain = None if stops else plain
+        self._plain = plain
+        self._stops = bool(stops)
         self._logprobs = LogprobQueue()
         self._made = 0
         """Characters that came from tokens; some of them may be held back."""
@@ -42,6 +43,10 @@ class Answer:
                 text = plain[token]
                 if text and self._detokenizer.feed_plain(token):
                     self._tokens += 1
+                    if self._stops:
+                        text = self._cutter.feed(text)
+                        if self._cutter.stopped:
+                            return self._end(text, 1, "stop")
                     return new_tuple(SequenceEvent, (self.id, text, 1, None, None, None, ()))
         return self._take(output, error)
 
@@ -54,7 +59,7 @@ class Answer:
             tokens = 1
             if output.logprob and output.finish != "stop":  # a stop token is no part of the text
                 self._logprobs.add(output.logprob, self._made)
-            text = self._cut(self._detokenizer.feed([output.token]))
+            text = self._cut(self._decode(output.token))
             if not self._detokenizer.holding:
                 self._logprobs.settle(self._made)
         if output.finish and not self._cutter.stopped:
@@ -66,13 +71,22 @@ class Answer:
         if self._cutter.stopped:
             logprobs += self._logprobs.cut(self._out)
         self._tokens += tokens
-        self.finish = "stop" if self._cutter.stopped else output.finish
-        if self.finish is None:
+        finish = "stop" if self._cutter.stopped else output.finish
+        if finish is None:
             return SequenceEvent(self.id, text, tokens, logprobs=logprobs)
+        return self._end(text, tokens, finish, (output.error or error) if finish == "error" else None, logprobs)
+
+    def _end(
+        self, text: str, tokens: int, finish: FinishReason, error: str | None = None, logprobs: tuple[TokenLogprob, ...] = ()
+    ) -> SequenceEvent:
+        self.finish = finish
         self._plain = None
-        usage = Usage(self._prompt_tokens, self._tokens)
-        error = (output.error or error) if self.finish == "error" else None
-        return SequenceEvent(self.id, text, tokens, self.finish, usage, error, logprobs)
+        return SequenceEvent(self.id, text, tokens, finish, Usage(self._prompt_tokens, self._tokens), error, logprobs)
+
+    def _decode(self, token: int) -> str:
+        if self._plain is not None and (text := self._plain[token]) and self._detokenizer.feed_plain(token):
+            return text
+        return self._detokenizer.feed([token])
 
     def _cut(self, piece: str) -> str:
         self._made += len(piece)

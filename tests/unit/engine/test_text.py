@@ -165,26 +165,39 @@ def test_every_logprob_whose_text_came_came_once_in_order(byte_tokenizer, text, 
     assert [token for _, tokens in events for token in tokens] == ids[: len(out.encode())]
 
 
-def every_way(tokenizer, prompt, ids):
-    """The events' texts, with and without the table of plain tokens."""
+STOPS = st.lists(st.sampled_from(["a", "b ", "é", "abc"]) | st.text("ab \ufffd", min_size=1, max_size=3), max_size=2)
+
+
+def every_way(tokenizer, prompt, ids, stops=(), logprobs=False):
+    """The events, without and with the table of plain tokens, and with what it knows then; the last token ends the answer."""
     plain = PlainTokens(tokenizer)
-    answers = [Answer("s", tokenizer, prompt, (), table) for table in (None, plain, plain)]
-    return [[answer.take(Output("k", token)).text for token in ids] for answer in answers], plain
+    answers = [Answer("s", tokenizer, prompt, stops, table) for table in (None, plain, plain)]
+    outputs = [Output("k", token, logprob=lp(token) if logprobs else None) for token in ids]
+    outputs[-1:] = [output._replace(finish="length") for output in outputs[-1:]]
+    return [[answer.take(output) for output in outputs] for answer in answers], plain
 
 
 @settings(max_examples=150, deadline=None)
-@given(ids=st.lists(st.integers(0, 258), max_size=40), prompt=st.lists(st.integers(0, 258), max_size=7))
-def test_the_table_of_plain_tokens_changes_no_event_byte_level(byte_tokenizer, ids, prompt):
-    (slow, fast, again), _ = every_way(byte_tokenizer, prompt, ids)
+@given(ids=st.lists(st.integers(0, 258), max_size=40), prompt=st.lists(st.integers(0, 258), max_size=7), stops=STOPS,
+       logprobs=st.booleans())  # fmt: skip
+def test_the_table_of_plain_tokens_changes_no_event_byte_level(byte_tokenizer, ids, prompt, stops, logprobs):
+    (slow, fast, again), _ = every_way(byte_tokenizer, prompt, ids, stops, logprobs)
     assert slow == fast == again
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_the_table_of_plain_tokens_changes_no_event_byte_fallback(fallback_tokenizer, data):
+@given(data=st.data(), stops=STOPS, logprobs=st.booleans())
+def test_the_table_of_plain_tokens_changes_no_event_byte_fallback(fallback_tokenizer, data, stops, logprobs):
     token = st.integers(0, fallback_tokenizer.get_vocab_size() - 1)
     prompt, ids = data.draw(st.lists(token, max_size=7)), data.draw(st.lists(token, max_size=40))
-    (slow, fast, again), _ = every_way(fallback_tokenizer, prompt, ids)
+    (slow, fast, again), _ = every_way(fallback_tokenizer, prompt, ids, stops, logprobs)
+    assert slow == fast == again
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(alphabet="ab é日", max_size=12), stops=STOPS, logprobs=st.booleans())
+def test_the_table_of_plain_tokens_changes_no_event_of_a_text(byte_tokenizer, text, stops, logprobs):
+    (slow, fast, again), _ = every_way(byte_tokenizer, [65], byte_tokenizer.encode(text).ids, stops, logprobs)
     assert slow == fast == again
 
 
@@ -199,7 +212,7 @@ def test_whole_characters_are_looked_up_and_parts_of_them_are_not(byte_tokenizer
 def test_a_decoder_that_looks_at_neighbours_has_no_plain_tokens():
     words = Tokenizer(models.WordLevel({"end.": 0, "more": 1, "?": 2}, unk_token="?"))
     (slow, fast, _), plain = every_way(words, [], [1, 0, 1])
-    assert slow == fast == ["more", " end.", " more"] and set(plain.values()) == {""}
+    assert slow == fast and [event.text for event in fast] == ["more", " end.", " more"] and set(plain.values()) == {""}
     assert looks_at_no_neighbour({"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "ByteLevel"}]})
     for unknown in ({"type": "CTC"}, {"type": "Replace", "pattern": {"Regex": "a+"}}, {"type": "Strip", "stop": 1}):
         assert not looks_at_no_neighbour({"type": "Sequence", "decoders": [{"type": "Fuse"}, unknown]})

@@ -42,6 +42,8 @@ class Elector:
         self._lease: dict[str, Any] | None = None
         self._seen_at = 0.0
         self._held_until = 0.0
+        self._leads = False
+        """As it was last said in the log."""
 
     def may_write_for(self) -> float:
         """Seconds for which nobody else can hold the lease; 0 without it."""
@@ -52,14 +54,12 @@ class Elector:
         pause = self._settings.retry_seconds
         renew = self._settings.renew_deadline_seconds / 3
         while True:
-            led = self.may_write_for() > 0
             await self.attempt()
-            if led and self.may_write_for() <= 0:
-                logger.warning("lost the lease", extra={"identity": self.identity})
             await asyncio.sleep(max(renew, pause) if self.may_write_for() > 0 else pause)
 
     async def attempt(self) -> None:
         """One try to get or to renew. A failure to reach the API server changes nothing but the time that is left."""
+        self._tell_loss()
         try:
             if self._lease is None or self.may_write_for() <= 0:
                 self._see(await self._get())
@@ -71,12 +71,20 @@ class Elector:
                 if self.may_write_for() > 0:
                     self._held_until = 0.0
             logger.debug("lease", extra={"error": error.message})
+        self._tell_loss()
+
+    def _tell_loss(self) -> None:
+        """Also of one that is got back at once: an operator that is too slow to renew in time does nothing meanwhile."""
+        if self._leads and self.may_write_for() <= 0:
+            self._leads = False
+            allowed = self._settings.renew_deadline_seconds
+            logger.warning(f"lost the lease: not renewed within {allowed:g} seconds", extra={"identity": self.identity})
 
     async def release(self) -> None:
         """On a clean exit: the next one need not wait. Nothing may be written afterwards."""
         if self.may_write_for() <= 0 or self._lease is None:
             return
-        self._held_until = 0.0
+        self._held_until, self._leads = 0.0, False
         spec = {**self._lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
         try:
             await self._send("update", "PUT", {**self._lease, "spec": spec})
@@ -117,6 +125,7 @@ class Elector:
         self._held_until = began + self._settings.renew_deadline_seconds
         if elected:
             self.term += 1
+            self._leads = True
             logger.info("holds the lease", extra={"identity": self.identity})
             self._on_elected()
 

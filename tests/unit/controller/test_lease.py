@@ -155,3 +155,19 @@ async def test_never_two_leaders(steps: list[tuple[str, str, float]]) -> None:
         else:
             way.cut = step == "cut"
         assert sum(each.may_write_for() > 0 for each, _, _ in replicas.values()) <= 1
+
+
+async def test_each_loss_is_told_even_of_a_lease_that_is_got_back_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A replica that was too slow to renew: nobody else took the lease, and yet it wrote nothing for a while."""
+    clock = Clock()
+    a, _, elections = build(FakeConnection(), clock, "a")
+    for _ in range(3):
+        await a.attempt()
+        clock.now += SETTINGS.renew_deadline_seconds + 0.1
+    assert elections == ["a"] * 3
+    assert [record.message for record in caplog.records] == ["lost the lease: not renewed within 2 seconds"] * 2
+    await a.attempt()
+    caplog.clear()
+    await a.release()
+    await a.attempt()
+    assert caplog.records == [], "given away is not lost"

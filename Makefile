@@ -9,7 +9,7 @@ export PYTHONPATH := operator
 export CONTEXT REGISTRY NAMESPACE FUZZ_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try test test-fast cluster cluster-down cluster-binaries images weights generate lint fuzz lock venv clean
+.PHONY: help demo try test test-fast gpu gpu-bench cluster cluster-down cluster-binaries images weights generate lint fuzz lock venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,14 @@ test: venv ## every layer of tests, on real parts; builds what is missing (ONLY=
 
 test-fast: venv ## what one runs while working: lint, unit and golden tests, a minute or two
 	@$(RUN)/python hack/test.py --fast
+
+ON_CARD := PYTHONPATH=operator:tests:hack:$(GPU_PACKAGES) $(PYTHON) -m bench.on_card
+
+gpu: ## the tests that need a CUDA card, with a PYTHON that has torch (GPU_PACKAGES=folder of packages that it lacks)
+	@$(ON_CARD) --only tests
+
+gpu-bench: ## the official benches on a card, resumable, and a table beside their bars (the same; BENCH="--only decode start")
+	@$(ON_CARD) --without tests --skip-done $(BENCH)
 
 cluster: ## the local two-node Kubernetes cluster
 	@$(PYTHON) hack/cluster/main.py up

@@ -30,7 +30,7 @@ from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.speculation import Speculation
 
 TOKENS = 10
-TIE = 2e-3
+TIE = 5e-3
 SHOWN = 3
 """Likeliest tokens whose log-probabilities are compared too."""
 

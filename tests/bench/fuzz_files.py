@@ -62,7 +62,8 @@ def draw(seed: int) -> Case:
         "vocab_size": source.choice([257, 259, 300, 383, 512, 641]), "hidden_size": hidden, "num_hidden_layers": layers,
         "intermediate_size": source.randint(3, 160), "num_attention_heads": heads,
         "num_key_value_heads": source.choice([n for n in range(1, heads + 1) if heads % n == 0]),
-        "max_position_embeddings": most, "rms_norm_eps": source.choice([1e-6, 1e-5, 1e-3]), "initializer_range": min(0.3, 3 / hidden**0.5),
+        "max_position_embeddings": most, "rms_norm_eps": source.choice([1e-6, 1e-5, 1e-3]),
+        "initializer_range": min(0.3, 3 / hidden**0.5),
         "tie_word_embeddings": source.random() < 0.5, "bos_token_id": 1, "eos_token_id": source.choice([2, [2, 3]]),
         "pad_token_id": None,
     }  # fmt: skip

@@ -11,7 +11,7 @@ from images.store import Store
 PROBE = Path(__file__).with_name("probe")
 COMMANDS = {
     "operator": ["python3", "-c", "import localmodel.controller.__main__"],
-    "gateway": ["python3", "-c", "import localmodel.gateway.process"],
+    "gateway": ["python3", "-c", "import localmodel.gateway.serve"],
     "triton": ["python3", "/probe/serve.py"],
 }
 

@@ -22,6 +22,7 @@ from localmodel.gateway.channel import Channel
 from localmodel.gateway.drain import Drain
 from localmodel.gateway.embedder import Embedder
 from localmodel.gateway.ending import Ending
+from localmodel.gateway.first_load import Answer
 from localmodel.gateway.gate import Gate
 from localmodel.gateway.generation import Generator
 from localmodel.gateway.key_directory import KeyDirectory
@@ -51,7 +52,7 @@ _STOP_SECONDS = 2.0
 class Gateway:
     def __init__(
         self, settings: GatewaySettings, prompts: Prompts, records: RecordLog, session: aiohttp.ClientSession,
-        *, pod: str, token: str, instance: str,
+        *, pod: str, token: str, instance: str, first_load: Answer | None = None,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._prompts = Prompts(None, None) if settings.task == "Predict" else prompts
@@ -76,7 +77,7 @@ class Gateway:
         self._upstreams = Upstreams(session)
         self._backend = Backend(
             settings,
-            load_through(session, settings, self._channel),
+            load_through(session, settings, self._channel, first_load),
             self._channel,
             self._sequences,
             on_new_triton=self._drain.backend_returned,

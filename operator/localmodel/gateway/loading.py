@@ -17,7 +17,7 @@ from localmodel.gateway.load_progress import ProgressReader
 
 log = logging.getLogger("localmodel.gateway.backend")
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.05
 _LIVE_POLL_SECONDS = 1.0
 _BACK_OFF_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
 _BAD = ("LoadFailed", "Unreachable", "Hung")

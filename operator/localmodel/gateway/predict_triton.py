@@ -16,15 +16,18 @@ from localmodel.api.predict import Signature
 from localmodel.core.predict import build_predict_config
 from localmodel.gateway.backend_errors import BackendError, BackendGarbage, Refused
 from localmodel.gateway.channel import Channel
+from localmodel.gateway.first_load import Answer
 from localmodel.gateway.triton import Triton
 
 _STATUS_SECONDS = 10.0
 _NOTICE_SECONDS = 4.0
 
 
-def load_through(session: aiohttp.ClientSession, settings: GatewaySettings, link: Channel) -> "Triton | PredictTriton":
-    """What the gateway asks for the load of the model that it serves."""
-    control = Triton(session, settings.triton_url, settings.triton_model)
+def load_through(
+    session: aiohttp.ClientSession, settings: GatewaySettings, link: Channel, begun: Answer | None
+) -> "Triton | PredictTriton":
+    """What the gateway asks for the load of the model that it serves. `begun`: that of `llm`."""
+    control = Triton(session, settings.triton_url, settings.triton_model, begun)
     if settings.task != "Predict":
         return control
     return PredictTriton(control, Triton(session, settings.triton_url, TRITON_PREDICT_NAME), link, settings.batch_delay_seconds)

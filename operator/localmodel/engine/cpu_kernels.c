@@ -18,7 +18,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define NUMBER(data, at, half) ((half) ? (const void *)((const uint16_t *)(data) + (at)) : (const void *)((const float *)(data) + (at)))
 
-enum { POSITIONS = 32, MOST_SIZE = 256, MOST_GROUP = 8, WORTH_THREADS = 1 << 15 };
+enum { POSITIONS = 32, MOST_SIZE = 256, MOST_GROUP = 8, WORTH_THREADS = 1 << 15, LINE = 64 };
 
 INLINE float get(const void *restrict data, int64_t at, int half) {
     if (!half)
@@ -58,9 +58,10 @@ INLINE float exponential(float x) {
     return p * scale;
 }
 
+/* `next`: where the row after this has its tokens, which are asked for meanwhile, and how many. */
 INLINE void attend(const void *restrict queries, const void *restrict keys, const void *restrict values, void *restrict mixed,
                    const int32_t *restrict places, int64_t first, int64_t end, int64_t stride, int64_t group, int64_t size,
-                   float scale, int half) {
+                   float scale, const int32_t *next, int64_t next_end, int half) {
     float k[POSITIONS * MOST_SIZE], v[POSITIONS * MOST_SIZE], q[MOST_GROUP * MOST_SIZE], sums[MOST_GROUP * MOST_SIZE];
     float highest[MOST_GROUP], totals[MOST_GROUP];
     for (int64_t at = 0; at < group * size; at++) {
@@ -75,6 +76,10 @@ INLINE void attend(const void *restrict queries, const void *restrict keys, cons
         int64_t count = end - from < POSITIONS ? end - from : POSITIONS;
         for (int64_t j = 0; j < count; j++) {
             int64_t row = places[from + j] * stride;
+            for (int64_t d = 0; d < size && from + j < next_end; d += half ? LINE / 2 : LINE / 4) {
+                __builtin_prefetch(NUMBER(keys, next[from + j] * stride + d, half));
+                __builtin_prefetch(NUMBER(values, next[from + j] * stride + d, half));
+            }
             for (int64_t d = 0; d < size; d++)
                 k[j * size + d] = get(keys, row + d, half);
             for (int64_t d = 0; d < size; d++)
@@ -121,13 +126,14 @@ INLINE void attend(const void *restrict queries, const void *restrict keys, cons
 
 #define ATTEND(name, half)                                                                                                     \
     FOR_EACH_PROCESSOR void name(const void *queries, const void *keys, const void *values, void *mixed, const int32_t *places,\
-                                 int64_t first, int64_t end, int64_t stride, int64_t group, int64_t size, float scale) {       \
+                                 int64_t first, int64_t end, int64_t stride, int64_t group, int64_t size, float scale,         \
+                                 const int32_t *next, int64_t next_end) {                                                      \
         if (size == 64) /* with a known size, sums stay in registers */                                                        \
-            attend(queries, keys, values, mixed, places, first, end, stride, group, 64, scale, half);                          \
+            attend(queries, keys, values, mixed, places, first, end, stride, group, 64, scale, next, next_end, half);          \
         else if (size == 128)                                                                                                  \
-            attend(queries, keys, values, mixed, places, first, end, stride, group, 128, scale, half);                         \
+            attend(queries, keys, values, mixed, places, first, end, stride, group, 128, scale, next, next_end, half);         \
         else                                                                                                                   \
-            attend(queries, keys, values, mixed, places, first, end, stride, group, size, scale, half);                        \
+            attend(queries, keys, values, mixed, places, first, end, stride, group, size, scale, next, next_end, half);        \
     }
 ATTEND(localmodel_attend_half, 1)
 ATTEND(localmodel_attend_single, 0)
@@ -141,12 +147,14 @@ void localmodel_attend_rows(const void *queries, const void *keys, const void *v
     for (int64_t item = 0; item < rows * kv_heads; item++) {
         const int32_t *row = table + item / kv_heads * 3;
         int64_t head = item % kv_heads, end = row[1], first = window && end > window ? end - window : 0;
+        const int32_t *after = item + kv_heads < rows * kv_heads ? row + 3 : row;
         for (int64_t done = 0; done < group; done += MOST_GROUP) {
             int64_t at = ((row[0] * kv_heads + head) * group + done) * size;
             (half ? localmodel_attend_half : localmodel_attend_single)(
                 NUMBER(queries, at, half), NUMBER(keys, head * size, half), NUMBER(values, head * size, half),
                 (void *)NUMBER(mixed, at, half), places + row[2], first, end, kv_heads * size,
-                group - done < MOST_GROUP ? group - done : MOST_GROUP, size, scale);
+                group - done < MOST_GROUP ? group - done : MOST_GROUP, size, scale,
+                places + after[2], after[2] != row[2] ? after[1] : 0);
         }
     }
 }

@@ -19,14 +19,15 @@ def compiled(monkeypatch):
         fused_kernels,
         paged_attention_kernel,
         weight_expand,
+        weight_hopper_kernel,
         weight_planes_kernel,
         weight_row_kernel,
         weight_rows_kernel,
     )
 
     modules = (
-        chunk_attention_kernel, fused_kernels, paged_attention_kernel, weight_expand, weight_planes_kernel, weight_row_kernel,
-        weight_rows_kernel,
+        chunk_attention_kernel, fused_kernels, paged_attention_kernel, weight_expand, weight_hopper_kernel,
+        weight_planes_kernel, weight_row_kernel, weight_rows_kernel,
     )  # fmt: skip
     for module in modules:
         for value in vars(module).values():

@@ -126,6 +126,9 @@ def _choose_service(config: EngineConfig) -> type[Service]:
         from localmodel.engine.predict_service import PredictService
 
         return PredictService
+    from localmodel.engine.torch_import import import_torch
+
+    import_torch()
     if config.task == "Embedding":
         from localmodel.engine.embedding_service import EmbeddingService
 

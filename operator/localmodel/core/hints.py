@@ -14,16 +14,16 @@ _HINTS: dict[str, str] = {
     Reason.POD_SECURITY: "Use a PersistentVolumeClaim (spec.model.source.pvc) instead of hostPath: this namespace forbids it.",
     Reason.QUOTA_EXCEEDED: "Raise the namespace's ResourceQuota, or ask for less in spec.resources.",
     Reason.PODS_REFUSED: "Read what the API server says about the pods, and change the spec or the policy that refuses them.",
-    Reason.NODE_LOST: "See `kubectl describe node`. After five minutes, or as soon as you `kubectl delete pod` this one, another is "
-    "made elsewhere.",
+    Reason.NODE_LOST: "See `kubectl describe node`. After five minutes, or as soon as you `kubectl delete pod` this one, "
+    "another is made elsewhere.",
     Reason.POD_ENDED: "Kubernetes makes another pod. If that ends too, free what the node lacks, or raise spec.resources.",
     Reason.LOAD_FAILED: "Read the message of Triton; `kubectl logs` of the pod's container triton tells more.",
     Reason.CRASH_LOOP: "See the end of its log with `kubectl logs --previous`; the kubelet starts it again with growing pauses.",
     Reason.IMAGE_PULL_FAILED: "Check the image's name and that the nodes reach its registry; a private one needs pull secrets.",
     Reason.CONTAINER_CANNOT_START: "Read the message of the kubelet; `kubectl describe pod` tells more.",
     Reason.BACKEND_HUNG: "Nothing: the kubelet restarts it. If it comes back, lower spec.maxBatchSize and report it.",
-    Reason.GATEWAY_UNREACHABLE: "See whether its node is there (`kubectl get nodes`). If so, check that the operator's namespace may "
-    "reach port 9090 of the pods (network policies).",
+    Reason.GATEWAY_UNREACHABLE: "See whether its node is there (`kubectl get nodes`). If so, check that the operator's namespace "
+    "may reach port 9090 of the pods (network policies).",
     Reason.SECRET_NOT_FOUND: "Create it with an entry for each key (`localmodel key create NAME` shows how), or correct "
     "spec.gateway.auth.secretRef.name. The pods see it within two minutes.",
     Reason.KEYS_INVALID: "Correct the Secret of spec.gateway.auth, or spec.gateway.limits, as it says. Good keys go on working.",

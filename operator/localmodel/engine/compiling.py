@@ -25,7 +25,7 @@ class Compiling:
     def __init__(self, compile_schema: Callable[[str], Constraint]) -> None:
         self._compile_schema = compile_schema
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="schemas")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._keys: Counter[Key] = Counter()
         """How many requests of each wait; a repeated submit is a second one."""
 
@@ -59,13 +59,20 @@ class Compiling:
     def _compile(self, key: Key, schema: str, make: Make) -> BaseModel | None:
         try:
             constraint = self._compile_schema(schema)
-        finally:
-            with self._lock:
-                cancelled = key not in self._keys
-                self._keys -= Counter([key])
-        if cancelled:
-            raise Refused("failed", "the request was cancelled before it began")
-        return make(constraint)
+        except BaseException:
+            self._forget(key)
+            raise
+        with self._lock:  # also while it begins, or a cancel that comes now would find it neither here nor in the engine
+            if not self._forget(key):
+                raise Refused("failed", "the request was cancelled before it began")
+            return make(constraint)
+
+    def _forget(self, key: Key) -> bool:
+        """Whether it was still wanted."""
+        with self._lock:
+            wanted = key in self._keys
+            self._keys -= Counter([key])
+            return wanted
 
 
 def _stopping() -> Refused:

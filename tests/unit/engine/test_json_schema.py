@@ -10,6 +10,7 @@ import pytest
 
 from engine_runs import run_all
 from localmodel.api.channel import Sampling
+from localmodel.engine.compiling import Compiling
 from localmodel.engine.constraint import ConstraintError, mask_words
 from localmodel.engine.errors import Refused
 from localmodel.engine.json_schema import JsonSchemas
@@ -204,6 +205,28 @@ def test_a_cancel_reaches_a_request_whose_schema_is_being_compiled(world, slow):
     assert other.answer["accepted"]
     assert len(seen) == 3
     assert world.engine.load()[:2] == (0, 1)
+
+
+def test_a_cancel_that_comes_while_a_compiled_request_begins_waits_for_it(world):
+    """Else it finds the request nowhere, is confirmed, and the request begins."""
+    compiling, order = Compiling(lambda schema: Breaks()), []
+
+    def cancel():
+        compiling.cancel([("a", "s")])
+        order.append("cancelled")
+
+    canceller = threading.Thread(target=cancel)
+
+    def begin(constraint):
+        canceller.start()
+        canceller.join(0.1)
+        order.append("begun")
+
+    stream = world.stream()
+    compiling.answer_later(("a", "s"), Sampling(json_schema="{}"), stream, begin)
+    wait_for(lambda: len(order) == 2)
+    compiling.close()
+    assert order == ["begun", "cancelled"]
 
 
 def test_a_repeated_submit_with_a_schema_starts_one_sequence(world, slow):

@@ -7,6 +7,8 @@ decided here. Nothing here is checked when it is made; the reader in the gateway
 from typing import Any, Literal, NamedTuple
 
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+SCHEMA_TOO_COMPLEX = "[SchemaTooComplex] "
+"""Begins the `error` of a sequence whose own JSON schema can't be followed: the request is to blame, not the engine."""
 
 
 class Usage(NamedTuple):

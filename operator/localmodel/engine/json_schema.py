@@ -12,6 +12,7 @@ from pathlib import Path
 
 from llguidance import LLMatcher, LLTokenizer
 
+from localmodel.api.events import SCHEMA_TOO_COMPLEX
 from localmodel.engine.constraint import ALL_ALLOWED, Constraint, ConstraintError, Mask, Masks
 from localmodel.engine.errors import Refused
 
@@ -81,7 +82,8 @@ class _Follower:
         assert mask.flags.c_contiguous
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         if self._matcher.is_error():
-            raise ConstraintError(f"the JSON schema is too complex to follow: {_first_line(self._matcher.get_error())}")
+            reason = _first_line(self._matcher.get_error())
+            raise ConstraintError(f"{SCHEMA_TOO_COMPLEX}the JSON schema is too complex to follow: {reason}")
 
     def look_ahead(self, draft: Ids[int], masks: Masks) -> None:
         masks[:] = ALL_ALLOWED

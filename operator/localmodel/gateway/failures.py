@@ -5,7 +5,7 @@ Pure. Of Triton's own words a client sees one line at most.
 
 from localmodel.api import channel
 from localmodel.api.engine_failure import parse_engine_failure
-from localmodel.api.events import SequenceEvent
+from localmodel.api.events import SCHEMA_TOO_COMPLEX, SequenceEvent
 from localmodel.gateway import errors
 from localmodel.gateway.backend_errors import (
     BackendError,
@@ -31,6 +31,8 @@ def explain_end(event: SequenceEvent, total: Limit) -> errors.ApiError:
     if event.finish_reason == "cancelled":
         return errors.upstream("It ended this request.")
     message = str(event.error or "It gave no reason.")
+    if message.startswith(SCHEMA_TOO_COMPLEX):
+        return errors.bad_request(f"{first_line(message.removeprefix(SCHEMA_TOO_COMPLEX))} Send a simpler one.")
     failure = parse_engine_failure(message)
     return errors.engine_failed(failure) if failure else errors.upstream(first_line(message))
 

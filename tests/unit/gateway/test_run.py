@@ -157,6 +157,17 @@ async def test_a_prompt_that_the_engine_did_not_take_counts_nothing(monkeypatch:
     assert (refused.value.code, engine.record.prompt_tokens) == ("server_is_overloaded", None)
 
 
+async def test_a_schema_that_can_not_be_followed_is_the_clients_error() -> None:
+    """Else one client with such a schema would open the circuit for all."""
+    engine = Engine()
+    async with engine.started() as (_, first):
+        engine.say(1, ("", 0, "error", Usage(2, 0), "[SchemaTooComplex] the JSON schema is too complex to follow: no"))
+        with pytest.raises(errors.ApiError, match=r"too complex to follow: no\. Send a simpler one") as refused:
+            await first
+    assert (refused.value.status, refused.value.outcome) == (400, "rejected")
+    assert engine.witnessed == [] and engine.lane.gate.slots.in_use == 0
+
+
 async def test_runs_of_one_request_share_its_record() -> None:
     engine = Engine(slots=2)
     async with engine.started() as (one, first), engine.started() as (two, second):

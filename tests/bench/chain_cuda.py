@@ -42,6 +42,8 @@ async def measure(chain: Chain) -> None:
     wanted, world = chain.options.parts, chain.world
     await chain.prepare()
     if "starts" in wanted:
+        await chain.start("16 bits, kernels new, libraries from this machine's disk", kernels="first")
+        await world.stop()
         for bits in ("INT8", "None"):
             for name in ("kernels new", "again"):
                 await chain.start(f"{bits}, {name}", quantization=bits)

@@ -50,9 +50,9 @@ class Chain:
         print(f"torch {copied['torch']}, {copied['device']}, copy {self.bandwidth / 1e12:.3f} TB/s", end="; ")
         print(f"model written in {wrote['seconds']:.0f} s", flush=True)
 
-    async def start(self, name: str, shim: str = "", **changes: Any) -> None:
+    async def start(self, name: str, shim: str = "", kernels: str = "", **changes: Any) -> None:
         """Prints seconds until the gateway is ready and the first token has come."""
-        began = await self.world.start({**self.engine, **changes}, shim)
+        began = await self.world.start({**self.engine, **changes}, shim, kernels)
         await self.world.wait(self.world.ready, "readiness")
         ready = monotonic() - began
         stream = await ask_gateway(self.world.port, self.prompts(1, 500)[0], 2)

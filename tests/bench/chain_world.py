@@ -35,11 +35,12 @@ class World:
         """Folder of compiled kernels: one for each kind of weights, so that the first start has none."""
         self.port = self.triton_port = self._admin = 0
 
-    async def start(self, engine: dict[str, Any], shim: str = "") -> float:
-        """Triton and gateway, as a pod starts them; returns when (monotonic). `shim`: code behind model.py."""
+    async def start(self, engine: dict[str, Any], shim: str = "", kernels: str = "") -> float:
+        """Triton and gateway, as a pod starts them; returns when (monotonic). `shim`: code behind model.py; `kernels`: the name of
+        a folder of compiled ones."""
         self.port, self._admin, self.triton_port = free_ports(3)
         repository = self.directory / f"repository-{self.port}"
-        self._kernels = engine.get("quantization", "None")
+        self._kernels = kernels or engine.get("quantization", "None")
         version = repository / "llm" / "1"
         version.mkdir(parents=True)
         (version.parent / "config.pbtxt").write_text(render_config_pbtxt())

@@ -36,8 +36,8 @@ class World:
         self.port = self.triton_port = self._admin = 0
 
     async def start(self, engine: dict[str, Any], shim: str = "", kernels: str = "") -> float:
-        """Triton and gateway, as a pod starts them; returns when (monotonic). `shim`: code behind model.py; `kernels`: the name of
-        a folder of compiled ones."""
+        """Triton and gateway, as a pod starts them; returns when (monotonic). `shim`: code behind model.py; `kernels`: name of a
+        folder of compiled ones."""
         self.port, self._admin, self.triton_port = free_ports(3)
         repository = self.directory / f"repository-{self.port}"
         self._kernels = kernels or engine.get("quantization", "None")

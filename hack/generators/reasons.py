@@ -51,6 +51,7 @@ _TROUBLES: dict[str, dict[str, str]] = {
     },
     "Scheduled": {
         Reason.VOLUME_CLAIM_NOT_FOUND: "The PersistentVolumeClaim is not there.",
+        Reason.VOLUME_CLAIM_UNBOUND: "The PersistentVolumeClaim is there, but nobody has given it a volume.",
         Reason.UNSCHEDULABLE: "No node has what a pod asks for.",
         Reason.POD_SECURITY: "The namespace's Pod Security level forbids the pods.",
         Reason.QUOTA_EXCEEDED: "The namespace's ResourceQuota leaves no room for the pods.",

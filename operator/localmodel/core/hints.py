@@ -10,6 +10,8 @@ _HINTS: dict[str, str] = {
     Reason.PREDECESSOR_TERMINATING: "Wait: it is made as soon as the garbage collector has removed what its predecessor left.",
     Reason.CHILD_REFUSED: "Read what the API server says, and change the spec, a quota or a policy accordingly.",
     Reason.VOLUME_CLAIM_NOT_FOUND: "Create that PersistentVolumeClaim here, or correct spec.model.source.pvc.claimName.",
+    Reason.VOLUME_CLAIM_UNBOUND: "`kubectl describe pvc` says what it waits for: a StorageClass that makes volumes, or a "
+    "PersistentVolume that fits.",
     Reason.UNSCHEDULABLE: "Free or add what the scheduler misses, or ask for less in spec.resources, spec.gpu or spec.placement.",
     Reason.POD_SECURITY: "Use a PersistentVolumeClaim (spec.model.source.pvc) instead of hostPath: this namespace forbids it.",
     Reason.QUOTA_EXCEEDED: "Raise the namespace's ResourceQuota, or ask for less in spec.resources.",

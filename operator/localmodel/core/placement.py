@@ -10,6 +10,9 @@ from localmodel.core.observe import Observed, Pod, summarize_rollout
 from localmodel.core.plan import Plan
 from localmodel.core.reasons import Reason
 
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
+"""The scheduler's words."""
+
 
 def find_scheduling_cause(model: LocalModel, plan: Plan, observed: Observed, pods: list[Pod]) -> Cause | None:
     placed = sum(pod.scheduled for pod in pods)
@@ -21,6 +24,9 @@ def find_scheduling_cause(model: LocalModel, plan: Plan, observed: Observed, pod
     if refusal and placed < plan.replicas:
         return Cause(ConditionType.SCHEDULED, _refusal_reason(refusal), refusal)
     waiting = next((pod for pod in pods if pod.unschedulable), None)
+    if waiting and pvc and _UNBOUND in waiting.unschedulable:
+        message = f"PersistentVolumeClaim {pvc.claim_name} has no volume yet, so no node can be chosen."
+        return Cause(ConditionType.SCHEDULED, Reason.VOLUME_CLAIM_UNBOUND, message, waiting.unschedulable)
     if waiting:
         message = f"{waiting.unschedulable.rstrip('. ')}. Each replica asks for {plan.sizing.describe()}."
         return Cause(ConditionType.SCHEDULED, Reason.UNSCHEDULABLE, message, waiting.unschedulable)

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     SCHEDULED = "Scheduled"
     PENDING = "Pending"
     VOLUME_CLAIM_NOT_FOUND = "VolumeClaimNotFound"
+    VOLUME_CLAIM_UNBOUND = "VolumeClaimUnbound"
     UNSCHEDULABLE = "Unschedulable"
     POD_SECURITY = "PodSecurity"
     QUOTA_EXCEEDED = "QuotaExceeded"

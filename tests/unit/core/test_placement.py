@@ -70,6 +70,17 @@ def test_volumes_that_do_not_come_are_told_at_once() -> None:
     assert "node-1" in told(status, "Ready")[2] and "`kubectl describe pod p0`" in told(status, "Ready")[2]
 
 
+def test_a_claim_without_a_volume_is_no_want_of_nodes() -> None:
+    model = build_model()
+    planned, observed = observe_running(model, OPTIONS)
+    said = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    pod = build_pod("p0", planned.revision, ready=False, phase="Pending", scheduled=False, unschedulable=said)
+    status = derive(model, replace(observed, pods=(pod,), gateways={}))
+    assert told(status, "Scheduled")[:2] == ("False", "VolumeClaimUnbound") == told(status, "Ready")[:2]
+    assert "PersistentVolumeClaim models has no volume" in told(status, "Ready")[2]
+    assert status.last_failure and status.last_failure.message == said
+
+
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_lost_node_is_named(others: int) -> None:
     model = build_model(replicas=1 + others)

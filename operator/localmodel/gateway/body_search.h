@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { MOST_BYTES = 1 << 17, MOST_BODIES = 64, MOST_TEXTS = 1 << 14, MOST_SPANS = 1 << 14 };
+enum { MOST_BYTES = 1 << 17, MOST_BODIES = 128, MOST_TEXTS = 1 << 14, MOST_SPANS = 1 << 14 };
 /* In the order of their names. */
 enum { BANK_CARD = 1, EMAIL = 2, ID_CARD = 4, PHONE = 8, REDACTED = 16 };
 /* Plain characters beyond ASCII: one that is no letter of Europe's, and one that may be. */

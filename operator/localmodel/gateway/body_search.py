@@ -17,7 +17,7 @@ from localmodel.api.gateway import RedactKind
 from localmodel.gateway.body_texts import KNOWN_KEYS, SAID_BY_US
 from localmodel.gateway.plain_characters import plain_table
 
-MOST_BYTES, MOST_BODIES = 1 << 17, 64
+MOST_BYTES, MOST_BODIES = 1 << 17, 128
 """Of one call, as in body_search.h."""
 _KNOWN_BYTES = 32
 _KINDS: dict[RedactKind, int] = {"BankCard": 1, "Email": 2, "IDCard": 4, "Phone": 8}

@@ -25,10 +25,7 @@ _GATHER_SECONDS, _GATHERED = 0.25, 256
 """So long, or until there are so many, records are collected before the thread takes the processor from the requests: waking two
 threads for one record costs more than the record, and a thread that runs seldom finds its caches cold."""
 _BATCH, _BATCH_BYTES = 64, 1024 * 1024
-"""Records that go to the sinks together, and the bytes after which no more are taken."""
-_SEARCHED = 32
-"""Records that are searched together."""
-
+"""Records that are searched together, and the bytes after which no more are taken."""
 
 _Entry = tuple[Record, bytes, Kept | None, int]
 """Of one request; its body and its answer, in mode Full; bytes of memory, about."""
@@ -103,10 +100,8 @@ class RecordLog:
                 closing, gathered = self._closing, len(self._entries)
             while (closing or gathered > 0) and (batch := self._next()):
                 gathered -= len(batch)
-                lines: list[tuple[bytes, str]] = []
-                for start in range(0, len(batch), _SEARCHED):
-                    lines += self._encode(batch[start : start + _SEARCHED])
-                    sleep(0)  # the requests' thread first
+                lines = self._encode(batch)
+                sleep(0)  # the requests' thread first
                 for sink in self._sinks:
                     sink.put(lines)
             if closing:

@@ -4,7 +4,9 @@ Why it exists: everything a user can get wrong about a model's files is found an
 taken. Safetensors and JSON only; nothing here executes what it reads, and nothing is written.
 """
 
+import errno
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,22 @@ class ModelDirectory:
 
 def open_model_directory(path: Path) -> ModelDirectory:
     """Raises ModelFilesMissing or ModelFilesCorrupt, saying what is there and what is expected."""
+    try:
+        directory = _describe(path)
+    except OSError as error:
+        raise ModelFilesMissing(_unreadable(error.filename or path, error)) from error
+    for file in (*directory.weight_files, directory.tokenizer_file):
+        if not os.access(file, os.R_OK, effective_ids=True):
+            raise ModelFilesMissing(_unreadable(file, PermissionError(errno.EACCES, os.strerror(errno.EACCES))))
+    return directory
+
+
+def _unreadable(file: object, error: OSError) -> str:
+    advice = f" Make the files readable for user {os.getuid()}, or for everyone: chmod -R a+rX."
+    return f"{file} can't be read: {error.strerror}.{advice * isinstance(error, PermissionError)}"
+
+
+def _describe(path: Path) -> ModelDirectory:
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
         raise ModelFilesMissing(f"{path} {state}; {EXPECTED}. Check spec.model.source and the volume it is mounted from.")
@@ -63,8 +81,6 @@ def _contents(path: Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelFilesMissing(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ModelFilesCorrupt(f"{path} is not JSON: {error}. Copy the file again.") from error
     if not isinstance(document, dict):

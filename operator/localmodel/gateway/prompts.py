@@ -133,7 +133,11 @@ def load_prompts(model_path: str) -> Prompts:
     """Never raises for a bad model directory: the gateway starts, and says what is wrong with it."""
     directory = Path(model_path)
     file = directory / "tokenizer.json"
-    if not file.exists():
+    try:
+        absent = not file.exists()
+    except OSError as error:  # a directory that only others may enter
+        return Prompts(None, None, ("TokenizerMissing", f"{file} can't be read: {error.strerror}."))
+    if absent:
         message = f"The model directory has no tokenizer.json ({file}). Export the model with its fast tokenizer."
         return Prompts(None, None, ("TokenizerMissing", message))
     try:

@@ -21,6 +21,7 @@ from localmodel.engine.loader import load_model
 from localmodel.engine.model_directory import open_model_directory
 from localmodel.engine.network_config import parse_network_config
 from localmodel.engine.rope import Rope
+from unreadable import as_another_user, open_directory
 
 
 def failure(config):
@@ -265,6 +266,19 @@ def test_whatever_a_directory_says_of_itself_it_is_read_or_refused(tmp_path, key
         except errors.ModelFilesCorrupt:
             continue
         assert isinstance(directory.architecture, str) and all(isinstance(token, int) for token in directory.stop_tokens)
+
+
+@pytest.mark.parametrize("name", [".", "config.json", "tokenizer.json", "model.safetensors"])
+def test_what_the_user_of_the_pod_may_not_read_is_named(name):
+    with open_directory() as path:
+        (path / "config.json").write_text("{}")
+        for each in ("tokenizer.json", "model.safetensors"):
+            (path / each).touch()
+        (path / name).chmod(0)
+        with as_another_user(), pytest.raises(errors.ModelFilesMissing, match="can't be read: Permission denied") as caught:
+            open_model_directory(path)
+        (path / name).chmod(0o700)
+        assert (name if name != "." else "config.json") in str(caught.value) and "chmod -R a+rX" in str(caught.value)
 
 
 @pytest.mark.parametrize("places", ["x", [1], {"a": 1}, {"a": None}])

@@ -18,6 +18,7 @@ from localmodel.gateway.chat_template import ChatTemplate, find_template
 from localmodel.gateway.openai_request import Call, parse_call
 from localmodel.gateway.prompts import load_prompts
 from localmodel.gateway.timers import Limit
+from unreadable import as_another_user, open_directory
 
 CONVERSATIONS = [
     [{"role": "user", "content": "What is the capital of France?"}],
@@ -198,6 +199,17 @@ def test_a_bad_directory_is_told_not_raised(tmp_path: Path) -> None:
     tmp_path.mkdir()
     write_tiny_model(tmp_path)
     assert reason() is None and load_prompts(str(tmp_path)).chat_problem == ""
+
+
+def test_a_directory_that_only_others_may_enter_is_told_not_raised() -> None:
+    """A gateway that ends hides what the engine has to say of the same files."""
+    with open_directory() as path:
+        write_tiny_model(path)
+        path.chmod(0)
+        with as_another_user():
+            problem = load_prompts(str(path)).problem
+        path.chmod(0o700)
+    assert problem is not None and problem[0] == "TokenizerMissing" and "Permission denied" in problem[1]
 
 
 def test_without_a_chat_template_completions_go_on(tmp_path: Path) -> None:

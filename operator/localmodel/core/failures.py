@@ -29,6 +29,7 @@ _STUB_GONE = re.compile(r"Stub process \S* ?is not healthy")
 """Triton's words when the process that runs the model ended before it could say why."""
 _START_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
 
+_LONGEST_WORDS = 500
 _NO_KEYS = {"KeysMissing", "KeysInvalid"}
 """A gateway's words when it would have to turn everybody away."""
 UNUSABLE_DIRECTORY = {"TokenizerMissing"}
@@ -75,10 +76,19 @@ def _container_cause(model: LocalModel, plan: Plan, pod: Pod, container: Contain
                 f"The gateway can't use the key of the log's chain in Secret {log_key.name}: {container.ended_message.strip()}"
             )
             return Cause(stage, Reason.LOG_KEY_UNUSABLE, message, container.ended_message.strip())
-        ended = f" It said: {container.ended_message.strip()}" if container.ended_message.strip() else ""
+        words = _last_words(container.ended_message)
+        ended = f" It said: {words}" if words else ""
         message = f"Container {container.name} ended with exit code {container.exit_code} again and again.{ended}"
         return Cause(stage, Reason.CRASH_LOOP, message, container.ended_message.strip())
     return None
+
+
+def _last_words(text: str) -> str:
+    """Of a log's end: why a process ended stands in its last lines, below what it did before."""
+    lines = text.strip().splitlines()
+    while len(lines) > 1 and len("\n".join(lines)) > _LONGEST_WORDS:
+        del lines[0]
+    return "\n".join(lines)[-_LONGEST_WORDS:]
 
 
 def _find_standing_cause(model: LocalModel, pods: list[Pod], observed: Observed, previous: LocalModelStatus) -> Cause | None:

@@ -152,3 +152,14 @@ def test_a_gateway_that_ends_again_and_again_is_told_once(code: int) -> None:
     assert derive(model, replace(observed, pods=(running,), gateways={}), failed, LATER) == failed
     spoken = derive(model, replace(observed, pods=(running,), gateways={"p0": build_report("p0", "Starting")}), failed, LATER)
     assert told(spoken, "Progressing")[1] == "Starting"
+
+
+def test_the_last_words_of_a_crash_are_not_cut_off() -> None:
+    model = build_model()
+    planned, observed = observe_running(model, OPTIONS, "Starting")
+    log = "".join(f'  File "/code/{line}.py", line {line}, in main\n' for line in range(200)) + "OSError: [Errno 5] the reason\n"
+    ends = build_container("gateway", waiting_reason="CrashLoopBackOff", exit_code=1, ended_message=log)
+    status = derive(model, replace(observed, pods=(build_pod("p0", planned.revision, ready=False, containers=(ends,)),)))
+    message = told(status, "Ready")[2]
+    assert f"the reason\n{hint('CrashLoop')}" in message and len(message) < 800
+    assert status.last_failure and status.last_failure.message.startswith('File "/code/0.py"')

@@ -1,16 +1,20 @@
 """Opens the request log that the settings ask for: which sinks, what is redacted, and with which key the chain is made."""
 
+import logging
 import os
 from pathlib import Path
 
 from localmodel import __version__
 from localmodel.api.gateway import GatewaySettings
+from localmodel.gateway import body_search
 from localmodel.gateway.log import RecordLog
 from localmodel.gateway.redact import Redactor
 from localmodel.gateway.sinks import Sink
 from localmodel.gateway.targets import DescriptorTarget, FilesTarget
 
 _SHORTEST_KEY_BYTES = 16
+
+log = logging.getLogger("localmodel.gateway.log")
 
 
 class BadLogSettings(ValueError):
@@ -35,7 +39,11 @@ def open_log(settings: GatewaySettings, pod: str) -> RecordLog:
     if settings.log_file is not None:
         file = settings.log_file
         sinks.append(Sink("file", FilesTarget(Path(file.directory), file.max_bytes, file.max_files, key), about, key))
-    return RecordLog(sinks, redactor if settings.log_mode == "Full" else None)
+    if settings.log_mode != "Full":
+        return RecordLog(sinks)
+    if not body_search.built():
+        log.warning("bodies are searched in Python, which takes five times as long: the wheel was made without a C compiler")
+    return RecordLog(sinks, redactor)
 
 
 def read_key(path: str | os.PathLike[str]) -> bytes:

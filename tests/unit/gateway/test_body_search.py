@@ -92,6 +92,15 @@ def test_an_environment_with_a_compiler_has_it() -> None:
     assert body_search.built(), "make venv builds it"
 
 
+def test_where_it_was_not_built_python_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_search, "_library", None)
+    redactor = Redactor(ALL_KINDS, PATTERNS)
+    body = b'{"content":"call 13800138000"}'
+    assert redactor.show([body], [False]) == [None]
+    (found,) = show_all([Exchanged("r", body, False, KeptDocument(body))], redactor)
+    assert found.request_body == found.response_body == '{"content":"call [Phone]"}'
+
+
 @thorough
 @given(st.lists(documents | chats, min_size=1, max_size=4), redactors, st.integers(0, 1000))
 def test_what_is_shown_is_what_python_shows(each: list[Any], redactor: Redactor, seed: int) -> None:

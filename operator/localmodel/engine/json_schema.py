@@ -89,7 +89,7 @@ class _Follower:
         masks[:] = ALL_ALLOWED
         ahead = self._matcher.deep_copy()
         for token, mask in zip(draft, masks, strict=True):
-            if not ahead.try_consume_tokens([token]) or ahead.is_stopped():
+            if ahead.is_stopped() or not ahead.try_consume_tokens([token]):
                 return
             assert mask.flags.c_contiguous
             ahead.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)

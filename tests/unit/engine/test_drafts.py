@@ -180,3 +180,16 @@ def test_answers_under_a_schema(make_engine, make_model):
     without, with_guesses = both(make_engine, requests, compile_schema=lambda key: schemas.compile(schema))
     assert tokens(without) == tokens(with_guesses)
     assert {outputs[-1].finish for outputs in with_guesses.values()} <= {"stop", "length"}
+
+
+def test_a_guess_that_ends_a_document(make_engine, make_model):
+    """What follows is its end, and nothing else."""
+    schemas = JsonSchemas(make_model("llama") / "tokenizer.json", 259, {257})
+    schema = json.dumps({"type": "array", "items": {"enum": ["a", 7]}, "maxItems": 2})
+    requests = {
+        key: (prompt, Sampling(temperature=key % 2, seed=key, max_tokens=80))
+        for key, prompt in enumerate(make_prompts(12, 1, 40))
+    }
+    without, with_guesses = both(make_engine, requests, compile_schema=lambda key: schemas.compile(schema))
+    assert tokens(without) == tokens(with_guesses)
+    assert {outputs[-1].finish for outputs in with_guesses.values()} == {"stop"}

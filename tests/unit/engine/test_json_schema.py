@@ -36,6 +36,10 @@ def schemas(byte_tokenizer, tmp_path_factory):
 def allowed(constraint, answer):
     mask = np.empty(mask_words(VOCABULARY), dtype=np.int32)
     constraint.fill_mask(answer, mask)
+    return bits(mask)
+
+
+def bits(mask):
     return {token for token in range(VOCABULARY) if mask[token // 32] >> token % 32 & 1}
 
 
@@ -53,6 +57,27 @@ def test_every_sequence_has_a_constraint_of_its_own(schemas, byte_tokenizer):
     first, second = (schemas.compile('{"enum": ["a", "b"]}') for _ in range(2))
     allowed(first, byte_tokenizer.encode('"a').ids)
     assert allowed(second, []) == set(byte_tokenizer.encode('"').ids)
+
+
+@pytest.mark.parametrize(
+    "schema, text",
+    [
+        (PERSON, '{"name": "Ann", "age": 7}'),
+        ({"type": "array", "items": {"enum": ["x", 3]}, "maxItems": 5}, '["x", 3]'),
+        ({"type": "integer"}, "12"),
+        ({"type": "boolean"}, "true"),
+    ],
+)
+def test_what_may_follow_a_guess_is_what_may_follow_its_text(schemas, byte_tokenizer, schema, text):
+    """Also behind the last token of a document, where nothing but the end is allowed."""
+    ids = byte_tokenizer.encode(text).ids
+    expected = [allowed(schemas.compile(json.dumps(schema)), ids[:number]) for number in range(1, len(ids) + 1)]
+    ahead = schemas.compile(json.dumps(schema))
+    assert allowed(ahead, ids[:1]) == expected[0]
+    masks = np.empty((len(ids) + 2, mask_words(VOCABULARY)), dtype=np.int32)
+    ahead.look_ahead([*ids[1:], END, 3, 3], masks)
+    assert [bits(mask) for mask in masks[: len(ids) - 1]] == expected[1:]
+    assert END in expected[-1] and bits(masks[-1]) == set(range(VOCABULARY)), "nobody chooses behind a wrong guess"
 
 
 def test_white_space_has_an_end(schemas, byte_tokenizer):

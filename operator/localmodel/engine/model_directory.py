@@ -14,6 +14,7 @@ from typing import Any
 from localmodel.engine.errors import ModelFilesCorrupt, ModelFilesMissing
 
 EXPECTED = "a model directory has config.json, *.safetensors and tokenizer.json"
+_POINTER = b"version https://git-lfs.github.com/spec/"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -43,7 +44,15 @@ def open_model_directory(path: Path) -> ModelDirectory:
     for file in (*directory.weight_files, directory.tokenizer_file):
         if not os.access(file, os.R_OK, effective_ids=True):
             raise ModelFilesMissing(_unreadable(file, PermissionError(errno.EACCES, os.strerror(errno.EACCES))))
+        if _is_pointer(file):
+            raise ModelFilesMissing(f"{file} is a pointer of Git LFS, not the file: run `git lfs pull` there and copy it again.")
     return directory
+
+
+def _is_pointer(file: Path) -> bool:
+    """What `git clone` leaves in place of large files where Git LFS is not installed."""
+    with file.open("rb") as start:
+        return start.read(len(_POINTER)) == _POINTER
 
 
 def _unreadable(file: object, error: OSError) -> str:

@@ -281,6 +281,17 @@ def test_what_the_user_of_the_pod_may_not_read_is_named(name):
         assert (name if name != "." else "config.json") in str(caught.value) and "chmod -R a+rX" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_a_clone_without_git_lfs(tmp_path, name):
+    (tmp_path / "config.json").write_text("{}")
+    for each in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / each).touch()
+    open_model_directory(tmp_path)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n")
+    with pytest.raises(errors.ModelFilesMissing, match=f"{name} is a pointer of Git LFS.*git lfs pull"):
+        open_model_directory(tmp_path)
+
+
 @pytest.mark.parametrize("places", ["x", [1], {"a": 1}, {"a": None}])
 def test_an_index_that_names_no_files(tmp_path, places):
     (tmp_path / "config.json").write_text("{}")

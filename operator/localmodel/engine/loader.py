@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from localmodel.api.engine import Compile, EngineConfig
 from localmodel.engine.calibration import calibrate
@@ -37,6 +38,7 @@ from localmodel.engine.packed_weight import can_pack, pack_weights
 from localmodel.engine.prediction import CPU_CHUNK, GPU_BURST, GPU_CHUNK, cpu_burst, largest_step, measure_plan, predict_plan
 from localmodel.engine.progress_file import show_progress
 from localmodel.engine.team import Alone, Team
+from localmodel.engine.tokenizer import load_tokenizer
 from localmodel.engine.words import EMBEDDING, HEAD
 
 WEIGHT_BITS = {"None": 16, "INT8": 8, "INT4": 4}
@@ -51,6 +53,8 @@ class LoadedModel:
     network_config: NetworkConfig
     network: Decoder
     cache: KVCache
+    tokenizer: Tokenizer | None
+    """Of the first rank, which speaks with gateways."""
     chunk: int
     """Prompt tokens computed per step while sequences decode."""
     burst: int
@@ -107,6 +111,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
             else nullcontext(_hear_nothing) as on_read,
         ):
             load_tensors(directory.weight_files, network.tensors(), ignored, on_read)
+            tokenizer = load_tokenizer(directory.tokenizer_file) if first else None  # while the last kernels are compiled
         team.meet(device)
         rounding = ""
         if sizes.weight_bits == 4:
@@ -131,6 +136,7 @@ def load_model(config: EngineConfig, team: Team = ALONE) -> LoadedModel:
         network_config=sizes,
         network=network,
         cache=cache,
+        tokenizer=tokenizer,
         chunk=CPU_CHUNK if on_cpu else GPU_CHUNK,
         burst=cpu_burst(config, parameters) if on_cpu else GPU_BURST,
         parameters=parameters,

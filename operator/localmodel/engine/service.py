@@ -26,7 +26,6 @@ from localmodel.engine.resident import resident_bytes
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.speculation import Speculation
 from localmodel.engine.team import Alone
-from localmodel.engine.tokenizer import load_tokenizer
 
 SWITCH_SECONDS = 0.002
 """After so long a thread that waits for the interpreter is given it. Longer than the host's work for a step, so that it is not
@@ -40,7 +39,6 @@ class EngineService(ChannelService):
         self._ranks = Ranks(config, self._rank_failed, self._rank_failed_in_load) if config.ranks > 1 else None
         try:
             self._model = model = load_model(config, self._ranks or Alone())
-            tokenizer = load_tokenizer(model.directory.tokenizer_file)
             self.engine = build_engine(model, self._ranks)
         except Exception as error:
             if self._ranks is None:
@@ -49,7 +47,8 @@ class EngineService(ChannelService):
             self._ranks.stop()
             raise cause from error
         schemas = JsonSchemas(model.directory.tokenizer_file, model.network_config.vocabulary, model.directory.stop_tokens)
-        self._open(self.engine, tokenizer, schemas.compile)
+        assert model.tokenizer is not None
+        self._open(self.engine, model.tokenizer, schemas.compile)
 
     def start(self) -> None:
         settle()

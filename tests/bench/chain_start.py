@@ -46,7 +46,7 @@ _mark("the engine's Python runs")
 """
 LAST_LINES = """
 _mark("its shim is imported")
-from localmodel.engine import loader as _loader, triton as _triton
+from localmodel.engine import triton as _triton
 def _marked(owner, verb, name):
     original = getattr(owner, verb)
     def marked(*arguments, **options):
@@ -54,17 +54,16 @@ def _marked(owner, verb, name):
         _mark(name)
         return result
     setattr(owner, verb, marked)
-_marked(_triton, "_choose_service", "torch and the service are imported")
-_marked(_loader, "load_tensors", "weights are read")
-_marked(_loader, "load_model", "the model is loaded")
-_marked(TritonPythonModel, "initialize", "Triton has the model")
-import sys as _sys
 _choose = _triton._choose_service
 def _choose_marked(config):
     service = _choose(config)
-    _sys.modules["localmodel.engine.service"].load_model = _loader.load_model
+    _mark("torch and the service are imported")
+    from localmodel.engine import loader, service as services
+    _marked(loader, "load_tensors", "weights are read")
+    _marked(services, "load_model", "the model is loaded")
     return service
 _triton._choose_service = _choose_marked
+_marked(TritonPythonModel, "initialize", "Triton has the model")
 """
 
 

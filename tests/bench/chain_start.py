@@ -1,12 +1,12 @@
 """Where the time of a start goes, from the processes' start to the first token: gateway, real tritonserver and engine on a CPU.
 
-    PYTHONPATH=operator:tests:hack python -m bench.chain_start [--against CHECKOUT] [--rounds 5] [--model DIRECTORY]
+    PYTHONPATH=operator:tests:hack python -m bench.chain_start [--against CHECKOUT] [--rounds 5] [--realtime]
 
 Each round starts the whole chain anew, by turns from CHECKOUT (another copy of this repository) and from this one. For each
-moment: its median seconds since the start, by the clock and in processor time; on a busy machine only the second can be
-compared. It is the engine's own at the moments inside it, else that of all processes of the chain, with 10 ms of resolution.
-At the end medians of the rounds' ratios. What a card takes is in `engine_start_cuda` and
-`chain_cuda`. Nothing is asserted.
+moment: its median seconds since the start, by the clock and in processor time; on a busy machine the clock says something with
+`--realtime` only. Processor time is the engine's own at the moments inside it, else that of all processes of the chain, with
+10 ms of resolution. At the end medians of the rounds' ratios. What a card takes is in `engine_start_cuda` and `chain_cuda`.
+Nothing is asserted.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import weights
+from bench.bare_loop import go_first
 from bench.gateway_parts import Part, end, machine
 from gateway.conftest import ROOT, free_ports
 from localmodel.cli.triton_runtime import PYTHONPATH_VARIABLE, triton_command
@@ -174,7 +175,10 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout, measured in turns")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="default: SmolLM2-135M-Instruct")
+    parser.add_argument("--realtime", action="store_true", help="needs root")
     options = parser.parse_args()
+    if options.realtime:
+        go_first(os.getpid())
     model = options.model or weights.make(weights.default_destination())
     checkouts = {"before": options.against.resolve()} if options.against else {}
     seen: dict[str, list[Any]] = {name: [] for name in (*checkouts, "now")}

@@ -300,12 +300,19 @@ def test_columns(apiserver) -> None:
         "message": "wait",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
-    status = {"conditions": [ready], "version": "v1", "readyReplicas": 0, "memory": {"planned": "5.2Gi"}, "endpoint": "http://a"}
+    change = {**ready, "type": "Progressing", "reason": "Blocked"}
+    status = {
+        "conditions": [change, ready],
+        "version": "v1",
+        "readyReplicas": 0,
+        "memory": {"planned": "5.2Gi"},
+        "endpoint": "http://a",
+    }
     body = {**minimal("shown"), "status": status}
     del body["spec"]
     apiserver.kubectl(*APPLY, "--subresource=status", "--field-manager=s", stdin=body)
     head, row = (line.split() for line in apiserver.kubectl("get", "lm", "shown", "-n", "llm").splitlines())
-    assert head == ["NAME", "READY", "REASON", "VERSION", "SERVING", "REPLICAS", "MEMORY", "GPU", "AGE"]
-    assert row[:-1] == ["shown", "False", "Loading", "v1", "0", "1", "5.2Gi", "1"]
+    assert head == ["NAME", "READY", "REASON", "CHANGE", "VERSION", "SERVING", "REPLICAS", "MEMORY", "GPU", "AGE"]
+    assert row[:-1] == ["shown", "False", "Loading", "Blocked", "v1", "0", "1", "5.2Gi", "1"]
     wide = apiserver.kubectl("get", "lm", "shown", "-n", "llm", "-o", "wide")
     assert "http://a" in wide and "wait" in wide

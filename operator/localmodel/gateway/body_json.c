@@ -1,7 +1,8 @@
 /* Takes JSON bodies apart: the texts that must be searched, and the frame that they stand in.
  *
- * It knows the usual forms only and refuses the rest, which Python does: what is no JSON, the same key twice, numbers that another
- * encoder would write otherwise or that are long, lists of numbers, log-probabilities, JSON in a text, half a surrogate pair.
+ * It knows the usual forms only and refuses the rest, which Python does: what is no JSON, the same key twice, numbers that
+ * another encoder would write otherwise or that are long, lists of numbers, log-probabilities, JSON in a text, half a
+ * surrogate pair.
  */
 #include "body_search.h"
 
@@ -13,7 +14,6 @@ typedef struct {
     Search *to;
     const uint8_t *at, *end, *plain;
     const char *known;
-    int plain_only;
 } Reader;
 
 static int value(Reader *in, int looked_at, int depth);
@@ -133,8 +133,7 @@ static int read_text(Reader *in, Text *text) {
             return 0;
         to->at[to->char_count] = to->text_bytes;
         uint8_t plain = code < 0x80 ? code : plain_of(in, code);
-        if (in->plain_only && code >= 0x80 && plain < 0x80)
-            return 0;
+        to->has_odd |= code >= 0x80 && plain < 0x80;
         to->plain[to->char_count++] = plain;
         to->text_bytes += write_utf8(to->texts + to->text_bytes, code);
     }
@@ -324,19 +323,19 @@ static int value(Reader *in, int looked_at, int depth) {
     }
 }
 
-/* bodies: `count` of them, one behind the other, at most MOST_BYTES in all; ends [count]; ours [count]: it is an answer that the gateway
- * composed; plain [0x10400]: the plain character of each beyond ASCII; known: the keys that are not looked at, see above;
- * plain_only: refuse what has characters that are not plain. Fills `texts` and returns how many bytes that is. */
+/* bodies: `count` of them, one behind the other, at most MOST_BYTES in all; ends [count]; ours [count]: it is an answer that
+ * the gateway composed; plain [0x10400]: the plain character of each beyond ASCII; known: the keys that are not looked at,
+ * see above. Fills `texts` and returns how many bytes that is. */
 int64_t localmodel_take_apart(
     Search *search, const uint8_t *bodies, const int32_t *ends, const uint8_t *ours, int64_t count, const uint8_t *plain,
-    const char *known, int64_t plain_only) {
+    const char *known) {
     search->body_count = search->text_count = search->span_count = 0;
-    search->text_bytes = search->frame_bytes = search->char_count = 0;
+    search->text_bytes = search->frame_bytes = search->char_count = search->has_odd = 0;
     int32_t start = 0;
     for (int64_t i = 0; i < count; i++) {
         int32_t text_count = search->text_count, text_bytes = search->text_bytes;
         int32_t frame_bytes = search->frame_bytes, char_count = search->char_count;
-        Reader in = {search, bodies + start, bodies + ends[i], plain, known, (int)plain_only};
+        Reader in = {search, bodies + start, bodies + ends[i], plain, known};
         int looked_at = ours[i] ? ANSWER : ALL, served = !ours[i] || next_is(&in, '{');
         served = served && value(&in, looked_at, 0);
         skip_blanks(&in);
@@ -349,4 +348,25 @@ int64_t localmodel_take_apart(
         start = ends[i];
     }
     return search->text_bytes;
+}
+
+/* The texts with plain characters for odd ones, for own patterns; returns how many bytes that is, 0 if there is nothing odd.
+ * `into` has room for as many as there are in `texts`. */
+int64_t localmodel_write_plain(Search *search, uint8_t *into) {
+    int64_t size = 0;
+    if (!search->has_odd)
+        return 0;
+    search->at[search->char_count] = search->text_bytes;
+    for (int32_t i = 0; i < search->char_count; i++) {
+        int32_t start = search->at[i], bytes = search->at[i + 1] - start;
+        search->plain_at[i] = (int32_t)size;
+        if (search->texts[start] >= 0x80 && search->plain[i] < 0x80) {
+            into[size++] = search->plain[i];
+            continue;
+        }
+        memcpy(into + size, search->texts + start, bytes);
+        size += bytes;
+    }
+    search->plain_at[search->char_count] = (int32_t)size;
+    return size;
 }

@@ -86,25 +86,42 @@ static int are_inside(const Search *search) {
     return at == search->span_count;
 }
 
-static Span span_of(const Search *search, int32_t start, int32_t end) {
-    int32_t size = 0;
-    for (int32_t at = start; at < end; at++)
-        size += (search->texts[at] & 0xc0) != 0x80;
-    return (Span){start, end, REDACTED, size};
+/* The character that has this byte, of characters that begin `at` these; the next one, if this is only its end. */
+static int32_t char_at(const int32_t *at, int32_t count, int32_t byte, int is_end) {
+    int32_t low = 0, high = count;
+    while (low < high) {
+        int32_t middle = (low + high) / 2;
+        if (at[middle] < byte)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return at[low] > byte && !is_end ? low - 1 : low;
 }
 
-/* own [own_count]: bytes of `texts` where own patterns matched; kinds: what else is looked for. Writes those bodies that were served, one
- * behind the other; ends [bodies], of each, is set to -1 for those that were not, or that Python must judge. Returns 0: none can be told. */
-int64_t localmodel_put_together(
-    Search *search, const int32_t *own, int64_t own_count, int64_t kinds, uint8_t *output, int64_t capacity, int32_t *ends) {
-    if (own_count > MOST_SPANS)
+/* own [count]: start and end of each, in bytes of what begins `at` these for each character. */
+static int add_own(Search *search, const int32_t *own, int64_t count, const int32_t *at) {
+    int32_t chars = search->char_count;
+    if (count > MOST_SPANS - search->span_count)
         return 0;
-    search->span_count = 0;
-    for (int64_t i = 0; i < own_count; i++) {
-        if (own[2 * i] < 0 || own[2 * i + 1] > search->text_bytes)
+    for (int64_t i = 0; i < count; i++, own += 2) {
+        if (own[0] < 0 || own[1] <= own[0] || own[1] > at[chars])
             return 0;
-        search->span[search->span_count++] = span_of(search, own[2 * i], own[2 * i + 1]);
+        int32_t first = char_at(at, chars, own[0], 0), last = char_at(at, chars, own[1], 1);
+        search->span[search->span_count++] = (Span){search->at[first], search->at[last], REDACTED, last - first};
     }
+    return 1;
+}
+
+/* own [own_count]: bytes of `texts` where own patterns matched; odd [odd_count]: those of the plain texts; kinds: what else
+ * is looked for. Writes those bodies that were served, one behind the other; ends [bodies], of each, is set to -1 for those
+ * that were not, or that Python must judge. Returns 0: none can be told. */
+int64_t localmodel_put_together(
+    Search *search, const int32_t *own, int64_t own_count, const int32_t *odd, int64_t odd_count, int64_t kinds, uint8_t *output,
+    int64_t capacity, int32_t *ends) {
+    search->at[search->char_count] = search->text_bytes;
+    if (!add_own(search, own, own_count, search->at) || !add_own(search, odd, odd_count, search->plain_at))
+        return 0;
     int32_t number = 0;
     for (int32_t i = 0; i < search->body_count; i++) {
         Body *body = &search->body[i];

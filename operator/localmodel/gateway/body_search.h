@@ -1,7 +1,8 @@
 /* What the C of the request log's search shares; `body_search.py` says what it is for.
  *
- * A body is JSON in UTF-8. Its texts are laid one behind the other, and a second time as one plain character each, at which private
- * data is looked for. What is left of the body, without blanks, is its frame: texts are put back where they were cut out.
+ * A body is JSON in UTF-8. Its texts are laid one behind the other, and a second time as one plain character each, at which
+ * private data is looked for; one beyond ASCII that is written as one of ASCII there is odd. What is left of the body,
+ * without blanks, is its frame: texts are put back where they were cut out.
  */
 #include <stdint.h>
 #include <string.h>
@@ -29,11 +30,11 @@ typedef struct {
 
 typedef struct {
     uint8_t texts[MOST_BYTES + 3 * MOST_TEXTS];
-    int32_t body_count, text_count, span_count, text_bytes, frame_bytes, char_count;
+    int32_t body_count, text_count, span_count, text_bytes, frame_bytes, char_count, has_odd;
     Body body[MOST_BODIES];
     Text text[MOST_TEXTS];
     Span span[MOST_SPANS];
-    int32_t at[MOST_BYTES];
+    int32_t at[MOST_BYTES + 1], plain_at[MOST_BYTES + 1];
     uint8_t plain[MOST_BYTES];
     uint8_t frame[MOST_BYTES];
 } Search;

@@ -36,9 +36,10 @@ def _load() -> ctypes.CDLL | None:
         except OSError:  # of another processor
             continue
         pointer, number, data = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
-        library.localmodel_take_apart.argtypes = [pointer, data, pointer, data, number, data, data, number]
-        library.localmodel_put_together.argtypes = [pointer, pointer, number, number, pointer, number, pointer]
-        for name in ("take_apart", "put_together", "search_size"):
+        library.localmodel_take_apart.argtypes = [pointer, data, pointer, data, number, data, data]
+        library.localmodel_write_plain.argtypes = [pointer, pointer]
+        library.localmodel_put_together.argtypes = [pointer, pointer, number, pointer, number, number, pointer, number, pointer]
+        for name in ("take_apart", "write_plain", "put_together", "search_size"):
             library[f"localmodel_{name}"].restype = number
         return library
     return None
@@ -63,6 +64,12 @@ def tables() -> tuple[bytes, bytes]:
     assert len(kinds) <= 64 and all(len(key) <= _KNOWN_BYTES - 2 for key in kinds)
     known = [f"{kind}{chr(len(key))}{key}".encode().ljust(_KNOWN_BYTES, b"\0") for key, kind in kinds.items()]
     return plain, b"".join([*known, b"\0"])
+
+
+def _pairs(places: "array[int]") -> tuple[int, int]:
+    """Address and count."""
+    address, count = places.buffer_info()
+    return address, count // 2
 
 
 class BodySearch:
@@ -98,11 +105,15 @@ class BodySearch:
         state, output = ctypes.addressof(self._state), ctypes.addressof(self._output)
         ends = array("i", accumulate(map(len, bodies)))
         size = library.localmodel_take_apart(
-            state, b"".join(bodies), ends.buffer_info()[0], bytes(ours), len(bodies), plain, known, find_own is not None
+            state, b"".join(bodies), ends.buffer_info()[0], bytes(ours), len(bodies), plain, known
         )
-        own = array("i", chain.from_iterable(find_own(ctypes.string_at(state, size)))) if find_own is not None else array("i")
+        own, odd = array("i"), array("i")
+        if find_own is not None:
+            own.extend(chain.from_iterable(find_own(ctypes.string_at(state, size))))
+            if size := library.localmodel_write_plain(state, output):
+                odd.extend(chain.from_iterable(find_own(ctypes.string_at(output, size))))
         if not library.localmodel_put_together(
-            state, own.buffer_info()[0], len(own) // 2, self._kinds, output, len(self._output), ctypes.addressof(self._ends)
+            state, *_pairs(own), *_pairs(odd), self._kinds, output, len(self._output), ctypes.addressof(self._ends)
         ):
             return [None] * len(bodies)
         shown: list[str | None] = []

@@ -1,14 +1,14 @@
 /* Which characters of a text are private data: what `emails` and `identifiers` do, for texts that are short.
  *
- * It works on plain characters and reports every stretch, as those do. Where a letter that is neither ASCII nor Asian could belong to
- * an address, or `%40` stands for an @, it judges nothing and leaves the text to them.
+ * It works on plain characters and reports every stretch, as those do. Where a letter that is neither ASCII nor Asian could
+ * belong to an address, or `%40` stands for an @, it judges nothing and leaves the text to them.
  */
 #include "body_search.h"
 
 enum { FEWEST = 10, FEWEST_AFTER_PLUS = 7, FEWEST_OF_CARDS = 13, MOST_DIGITS = 19, LEAST_RUN = 7 };
 
-/* Digits without separators, and the lengths of their groups. `count` may be more than there is room for; so may `x` be set, behind
- * the last digit, which then counts as one. */
+/* Digits without separators, and the lengths of their groups. `count` may be more than there is room for; so may `x` be set,
+ * behind the last digit, which then counts as one. */
 typedef struct {
     uint8_t digit[MOST_DIGITS + 1];
     int32_t length[MOST_DIGITS + 1];

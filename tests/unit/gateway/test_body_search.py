@@ -148,7 +148,14 @@ def test_what_python_must_judge_is_left_to_it() -> None:
     ):  # fmt: skip
         assert REDACTORS[0].show([body], [False]) == [None], body
     assert REDACTORS[0].show([b'{"other":1}', b"[]"], [True, True]) == [None, None]
-    assert REDACTORS[1].show(['"（"'.encode()], [False]) == [None], "own patterns see the plain text, too"
+
+
+def test_own_patterns_see_the_plain_text_too() -> None:
+    body = '["（工号：12）","（ＥＭＰ－１２３４５６），EMP-123456","é"]'.encode()
+    assert agree([body, b'"EMP-123456"'], REDACTORS[1]) in (
+        ['["（[Redacted]）","（[Redacted]），[Redacted]","é"]', '"[Redacted]"'],
+        [None, None],
+    )
 
 
 def test_own_patterns_that_reach_over_texts_take_nothing_of_a_neighbour() -> None:

@@ -158,6 +158,8 @@ class Backend:
             await asyncio.sleep(_STATUS_SECONDS)
 
     def _ask_canary(self) -> None:
+        if self.state.engine is None and self._settings.task != "TextGeneration":
+            return  # its status says what can be asked; a failed canary is not repeated at once
         now = monotonic()
         quiet = now - self.state.evidence_at > _QUIET_SECONDS and not len(self._sequences)
         due = quiet or (not self.state.evidence and now - self._canary_at > _CANARY_RETRY_SECONDS)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from localmodel.api.engine_status import EngineStatus
 from localmodel.api.gateway import GatewaySettings
+from localmodel.api.predict import Task
 from localmodel.gateway.backend import Backend
 from localmodel.gateway.backend_errors import BackendUnreachable
 from localmodel.gateway.sequences import Sequences
@@ -46,11 +48,12 @@ class Link:
         raise BackendUnreachable("not now")
 
 
-def supervisor(breaks: str, tmp_path: Path) -> Backend:
+def supervisor(breaks: str, tmp_path: Path, task: Task = "TextGeneration") -> Backend:
     link: Any = Link(breaks)
     settings = GatewaySettings(
-        model_name="m", served_names=("m",), context_window=16, max_batch_size=1, channel_token_file=str(tmp_path / "token")
-    )
+        model_name="m", served_names=("m",), context_window=16, max_batch_size=1, channel_token_file=str(tmp_path / "token"),
+        task=task,
+    )  # fmt: skip
 
     def ignore(*_: object) -> None: ...
 
@@ -71,3 +74,14 @@ async def test_readiness_that_comes_and_goes_is_logged(tmp_path: Path, caplog: p
         backend.witness(answered)
         assert backend.state.evidence == answered
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO"]
+
+
+@pytest.mark.parametrize(("task", "at_once"), [("TextGeneration", True), ("Embedding", False), ("Predict", False)])
+async def test_a_canary_waits_until_it_is_known_what_it_can_ask(task: Task, at_once: bool, tmp_path: Path) -> None:
+    backend = supervisor("", tmp_path, task)
+    backend._ask_canary()
+    assert (backend._canary is not None) == at_once
+    backend.state.engine = EngineStatus.model_construct(task=task, signature=None, example=())
+    backend._ask_canary()
+    assert backend._canary is not None
+    backend._canary.cancel()

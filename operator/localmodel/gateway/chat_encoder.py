@@ -8,10 +8,12 @@ not certain, it cuts nothing.
 import re
 from array import array
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, pairwise
 from threading import Lock
 
 from tokenizers import AddedToken, Tokenizer
+
+from localmodel.gateway.client_texts import BREAK
 
 _MOST_CHARACTERS = 500_000
 """Of all remembered stretches; with its id, which has four bytes, a character takes two to eight."""
@@ -74,6 +76,8 @@ class ChatEncoder:
             self._size -= len(oldest)
 
     def _encode(self, text: str) -> tuple[int, ...]:
+        if BREAK in text:
+            return tuple(chain.from_iterable(self._encode(part) for part in text.split(BREAK) if part))
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _holds(self, borders: list[str]) -> bool:

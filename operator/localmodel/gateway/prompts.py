@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from localmodel.gateway import errors
 from localmodel.gateway.chat_encoder import ChatEncoder
 from localmodel.gateway.chat_template import ChatTemplate, find_template
+from localmodel.gateway.client_texts import BREAK, ClientTexts
 from localmodel.gateway.openai_messages import place_of_tools
 from localmodel.gateway.openai_request import Call
 from localmodel.gateway.timers import Limit
@@ -43,6 +44,7 @@ class Prompts:
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
+        self._client_texts = ClientTexts(tokenizer) if tokenizer else None
         self._chats = ChatEncoder(tokenizer, template.example() if template else "") if tokenizer else None
         self.problem = problem
         self.chat_problem = chat_problem
@@ -75,8 +77,14 @@ class Prompts:
         return await self._in_thread(self.encode_inputs, inputs, limit)
 
     def token_starts(self, text: str) -> list[int]:
-        """For each token of a text alone, the place of the character that it begins in."""
-        return [start for start, _ in self._require_tokenizer().encode(text, add_special_tokens=False).offsets]
+        """For each token of a client's text alone, the place of the character that it begins in."""
+        tokenizer, place = self._require_tokenizer(), 0
+        assert self._client_texts is not None
+        starts: list[int] = []
+        for part in self._client_texts.cut(text).split(BREAK):
+            starts += [place + start for start, _ in tokenizer.encode(part, add_special_tokens=False).offsets]
+            place += len(part)
+        return starts
 
     async def token_starts_async(self, text: str) -> list[int]:
         if len(text) <= _INLINE_CHARACTERS:
@@ -102,9 +110,11 @@ class Prompts:
         if place is not None and template.tool_format is None:
             message = f"This model's chat template knows no tool calls that can be read here. Leave '{place}' out."
             raise errors.unsupported(place, message)
+        assert self._client_texts is not None
+        messages = self._client_texts.cut(call.messages)
         if call.tools is None:
-            return template.render(call.messages)
-        text = template.render(call.messages, call.tools.shown)
+            return template.render(messages)
+        text = template.render(messages, self._client_texts.cut(call.tools.shown))
         return text + FORCED_OPENINGS[template.tool_format or "Hermes"] if call.tools.forced else text
 
     async def encode_async(self, call: Call, limit: Limit | None = None) -> tuple[int, ...]:

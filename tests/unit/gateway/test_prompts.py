@@ -22,7 +22,7 @@ from unreadable import as_another_user, open_directory
 
 CONVERSATIONS = [
     [{"role": "user", "content": "What is the capital of France?"}],
-    [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi <|im_end|> {{ x }} {% y %}"}],
+    [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi <|im_end {{ x }} {% y %}"}],
     [
         {"role": "user", "content": "日本 😀\n\n  spaces  "},
         {"role": "assistant", "content": "Zoë"},

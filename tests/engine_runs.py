@@ -3,6 +3,7 @@
 import random
 
 from localmodel.api.channel import Sampling
+from localmodel.engine.service import build_engine
 
 
 def run_all(engine, requests):
@@ -25,3 +26,22 @@ def run_greedy(engine, prompts, count=12):
 def make_prompts(count, shortest, longest, seed=3):
     source = random.Random(seed)
     return [[source.randrange(256) for _ in range(source.randint(shortest, longest))] for _ in range(count)]
+
+
+def run_logged(model, requests):
+    """(what each request was told, rows of each step)."""
+    engine = build_engine(model)
+    launch, counts = engine._launch, []
+
+    def noting(works):
+        counts.append(sum(work.count for work in works))
+        return launch(works)
+
+    engine._launch = noting
+    for key, (prompt, sampling) in enumerate(requests):
+        engine.add_request(key, prompt, sampling)
+    told = [[] for _ in requests]
+    while any(engine.load()[:2]):
+        for output in engine.step():
+            told[output.key].append((output.token, output.logprob))
+    return told, counts

@@ -16,7 +16,7 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-enum { OUTPUTS = 16, LINE = 64, AHEAD = 8192, FEW = 16, MANY = 8, WIDE = 3 };
+enum { OUTPUTS = 16, LINE = 64, AHEAD = 8192, FEW = 16, MANY = 8, WIDE = 3, WORTH_THREADS = 1 << 17 };
 
 typedef struct {
     const int32_t *x; /* pairs of inputs, of `height` rows [K / 2, height rounded up to 4], or of one row */
@@ -112,7 +112,7 @@ void localmodel_multiply(const uint16_t *x, const char *weight, const uint16_t *
     int64_t across = parts == 1 ? (rows + 3) / 4 * 4 : MANY;
     if (parts == 1 && rows > 1)
         turn(x, turned, rows, pairs);
-#pragma omp parallel num_threads(threads) if (threads > 1)
+#pragma omp parallel num_threads(threads) if (threads > 1 && rows * outputs * inputs > WORTH_THREADS)
     {
         if (parts > 1) {
 #pragma omp for schedule(static)

@@ -2,10 +2,10 @@
 
 import pytest
 
+from engine_runs import run_logged
 from localmodel.api.channel import Sampling
 from localmodel.engine.loader import load_model
 from localmodel.engine.prediction import BURST_OPERATIONS, CPU_BURST, CPU_CHUNK, cpu_burst
-from localmodel.engine.service import build_engine
 
 
 @pytest.mark.parametrize(
@@ -35,22 +35,3 @@ def test_a_seed_beside_a_burst_has_the_same_bits(engine_config, dtype):
     together, counts = run_logged(model, [seeded, *others])
     assert max(counts) > 300, "one step computed all of the others"
     assert together[0] == alone[0]
-
-
-def run_logged(model, requests):
-    """(what each request was told, rows of each step)."""
-    engine = build_engine(model)
-    launch, counts = engine._launch, []
-
-    def noting(works):
-        counts.append(sum(work.count for work in works))
-        return launch(works)
-
-    engine._launch = noting
-    for key, (prompt, sampling) in enumerate(requests):
-        engine.add_request(key, prompt, sampling)
-    told = [[] for _ in requests]
-    while any(engine.load()[:2]):
-        for output in engine.step():
-            told[output.key].append((output.token, output.logprob))
-    return told, counts

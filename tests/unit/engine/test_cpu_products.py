@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from engine_runs import run_logged
+from localmodel.api.channel import Sampling
 from localmodel.engine import cpu_kernels, cpu_products
 from localmodel.engine.loader import load_model
 from localmodel.engine.packed_weight import PackedWeight, can_pack, packing_bytes
@@ -12,14 +14,6 @@ COUNTS = [*range(1, 19), 24, 25, 33, 40, 75]
 """Of rows: all that are multiplied at once, and parts of each height."""
 SHAPES = [(16, 8), (5, 16), (48, 24), (95, 576), (200, 1000), (1, 4096)]
 needs_products = pytest.mark.skipif(not cpu_products.serves(BFLOAT16, 8), reason="the processor has no instructions for them")
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(not cpu_kernels.built(), reason="the environment was made without a C compiler")
@@ -33,7 +27,7 @@ def test_it_serves_where_the_processor_has_pairs_and_no_tiles(monkeypatch):
 
 @needs_products
 @pytest.mark.parametrize(("outputs", "inputs"), SHAPES)
-def test_near_the_exact_product(threads, outputs, inputs):
+def test_near_the_exact_product(outputs, inputs):
     """One rounding, and what sums of so many numbers in float32 may differ by."""
     torch.manual_seed(0)
     weight, bias = torch.randn(outputs, inputs).to(BFLOAT16), torch.randn(outputs).to(BFLOAT16)
@@ -49,7 +43,7 @@ def test_near_the_exact_product(threads, outputs, inputs):
 
 
 @needs_products
-def test_a_row_has_the_same_bits_alone_and_in_company(threads):
+def test_a_row_has_the_same_bits_alone_and_in_company():
     torch.manual_seed(0)
     weight, x = torch.randn(95, 200).to(BFLOAT16), torch.randn(80, 200).to(BFLOAT16)
     blocks = cpu_products.to_blocks(weight)
@@ -58,6 +52,21 @@ def test_a_row_has_the_same_bits_alone_and_in_company(threads):
         assert torch.equal(cpu_products.multiply(x[:count], blocks, None, 95), alone[:count])
     x[3] = torch.inf
     assert torch.equal(cpu_products.multiply(x, blocks, None, 95)[4:], alone[4:]), "what one row says is no other's"
+
+
+@needs_products
+@pytest.mark.parametrize("count", [1, 16, 40])
+def test_threads_share_a_product(count):
+    """Of a size that is worth it."""
+    weight, x = torch.randn(650, 520).to(BFLOAT16), torch.randn(count, 520).to(BFLOAT16)
+    blocks, before, made = cpu_products.to_blocks(weight), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            made.append(cpu_products.multiply(x, blocks, None, 650))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(made[1], made[0]) and torch.equal(made[2], made[0])
 
 
 @needs_products
@@ -97,6 +106,18 @@ def test_a_matrix_of_words_is_kept_once(engine_config):
     ids = torch.tensor([3, 0, 77])
     assert torch.equal(words.embed(ids), words.head.dense()[ids])
     assert packing_bytes(sizes, BFLOAT16, 100, 8) == 0
+
+
+@needs_products
+def test_without_a_seed_too_an_answer_has_the_same_bits_in_any_company(engine_config):
+    """Log-probabilities show a rounding that tokens would hide. Alone the prompt is one step, beside others it is two pieces."""
+    model = load_model(engine_config("llama", dtype="bfloat16", context_window=128, max_batch_size=8))
+    asked = ([number % 250 for number in range(3, 90)], Sampling(temperature=0, max_tokens=8, logprobs=0))
+    others = [([number % 250 for number in range(at, at + 100)], asked[1]) for at in range(5, 12)]
+    alone, counts = run_logged(model, [asked])
+    assert counts[0] == 87
+    together, counts = run_logged(model, [*others, asked])
+    assert together[-1] == alone[0] and max(counts) > 300
 
 
 @pytest.mark.skipif(not can_pack(BFLOAT16), reason="weights are not packed here")

@@ -56,7 +56,7 @@ async def trace(channel: Channel, prompts: list[list[int]], marks: Path, beside:
         (stream,) = await channel.ask([prompt], 8, first_only=True)
         await asyncio.sleep(0.1)
         end = stream.events[0][0]
-        seen = list(_between(marks, stream.asked, end))
+        seen = list(between(marks, stream.asked, end))
         asked = next((at for name, at in seen if name == "queued"), stream.asked)
         own = [(name, at) for name, at in seen if at >= asked or name in BEFORE]
         for name, at in dict(reversed(own)).items():
@@ -76,7 +76,8 @@ async def trace(channel: Channel, prompts: list[list[int]], marks: Path, beside:
                 print(f"  {statistics.median(values) * 1000:6.2f}  {name}")
 
 
-def _between(marks: Path, began: float, ended: float) -> Iterator[tuple[str, float]]:
+def between(marks: Path, began: float, ended: float) -> Iterator[tuple[str, float]]:
+    """(mark, its moment) from one moment to another (monotonic)."""
     for line in marks.read_text().splitlines():
         at, _, name = line.partition(" ")
         if began <= float(at) <= ended:

@@ -1,11 +1,14 @@
 """How much later a first token comes through Triton's channel than from the raw engine, beside 63 streams, without a card.
 
-    PYTHONPATH=operator:tests:hack python -m bench.first_token [--beside 63] [--count 24] [--rounds 4] [--realtime] [--trace]
+    PYTHONPATH=operator:tests:hack python -m bench.first_token [--beside 63] [--count 24] [--rounds 4] [--realtime]
+        [--trace | --switch]
 
 The real tritonserver and the engine with `fake_card` in it; the raw engine is a process of its own with the same, idle while the
 other is measured, and they take turns. Printed is the median of both, or with `--trace` what Triton and we add before and behind
 the engine, and the moments in between: first tokens come at any moment of a step, so the medians of both need hundreds, the
-parts do not. All streams are of one gateway. Bar: + 3 ms, on a card (`chain_cuda.py --parts first trace`).
+parts do not. With `--switch` first tokens go ahead of others in every second half second only (decision 0036), and the time from
+the step's return to the client is printed with and without. All streams are of one gateway. Bar: + 3 ms, on a card
+(`chain_cuda.py --parts first trace`).
 """
 
 import argparse
@@ -28,7 +31,7 @@ import weights
 from bench.bare_loop import go_first
 from bench.cancels import shorten
 from bench.chain_streams import Channel
-from bench.chain_trace import shim, trace
+from bench.chain_trace import between, shim, trace
 from bench.gateway_parts import machine
 from gateway.conftest import ROOT, eventually
 from gateway.test_real_triton import RealTriton
@@ -41,6 +44,12 @@ sys.path.append({str(ROOT / "tests")!r})
 from bench import fake_card
 
 fake_card.install()
+"""
+SWITCH = """
+
+from localmodel.engine.running import Running as _R
+_find_first = _R.find_first
+_R.find_first = lambda self, outputs: _find_first(self, outputs) if int(time.monotonic() * 2) % 2 else set()
 """
 
 
@@ -59,7 +68,7 @@ class Bench:
         triton = RealTriton(self.directory, self.model, WINDOW)
         file = self.directory / "repository" / "llm" / "1" / "model.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **self.engine}))
-        triton.append_to_shim(INSTALL + (shim(marks) if marks else ""))
+        triton.append_to_shim(INSTALL + (shim(marks) if marks else "") + (SWITCH if self.options.switch else ""))
         return triton
 
     async def ask_raw(self, verb: str, **fields: Any) -> dict[str, Any]:
@@ -74,11 +83,28 @@ class Bench:
 
     @asynccontextmanager
     async def beside(self, channel: Channel) -> AsyncIterator[None]:
+        if not self.options.beside:
+            yield
+            return
         running = asyncio.create_task(channel.ask(self.prompts(self.options.beside, 64), WINDOW - 64))
         await asyncio.sleep(1)
         yield
         await channel.cancel(channel.asked())
         await running
+
+    async def switch(self, channel: Channel, marks: Path) -> None:
+        seconds: tuple[list[float], list[float]] = ([], [])
+        for prompt in self.prompts(self.options.count * self.options.rounds, PROMPT):
+            (stream,) = await channel.ask([prompt], 8, first_only=True)
+            await asyncio.sleep(0.1 + 0.05 * self.chance.random())
+            end = stream.events[0][0]
+            returned = dict(between(marks, stream.asked, end))["step returned"]
+            seconds[int(end * 2) % 2].append(end - returned)
+        print(f"from the step's return to the client, {self.options.beside} streams beside:", end=" ")
+        print(", ".join(
+            f"{name} {statistics.median(each) * 1000:.2f} ms (mean {statistics.mean(each) * 1000:.2f}, {len(each)})"
+            for name, each in zip(("together", "first tokens ahead"), seconds, strict=True)
+        ))  # fmt: skip
 
     async def compare(self, triton: RealTriton, session: aiohttp.ClientSession) -> None:
         seconds: dict[str, list[float]] = {"raw": [], "channel": []}
@@ -102,7 +128,7 @@ async def main(options: argparse.Namespace) -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(options, Path(name))
-        marks = bench.directory / "marks.log" if options.trace else None
+        marks = bench.directory / "marks.log" if options.trace or options.switch else None
         triton = bench.triton(marks)
         triton.start()
         try:
@@ -115,6 +141,9 @@ async def main(options: argparse.Namespace) -> None:
                     await bench.compare(triton, session)
                 else:
                     async with Channel(triton.port, triton.token, session) as channel, bench.beside(channel):
+                        if options.switch:
+                            await bench.switch(channel, marks)
+                            return
                         await trace(channel, bench.prompts(options.count * options.rounds, PROMPT), marks, options.beside)
         finally:
             triton.kill()
@@ -136,4 +165,5 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--realtime", action="store_true", help="needs root")
     parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--switch", action="store_true")
     uvloop.run(main(parser.parse_args()))

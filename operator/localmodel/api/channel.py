@@ -4,8 +4,9 @@ One input tensor REQUEST and one output tensor RESPONSE, both TYPE_STRING [1], e
 
 * `submit` (of one sequence or many), `cancel` and `status` are POST /v2/models/llm/generate and get exactly one response.
 * `events` is one long POST /v2/models/llm/generate_stream per gateway process: one response per engine step (or per
-  2 ms if steps are shorter), carrying the news of every sequence this gateway owns, and an empty one as a heartbeat
-  every 100 ms when there is nothing to say. The first response is sent at once.
+  2 ms if steps are shorter), carrying the news of every sequence this gateway owns, one ahead of it for answers that
+  begin beside many others, and an empty one as a heartbeat every 100 ms when there is nothing to say. The first response
+  is sent at once.
 * `generate` is a decoupled stream of one request, for direct clients of Triton; same engine, another sink, no token.
 
 The wire form is compact because it is parsed once per step: an event is a list, not an object. This module only

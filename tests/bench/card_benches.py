@@ -62,7 +62,7 @@ def script(name: str, *arguments: str, seconds: int, limit: int, bars: tuple[Bar
     return Bench(name, (file, *arguments), seconds, limit, bars, **more)  # type: ignore[arg-type]
 
 
-TESTS = ("tests/unit/engine/test_cuda_*.py", "tests/unit/engine/test_card_kernels.py")
+TESTS = tuple(f"tests/unit/engine/test_{name}.py" for name in ("cuda_*", "card_kernels", "product_kernels"))
 EVERY = ("1", "2", "4", "8", "16", "32", "64", "128", "192", "256")
 BENCHES = [
     Bench(

@@ -45,14 +45,15 @@ def variants(rows, bits, count):
     found = []
     if rows == 1 and bits > 4:
         shapes = [(1, 128, 4), (2, 128, 4), (4, 128, 4), (8, 128, 4), (4, 32, 1), (8, 32, 1), (4, 64, 2), (2, 64, 2), (4, 256, 8)]
-        found += [(multiply_row, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
+        widths = (False, True) if bits == 8 else (False,)
+        found += [(multiply_row, {"rows": r, "chunks": c, "warps": w, "wide": wide}) for r, c, w in shapes for wide in widths]
     if bits == 16:
         return found
     if rows >= LEAST_MANY[bits]:
         found.append((multiply_many, {}))
     if rows == 1 and bits == 4:
         shapes = [(4, 32, 1), (8, 32, 1), (8, 128, 4), (2, 128, 4), (4, 128, 4), (4, 64, 2), (2, 64, 2)]
-        found += [(multiply_row4, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
+        found += [(multiply_row4, {"rows": r, "chunks": c, "warps": w, "wide": b}) for r, c, w in shapes for b in (False, True)]
 
     def add(kernel, blocks, options):
         for splits in (1, 2, 4, 8):

@@ -25,13 +25,18 @@ LEAST_PLANES = 97
 """Rows of x from which on 8 bits are multiplied in whole numbers, on other cards."""
 
 
+WIDE = {16: False, 8: False, 4: False}
+"""Whether a thread reads 16 bytes of a weight at once for one row of x, not 8, by bits. That is half as many loads, with 4 bits
+of scales too; it is off because it has not been measured on a card (`decode_cuda.py --wide 8 4`)."""
+
+
 def choose_row(count: int, bits: int) -> dict[str, int]:
     """Block shape for one row and a weight of `count` rows."""
     if bits == 4 and count > LARGE:
-        return {"rows": 8 if count > HUGE else 4, "chunks": 32, "warps": 1}
+        return {"rows": 8 if count > HUGE else 4, "chunks": 32, "warps": 1, "wide": WIDE[bits]}
     if bits == 4:
-        return {"rows": 4, "chunks": 128, "warps": 4}
-    return {"rows": 4 if count > LARGE else 2, "chunks": 128, "warps": 4}
+        return {"rows": 4, "chunks": 128, "warps": 4, "wide": WIDE[bits]}
+    return {"rows": 4 if count > LARGE else 2, "chunks": 128, "warps": 4, "wide": WIDE[bits]}
 
 
 def choose_rows(rows: int, count: int, bits: int) -> dict[str, int]:

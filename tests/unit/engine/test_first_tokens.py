@@ -63,6 +63,17 @@ def test_before_few_others_it_shares_theirs(make_world):
     assert texts(stream.batches)["late"] == LETTERS[:3]
 
 
+def test_many_first_tokens_before_few_others_share_theirs(make_world):
+    world = make_world(WORTH_WAITING + 8)
+    stream = world.connect()
+    begin(world, 10)
+    world.run(2)
+    for number in range(30):
+        world.submit(f"late{number}", max_tokens=3)
+    world.run(len(LETTERS))
+    assert next(len(batch.events) for batch in stream.batches if "late0" in ids(batch)) == 40
+
+
 def test_what_several_steps_say_of_one_sequence_stays_in_order(make_world):
     world = make_world(WORTH_WAITING + 1)
     stream = world.connect()

@@ -117,6 +117,28 @@ def test_bars_are_looked_for_in_words_that_the_bench_prints(bench):
             assert words in printed, (bar, words)
 
 
+PRINTED = {
+    "decode": ("16 bits,   1:   5.211 ms,     191.9 tokens/s, 1.000 x\n 8 bits,   1:   3.117 ms,     320.8 tokens/s, 1.672 x\n"
+               " 4 bits, 256:  10.932 ms,   23418.0 tokens/s, 0.966 x",
+               {"INT8, one sequence": 1.672, "INT4, 256 sequences": 0.966}),
+    "start": ("16 bits: Python after 0.0 s, loaded 8.1 s, first token 9.4 s; 191.1 tokens/s; room for\n"
+              "16 bits: Python after 0.0 s, loaded 5.1 s, first token 5.3 s; 191.1 tokens/s; room for",
+              {"first token, kernels new, s": 9.4, "first token, s": 5.3}),
+    "chain": ("1 streams at 1,000 tokens:\n  gateway     191.8 tok/s, 0.921 of the limit of 208\nfirst token of 512 tokens, "
+              "0 streams beside: raw 22.0 ms (+0.0), channel 24.5 ms (+2.5), gateway 25.4 ms (+3.4)",
+              {"one stream, gateway, of the limit": 0.921, "channel, first of 512, ms more": 2.5}),
+    "waits": ("no hits: 210.1 ms without a look for prefixes, 212.0 with (-1.2%)", {"looking for prefixes, %": -1.2}),
+    "tests": ("a.py::test_x PASSED\n== 1 failed, 117 passed, 9 skipped in 232.04s ==", {"tests passed": 117, "failed": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_bars_are_found_in_what_was_printed(name):
+    printed, expected = PRINTED[name]
+    bars = next(bench for bench in BENCHES if bench.name == name).bars
+    assert {bar.what: bar.find(printed) for bar in bars if bar.find(printed) is not None} == expected
+
+
 def test_imports_are_found_through_our_own_modules_and_not_where_they_are_optional(tmp_path):
     file = tmp_path / "one.py"
     file.write_text(

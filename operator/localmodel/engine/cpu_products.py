@@ -3,7 +3,7 @@
 Why it exists: `cpu_products.c` takes addresses and believes what it is told; here is what makes that true. Where `serves` says
 no, weights are oneDNN's (`packed_weight`), as they are on processors with AMX, which multiply whole tiles.
 
-Blocks: [N / 16, K / 2, 16, 2], of 16 outputs, which are zero where there are fewer, and pairs of inputs.
+Blocks: int32 [N / 16, K / 2, 16], of 16 outputs, which are zero where there are fewer; each number is a pair of inputs.
 """
 
 import torch
@@ -30,30 +30,31 @@ def _has_tiles() -> bool:
 
 def to_blocks(weight: Tensor) -> Tensor:
     """[N, K] -> blocks."""
-    rows, columns = weight.shape
+    pairs = weight.view(torch.int32)
+    rows, columns = pairs.shape
     whole, rest = divmod(rows, OUTPUTS)
-    blocks = torch.zeros((whole + bool(rest), columns // 2, OUTPUTS, 2), dtype=weight.dtype)
-    blocks[:whole] = weight[: whole * OUTPUTS].view(whole, OUTPUTS, columns // 2, 2).transpose(1, 2)
+    blocks = torch.zeros((whole + bool(rest), columns, OUTPUTS), dtype=torch.int32)
+    blocks[:whole] = pairs[: whole * OUTPUTS].view(whole, OUTPUTS, columns).transpose(1, 2)
     if rest:
-        blocks[whole, :, :rest] = weight[whole * OUTPUTS :].view(rest, -1, 2).transpose(0, 1)
+        blocks[whole, :, :rest] = pairs[whole * OUTPUTS :].T
     return blocks
 
 
 def to_rows(blocks: Tensor, rows: int) -> Tensor:
     """Blocks -> [N, K], a copy."""
-    return blocks.transpose(1, 2).flatten(2).flatten(0, 1)[:rows].contiguous()
+    return blocks.transpose(1, 2).flatten(0, 1)[:rows].contiguous().view(torch.bfloat16)
 
 
 def take_rows(blocks: Tensor, ids: Tensor) -> Tensor:
     """Rows `ids` [R] -> [R, K]."""
-    return blocks[ids // OUTPUTS, :, ids % OUTPUTS].flatten(1)
+    return blocks[ids // OUTPUTS, :, ids % OUTPUTS].view(torch.bfloat16)
 
 
 def multiply(x: Tensor, blocks: Tensor, bias: Tensor | None, outputs: int) -> Tensor:
     """x [M, K] @ weight.T + bias -> [M, N]. The bits of a row don't depend on other rows, nor on the count of threads."""
     rows, columns = x.shape
     x = x.contiguous()
-    assert x.dtype == blocks.dtype and columns == 2 * blocks.shape[1] and (bias is None or bias.dtype == x.dtype)
+    assert x.dtype == torch.bfloat16 and columns == 2 * blocks.shape[1] and (bias is None or bias.dtype == x.dtype)
     product = torch.empty((rows, outputs), dtype=x.dtype)
     if rows:
         turned = torch.empty((rows + MORE_ROWS) * columns if rows > 1 else 0, dtype=x.dtype)

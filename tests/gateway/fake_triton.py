@@ -311,13 +311,18 @@ class FakeTriton:
     async def _generate(self, request: web.Request, message: dict[str, Any]) -> web.StreamResponse:
         self.generates.append(message)
         await self.may_generate.wait()
+        end = {"text": "", "finish_reason": self.plan.finish, "error": self.plan.error}
+        if not message["stream"] and self.plan.finish == "error":
+            return answer(end)
         if not message["stream"]:
             return answer({"text": "".join(self.plan.texts), "finish_reason": "stop"})
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for text in self.plan.texts:
             await response.write(b"data: " + envelope({"text": text}) + b"\n\n")
-        if self.plan.error is not None:
+        if self.plan.finish == "error":
+            await response.write(b"data: " + envelope(end) + b"\n\n")
+        elif self.plan.error is not None:
             await asyncio.sleep(0.05)
             await response.write(b"data: " + json.dumps({"error": self.plan.error}, separators=(",", ":")).encode() + b"\n\n")
         return response
@@ -330,7 +335,9 @@ def logprobs(message: dict[str, Any], made: int) -> list[list[Any]]:
 
 
 def envelope(document: Any) -> bytes:
-    return json.dumps({"model_name": "llm", "model_version": "1", RESPONSE: json.dumps(document)}).encode()
+    """As compact as Triton and the engine write it."""
+    text = json.dumps(document, separators=(",", ":"))
+    return json.dumps({"model_name": "llm", "model_version": "1", RESPONSE: text}, separators=(",", ":")).encode()
 
 
 def answer(document: Any) -> web.Response:

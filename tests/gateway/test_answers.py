@@ -132,6 +132,32 @@ async def test_a_v2_stream_that_fails_on_its_way_is_no_success(start: Start, tri
     async with await gateway.post("/v2/models/llm/generate_stream", {"REQUEST": '{"text": "What"}'}) as reply:
         await reply.read()
     assert (await gateway.record(2))["outcome"] == "ok", "a text that speaks of errors is none"
+    triton.plan = Plan(finish="error", error="boom")
+    async with await gateway.post("/v2/models/llm/generate_stream", {"REQUEST": '{"text": "What"}'}) as reply:
+        assert "boom" in await reply.text()
+    assert (await gateway.record(3))["outcome"] == "upstream_error"
+
+
+async def test_a_v2_answer_that_the_engine_can_not_complete_is_no_success(start: Start, triton: FakeTriton) -> None:
+    gateway = await start(breaker={"failures": 1})
+    said = ('"finish_reason":"error"', '","finish_reason":"error","error":"x')
+    for number, (plan, stream, outcome) in enumerate(
+        (
+            (Plan(texts=said), False, "ok"),
+            (Plan(texts=said), True, "ok"),
+            (Plan(finish="error", error="[SchemaTooComplex] no"), False, "rejected"),
+            (Plan(finish="error", error="boom"), False, "upstream_error"),
+        ),
+        1,
+    ):
+        triton.plan = plan
+        path = "/v2/models/llm/generate_stream" if stream else "/v2/models/llm/generate"
+        async with await gateway.post(path, {"REQUEST": '{"text": "What"}'}) as reply:
+            assert reply.status == 200 and (plan.error or "finish_reason") in await reply.text()
+        assert (await gateway.record(number))["outcome"] == outcome, number
+        assert (await gateway.status())["breaker"] == ("open" if outcome == "upstream_error" else "closed")
+    await gateway.idle()
+    await gateway.balanced()
 
 
 async def raw_get(gateway: GatewayProcess, target: str) -> tuple[int, object]:

@@ -6,6 +6,7 @@ from time import monotonic
 
 import aiohttp
 
+from localmodel.api.events import SCHEMA_TOO_COMPLEX
 from localmodel.api.gateway import Outcome
 from localmodel.gateway import errors, sse
 from localmodel.gateway.answers import common_headers
@@ -22,6 +23,11 @@ _ERROR_EVENT = b'data: {"error"'
 """Inside a 200. No text of a model's looks like it: its quotes are escaped."""
 _REFUSED = b'"RESPONSE":"{\\"code\\":'
 """The engine's typed no, inside a 200."""
+_FAILED = b'\\"finish_reason\\":\\"error\\"'
+"""How the engine ends an answer that it can't complete, inside a 200."""
+_TOO_COMPLEX = SCHEMA_TOO_COMPLEX.encode()
+_KEPT = len(_FAILED) - 1
+"""Of each piece, because a mark may be cut in two."""
 
 
 class Relay:
@@ -36,6 +42,8 @@ class Relay:
         self._pieces: Pieces | None = None
         self._events = False
         self._outcome: Outcome = "ok"
+        self._end = b""
+        """Of the last piece."""
         self._limit = deadlines.total
         self._clock = asyncio.timeout(None)
 
@@ -77,8 +85,7 @@ class Relay:
             self._exchange.sent(chunk)
             self._wait_until(self._deadlines.idle(monotonic()), ending)
             chunk = await upstream.read()
-            if self._events and _ERROR_EVENT in chunk:
-                self._outcome = "upstream_error"
+            self._read(chunk)
         self._request.connection.write(pieces.frame(b"", last=True))
 
     def _wait_until(self, limit: Limit, ending: Ending) -> None:
@@ -97,9 +104,18 @@ class Relay:
             self._outcome = "upstream_error"
         elif _REFUSED in chunk[:64]:
             self._outcome = "rejected"
+        self._read(chunk)
         self._on_answer(self._verdict(reply.status))
         kind = "text/event-stream; charset=utf-8" if self._events else "application/json"
         return Pieces(self._request, reply.status, common_headers(self._exchange, reply.status, kind))
+
+    def _read(self, chunk: bytes) -> None:
+        """How the answer ends, as far as it can be seen without parsing it."""
+        seen, self._end = self._end + chunk, chunk[-_KEPT:]
+        if self._events and _ERROR_EVENT in seen:
+            self._outcome = "upstream_error"
+        elif _FAILED in seen:
+            self._outcome = "rejected" if _TOO_COMPLEX in seen else "upstream_error"
 
     def _verdict(self, status: int) -> bool | None:
         if self._outcome == "ok":

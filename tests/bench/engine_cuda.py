@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer, models
 
 from localmodel.api.channel import Sampling
 from localmodel.api.engine import EngineConfig
@@ -47,14 +48,19 @@ def make_network(layers: int) -> torch.nn.Module:
     return network
 
 
+def save(network: torch.nn.Module, directory: Path) -> None:
+    """With a tokenizer of no tokens."""
+    network.save_pretrained(directory)
+    Tokenizer(models.BPE()).save(str(directory / "tokenizer.json"))
+
+
 @contextmanager
 def saved_network(layers: int) -> Iterator[Path]:
-    """Its directory, with a tokenizer that is none; the card is empty again."""
+    """Its directory; the card is empty again."""
     network = make_network(layers)
     directory = Path(tempfile.mkdtemp(prefix="qwen2-7b-shape-"))
     try:
-        network.save_pretrained(directory)
-        (directory / "tokenizer.json").write_text("{}")
+        save(network, directory)
         del network
         gc.collect()
         torch.cuda.empty_cache()
@@ -159,8 +165,7 @@ def main() -> None:
     network = make_network(arguments.layers)
     directory = Path(tempfile.mkdtemp(prefix="qwen2-7b-shape-", dir=arguments.directory))
     try:
-        network.save_pretrained(directory)
-        (directory / "tokenizer.json").write_text("{}")
+        save(network, directory)
         if not arguments.transformers:
             network = None
         gc.collect()

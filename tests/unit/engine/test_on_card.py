@@ -11,6 +11,8 @@ import pytest
 from bench import on_card
 from bench.card_benches import BENCHES, ROOT, Bar, Bench
 from bench.card_pack import PACKAGES, THERE
+from bench.engine_cuda import save
+from localmodel.engine.loader import load_model
 from needed_imports import needed
 
 
@@ -148,6 +150,13 @@ def test_imports_are_found_through_our_own_modules_and_not_where_they_are_option
     )
     assert list(needed([file])) == ["far"]
     assert {"torch", "transformers", "llguidance", "msgspec", "pytest"} <= set(needed(BENCHES[0].files))
+
+
+def test_what_benches_save_the_engine_loads(engine_config, make_model, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    save(AutoModelForCausalLM.from_pretrained(make_model("qwen2")), tmp_path)
+    assert load_model(engine_config(tmp_path)).parameters
 
 
 def test_all_that_is_imported_is_packed_or_there():

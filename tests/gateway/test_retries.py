@@ -161,14 +161,15 @@ async def test_clients_do_not_open_the_breaker(start: Start, triton: FakeTriton)
     gateway = await start(breaker={"failures": 1, "open_seconds": 60.0})
     triton.plan = Plan(reply={"RESPONSE": '{"code": "invalid_request", "message": "no"}'})
     assert (await gateway.chat())[0] == 400
-    triton.plan = Plan(texts=(), finish="error", error="[SchemaTooComplex] too complex")
-    status, body = await gateway.chat(response_format={"type": "json_object"})
-    assert (status, error_of(body)["param"]) == (400, "response_format")
+    for texts in ((), ("{",)):
+        triton.plan = Plan(texts=texts, finish="error", error="[SchemaTooComplex] too complex")
+        status, body = await gateway.chat(response_format={"type": "json_object"})
+        assert (status, error_of(body)["param"]) == (400, "response_format")
     triton.plan = Plan(stall_after=0)
     left = asyncio.create_task(gateway.chat())
-    await eventually(lambda: len(triton.user_submits) == 3)
+    await eventually(lambda: len(triton.user_submits) == 4)
     left.cancel()
-    await gateway.record(3)
+    await gateway.record(4)
     assert await breaker_is(gateway, "closed") and (await gateway.status())["ready"]
     triton.plan = Plan(reply={"error": "no"})
     assert (await gateway.chat())[0] == 502

@@ -119,9 +119,12 @@ class Generator:
 
     async def _compose(self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines, source: Source) -> None:
         try:
-            pieces = await source.first()
+            await self._answer_from(request, exchange, call, deadlines, source)
         except errors.ApiError as error:
             raise _blamed(error, call) from None
+
+    async def _answer_from(self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines, source: Source) -> None:
+        pieces = await source.first()
         prefix = "chatcmpl" if call.endpoint == "chat" else "cmpl"
         answer_id = f"{prefix}-{exchange.record.request_id.removeprefix('req_')}"
         heading = Heading(answer_id, int(time.time()), self._fingerprint(exchange.record.model_version))

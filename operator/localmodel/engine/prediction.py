@@ -69,8 +69,8 @@ def predict_plan(
 
 
 def cpu_burst(config: EngineConfig, parameters: int) -> int:
-    """Prompt tokens of a step in which nobody decodes. Products of many rows are faster: with 64 a core makes 340 to 390 billion
-    operations a second in bfloat16, with 512 460 (EPYC). `parameters`: of this rank."""
+    """Prompt tokens of a step in which nobody decodes. oneDNN's products of many rows are faster: with 64 a core makes 340 to 390
+    billion operations a second in bfloat16, with 512 460 (EPYC). `parameters`: of this rank."""
     threads = max(1, (config.cpu_threads or torch.get_num_threads()) // config.ranks)
     tokens = int(BURST_OPERATIONS * threads / (2 * parameters))
     return min(CPU_BURST, max(CPU_CHUNK, tokens // CPU_CHUNK * CPU_CHUNK))

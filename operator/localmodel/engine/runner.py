@@ -9,8 +9,8 @@ bit-equal for any count from 2 to 96 in bfloat16, and for 4, 8 and 12 in float32
 step with such a sequence is padded to multiples (ROW_MULTIPLE), and in float32, or with more rows, cut: sequences that decode
 share products of at most 12 or 96 rows, and each prompt has its own. Other steps are not, but for what `row_counts` wants of
 large ones: one row alone takes half the time of two. That was torch's own product; packed weights (`packed_weight`), on the
-EPYC, gave equal rows for any count from 1 to 96, but for one row alone in float32. The rules stay for processors where weights
-are not packed.
+EPYC, gave equal rows for any count from 1 to 96, but for one row alone in float32, and those of `cpu_products` do for any count.
+The rules stay for processors where weights are not packed.
 """
 
 from collections.abc import Iterator

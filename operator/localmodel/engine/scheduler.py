@@ -48,7 +48,7 @@ class Scheduler(Roster):
         self._beside = beside or (lambda decoding, start: chunk)
 
     def plan(self) -> list[Work]:
-        """The next step, decoding first; empty when there is nothing to do."""
+        """The next step: all works that have `decodes`, then the others. Empty when there is nothing to do."""
         self._admit_waiting()
         decoding, prompts = self._sort_running()
         drafts = self._draft(decoding)
@@ -66,6 +66,8 @@ class Scheduler(Roster):
                 break  # nobody later may overtake the oldest prompt
             budget = max(0, budget - count)
             prefill.append(sequence.plan(count))
+        if len(prefill) > 1:
+            prefill.sort(key=lambda work: not work.decodes)  # an answer computed anew may have one token left of the budget
         return decode + prefill
 
     def commit(self, works: Iterable[Work], tokens: Iterable[int], seconds: float | None = None) -> list[Output]:

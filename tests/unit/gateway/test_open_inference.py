@@ -6,12 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from localmodel.api.gateway import GatewaySettings
 from localmodel.gateway import exchange, open_inference
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.open_inference import OpenInference
 from localmodel.gateway.record import Record
+from localmodel.gateway.request import Request
 
 
 async def test_tritons_time_is_no_overhead_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +35,9 @@ async def test_tritons_time_is_no_overhead_of_the_gateway(monkeypatch: pytest.Mo
     nothing: Any = None
     site = OpenInference(settings, Session(), nothing, nothing, nothing, nothing)  # type: ignore[arg-type]
     sent: list[bytes] = []
-    connection = SimpleNamespace(write=sent.append, writing_paused=False)
-    request: Any = SimpleNamespace(method="GET", path="/v2/health/live", connection=connection, keep_alive=True, version=(1, 1))
+    connection: Any = SimpleNamespace(write=sent.append, writing_paused=False)
+    request = Request(None, EMPTY_PAYLOAD, connection)
+    request.method, request.path = "GET", "/v2/health/live"
     one = Exchange(Record("r", "", "", "", ""), lambda ended: None)
     await site.respond(request, one)
     assert one.record.outcome == "ok" and sent[0].endswith(b"{}")

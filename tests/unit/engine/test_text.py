@@ -1,15 +1,16 @@
 """Detokenizer, stop strings, and the two together."""
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from localmodel.api.events import TokenLogprob
 from localmodel.engine.answer import Answer
-from localmodel.engine.detokenizer import LONGEST_WINDOW, Detokenizer
+from localmodel.engine.detokenizer import CONTEXT_TOKENS, LONGEST_WINDOW, Detokenizer
 from localmodel.engine.plain_tokens import REPLACEMENT, PlainTokens, looks_at_no_neighbour
 from localmodel.engine.scheduler import Output
 from localmodel.engine.stopping import StopCutter
@@ -52,6 +53,47 @@ def test_cut_anywhere_byte_fallback_and_the_leading_space_after_a_prompt(fallbac
 @given(ids=st.lists(st.integers(0, 258), max_size=60))
 def test_broken_bytes_come_out_as_replacements_and_nothing_is_lost(byte_tokenizer, ids):
     assert "".join(pieces(Detokenizer(byte_tokenizer), ids, range(len(ids)))) == byte_tokenizer.decode(ids)
+
+
+def unigram() -> Tokenizer:
+    pieces = [
+        ("<unk>", 0.0),
+        ("▁", -2.0),
+        ("▁the", -2.0),
+        ("▁▁", -4.0),
+        ("é", -3.0),
+        ("日", -3.0),
+        *((each, -3.0) for each in "abc.,"),
+    ]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
+
+
+def wordpiece() -> Tokenizer:
+    tokenizer = Tokenizer(
+        models.WordPiece({each: number for number, each in enumerate(["?", "a", "##b", "c", ".", "'", "s", "##é"])})
+    )
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [unigram, wordpiece])
+def test_any_tokens_of_other_tokenizers_give_the_whole_text(make):
+    """Also with tokens that users added, special ones that are not shown, and numbers that are no token's."""
+    tokenizer, source = make(), random.Random(1)
+    tokenizer.add_special_tokens(["<s>", "<|end|>"])
+    tokenizer.add_tokens([AddedToken("<tool>"), AddedToken("  ", normalized=False), AddedToken(" left", lstrip=True)])
+    table = PlainTokens(tokenizer)
+    for _ in range(200):
+        ids, prompt = (
+            [source.randrange(tokenizer.get_vocab_size() + 2) for _ in range(source.randint(0, most))] for most in (40, 7)
+        )
+        context = prompt[-CONTEXT_TOKENS:]
+        whole = tokenizer.decode(context + ids)[len(tokenizer.decode(context)) :]
+        answer = Answer("s", tokenizer, prompt, (), table)
+        events = [answer.take(Output("k", token)) for token in ids] + [answer.take(Output("k", finish="length"))]
+        assert "".join(event.text for event in events) == whole
 
 
 def test_endless_broken_bytes_keep_the_window_short(byte_tokenizer):

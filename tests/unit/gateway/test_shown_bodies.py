@@ -51,6 +51,12 @@ def test_each_record_has_its_own_bodies() -> None:
     assert "13800138000" not in str(shown) and "a@b.cn" not in str(shown) and "EMP-123456" not in str(shown)
 
 
+def test_a_request_that_may_hide_something_is_shown_as_text() -> None:
+    body = b'{"a": "13800138000", "b": 1}'
+    (shown,) = show_all([Exchanged("r", body, True, None)], REDACTOR)
+    assert shown.request_body == '{"a": "[Phone]", "b": 1}', "blanks stay: it was not read as JSON"
+
+
 def test_a_record_that_is_withheld_costs_no_other_its_bodies() -> None:
     good = Exchanged("good", b'{"a": "13800138000"}', False, None)
     costly = good._replace(request=b'{"a": "' + b"cd" * 400_000 + b'"}')

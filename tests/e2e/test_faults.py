@@ -4,6 +4,7 @@ import datetime
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,23 @@ def test_missing_claim_is_named(world: World, model) -> None:
     model("no-claim", model={"source": {"pvc": {"claimName": "nowhere"}}})
     condition = world.wait_condition("no-claim", "Scheduled", "False", "VolumeClaimNotFound")
     assert "nowhere" in condition["message"]
+
+
+@pytest.mark.usefixtures("local")
+def test_a_volume_that_can_not_be_mounted_is_told(world: World, model) -> None:
+    """As of a file server that is away: no container exists that could say anything."""
+    deploy.create_claim(world.target, world.namespace, Path("/no/such/directory"), claim="away")
+    try:
+        model("no-mount", model={"source": {"pvc": {"claimName": "away"}}})
+        pod = until(lambda: world.pods("no-mount"), "a pod")[0]["metadata"]["name"]
+        condition = until(
+            lambda: (found := world.condition("no-mount", "Ready")) and "its volumes" in found["message"] and found, "it is told"
+        )
+        assert condition["status"] == "False" and f"kubectl describe pod {pod}" in condition["message"]
+        assert world.condition("no-mount", "Scheduled")["status"] == "Unknown"
+    finally:
+        world.kubectl("delete", "pvc", "away", "--wait=false")
+        world.target.kubectl("delete", "pv", f"{world.namespace}-away", "--wait=false")
 
 
 def test_missing_image_is_named(world: World, model) -> None:

@@ -39,10 +39,11 @@ class Publisher:
         self._engine = engine
         self._on_fatal = on_fatal
         self._step_limit_seconds = step_limit_seconds
-        self._inbox: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[list[Output], threading.Event | None]] = queue.SimpleQueue()
+        self._awaited: list[threading.Event] = []
+        """To be set once what came with them is sent."""
         self._failure: str | None = None
         self._stopping = threading.Event()
-        self._sent = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, channel: Channel) -> None:
@@ -51,28 +52,28 @@ class Publisher:
 
     def put(self, outputs: list[Output]) -> None:
         """Hands over outputs, or with an empty list just wakes the thread."""
-        self._inbox.put(outputs)
+        self._inbox.put((outputs, None))
 
     def put_step(self, outputs: list[Output], *, pause: bool = False) -> None:
         """Hands over the outputs of a step; lets the thread catch up for a moment if it is behind. `pause`: until first tokens in
         them are sent, or for a moment."""
         behind = self._inbox.qsize() > 1
-        self._sent.clear()
-        self._inbox.put(outputs)
-        if pause:
-            self._sent.wait(PAUSE_SECONDS)
+        sent = threading.Event() if pause else None
+        self._inbox.put((outputs, sent))
+        if sent:
+            sent.wait(PAUSE_SECONDS)
         elif behind:
             time.sleep(CATCH_UP_SECONDS)
 
     def fail(self, error: BaseException) -> None:
         """The engine's thread can't go on: every sequence is to end with what `error` says."""
         self._failure = str(explain_failure(error))
-        self._inbox.put([])
+        self.put([])
 
     def stop(self) -> None:
         """Ends every sequence and stream, then the thread."""
         self._stopping.set()
-        self._inbox.put([])
+        self.put([])
         if self._thread:
             self._thread.join()
 
@@ -90,14 +91,14 @@ class Publisher:
             age = self._engine.step_age_seconds()
             left = pump.run_ahead(outputs, time.monotonic(), age)
             if left is not outputs:
-                self._sent.set()
+                self._tell_sent()
             channel.deliver(left)
             if age > self._step_limit_seconds:
                 self._failure = str(explain_hang(age))
             if self._failure:
                 break
             wait = pump.run(time.monotonic(), age)
-            self._sent.set()
+            self._tell_sent()
         message = self._failure or "the model is being unloaded; send the request again"
         channel.deliver(self._receive(0))
         channel.deliver(self._engine.end_all(), message)
@@ -112,7 +113,15 @@ class Publisher:
         timeout: float = max(wait_seconds, LEAST_WAIT_SECONDS)
         while True:
             try:
-                outputs += self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait()
+                more, sent = self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait()
             except queue.Empty:
                 return outputs
+            outputs += more
+            if sent:
+                self._awaited.append(sent)
             timeout = 0
+
+    def _tell_sent(self) -> None:
+        for sent in self._awaited:
+            sent.set()
+        self._awaited.clear()

@@ -132,6 +132,45 @@ def test_a_pause_lasts_until_what_was_handed_over_is_sent(byte_tokenizer, world,
     assert [event.text for batch in threads.stream.batches for event in batch.events] == ["b"]
 
 
+def test_a_pause_is_not_ended_by_what_was_handed_over_before(make_world, monkeypatch):
+    monkeypatch.setattr("localmodel.engine.publisher.PAUSE_SECONDS", 20)
+    world, entered, release, paused = make_world(1), threading.Event(), threading.Event(), threading.Event()
+    stream = world.connect()
+    world.submit("s")
+    send, said = stream.send, []
+
+    def send_slowly(text, *, final=False):
+        if read_batch(text).events:
+            if not entered.is_set():
+                entered.set()
+                release.wait(30)
+            else:
+                paused.wait(0.2)
+        send(text, final=final)
+
+    stream.send = send_slowly
+    publisher = Publisher(world.engine, lambda message: None)
+    publisher.start(world.channel)
+    publisher.put(world.engine.step())
+    entered.wait(30)
+    outputs = world.engine.step()
+
+    def pause():
+        publisher.put_step(outputs, pause=True)
+        said.append(stream.text_of("s"))
+        paused.set()
+
+    pausing = threading.Thread(target=pause)
+    pausing.start()
+    while publisher._inbox.empty():
+        time.sleep(0.001)
+    time.sleep(MIN_EVENT_GAP_SECONDS * 2)
+    release.set()
+    pausing.join(30)
+    publisher.stop()
+    assert said == ["ab"]
+
+
 def test_a_pause_does_not_last_until_text_of_many_others_is_sent(make_world, monkeypatch):
     monkeypatch.setattr("localmodel.engine.publisher.PAUSE_SECONDS", 20)
     world, release = make_world(WORTH_WAITING + 1), threading.Event()

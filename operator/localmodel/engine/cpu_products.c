@@ -121,7 +121,7 @@ void localmodel_multiply(const uint16_t *x, const char *weight, const uint16_t *
                 turn(x + first * inputs, turned + part * across * pairs, end - first, pairs);
             }
         }
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t from = 0; from < blocks; from += wide) {
             int64_t width = blocks - from < wide ? blocks - from : wide, step = width == WIDE ? WIDE : 1;
             for (int64_t part = 0; part < parts; part++) {

@@ -105,15 +105,22 @@ class Loading:
         await self._triton.load()
 
     async def _while_live(self, task: "asyncio.Task[None]") -> bool:
-        """Waits for the task as long as Triton lives; three failed probes in a row, and it is cancelled."""
+        """Waits for the task as long as Triton lives; three failed probes in a row, and it is cancelled.
+
+        An engine that reads on is a sign of life, too: on a starved machine Triton was restarted in the middle of a load.
+        """
         failed = 0
         try:
             while True:
                 await asyncio.wait({task}, timeout=_LIVE_POLL_SECONDS)
-                self._state.progress = None if task.done() else self._progress.read()
                 if task.done():
                     return True
-                failed = 0 if await self._is_live() else failed + 1
+                progress = self._progress.read()
+                moves = progress is not None and progress != self._state.progress
+                self._state.progress = progress
+                if moves:
+                    self._state.live_at = monotonic()
+                failed = 0 if await self._is_live() or moves else failed + 1
                 if failed >= 3:
                     self.lost("Triton stopped answering.")
                     return False

@@ -4,6 +4,7 @@ Why it exists: the only module that knows the library. Compiling may take a seco
 the engine's thread and is kept; a mask takes some ten microseconds and is asked for on the engine's thread.
 """
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Collection
@@ -26,13 +27,19 @@ class JsonSchemas:
     """Compiles schemas for one model. For any thread."""
 
     def __init__(self, tokenizer_file: Path, vocabulary: int, stop_tokens: Collection[int]) -> None:
-        """`vocabulary`: how many logits the network has. Nothing is read before the first schema."""
+        """`vocabulary`: how many logits the network has. Nothing is read before `prepare` or the first schema."""
         self._file = tokenizer_file
         self._vocabulary = vocabulary
         self._stop_tokens = sorted(stop_tokens)
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Reads the tokenizer: up to a second in which no other thread of Python runs, better spent while nobody is answered."""
+        with self._lock, contextlib.suppress(Refused, OSError):
+            if self._tokenizer is None and self._stop_tokens:
+                self._tokenizer = self._open_tokenizer()
 
     def compile(self, schema: str) -> Constraint:
         """A fresh constraint for one sequence. Raises Refused with the library's reason."""

@@ -46,9 +46,10 @@ class EngineService(ChannelService):
             cause = self._ranks.explain(error)
             self._ranks.stop()
             raise cause from error
-        schemas = JsonSchemas(model.directory.tokenizer_file, model.network_config.vocabulary, model.directory.stop_tokens)
+        files, vocabulary = model.directory, model.network_config.vocabulary
+        self._schemas = JsonSchemas(files.tokenizer_file, vocabulary, files.stop_tokens)
         assert model.tokenizer is not None
-        self._open(self.engine, model.tokenizer, schemas.compile)
+        self._open(self.engine, model.tokenizer, self._schemas.compile)
 
     def start(self) -> None:
         settle()
@@ -105,10 +106,13 @@ class EngineService(ChannelService):
     def _work(self) -> None:
         if self._config.cpu_threads and self._config.device == "cpu":
             torch.set_num_threads(threads_of_rank(self._config))
-        device = self._model.cache.keys.device
-        while self.engine.wait_for_work(QUIET_SECONDS, lambda: release_memory(device)):
+        while self.engine.wait_for_work(QUIET_SECONDS, self._use_quiet):
             outputs = self.engine.step()
             self._publisher.put_step(outputs, pause=self.engine.should_pause)
+
+    def _use_quiet(self) -> None:
+        self._schemas.prepare()
+        release_memory(self._model.cache.keys.device)
 
     def _explain(self, error: BaseException) -> BaseException:
         return self._ranks.explain(error) if self._ranks else error

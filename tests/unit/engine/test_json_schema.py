@@ -15,7 +15,7 @@ from localmodel.engine.constraint import ConstraintError, mask_words
 from localmodel.engine.errors import Refused
 from localmodel.engine.json_schema import JsonSchemas
 from localmodel.engine.loader import load_model
-from localmodel.engine.service import build_engine
+from localmodel.engine.service import EngineService, build_engine
 
 VOCABULARY, END = 300, 257
 PERSON = {
@@ -123,6 +123,37 @@ def test_without_an_end_token_nothing_can_end(byte_tokenizer, tmp_path):
     byte_tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(Refused, match="end-of-sequence"):
         JsonSchemas(tmp_path / "tokenizer.json", VOCABULARY, set()).compile('{"type": "object"}')
+
+
+def test_the_tokenizer_is_read_while_nobody_is_answered(engine_config, monkeypatch):
+    monkeypatch.setattr("localmodel.engine.service.QUIET_SECONDS", 0.02)
+    read, began, open_tokenizer = threading.Event(), [], JsonSchemas._open_tokenizer
+
+    def opened(self):
+        began.append(self)
+        try:
+            return open_tokenizer(self)
+        finally:
+            read.set()
+
+    monkeypatch.setattr(JsonSchemas, "_open_tokenizer", opened)
+    service = EngineService(engine_config("llama"), log=lambda line: None, exit_process=lambda: None)
+    service.start()
+    try:
+        assert read.wait(30)
+        service._schemas.compile('{"type": "integer"}')
+        assert len(began) == 1
+    finally:
+        service.stop()
+
+
+def test_a_tokenizer_that_can_not_be_constrained_is_told_to_who_asks_for_it(tmp_path):
+    schemas = JsonSchemas(tmp_path / "tokenizer.json", VOCABULARY, {END})
+    schemas.prepare()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    schemas.prepare()
+    with pytest.raises(Refused, match="tokenizer can't be constrained"):
+        schemas.compile('{"type": "integer"}')
 
 
 def test_a_random_network_writes_valid_documents_beside_free_texts(engine_config, byte_tokenizer):

@@ -8,6 +8,9 @@ from localmodel.engine.network_config import NetworkConfig
 
 TOKENIZER_SHARE = 22
 """Times its file: a tokenizer 9, and once JSON schemas were asked for, llguidance's tables 13 (SmolLM2's 3.5 MB)."""
+PIECES_BYTES = 96 * 2**20
+"""What allocators and libraries keep in pieces where no code of products is planned for. Of 65 random networks most took a few
+MiB beside all else that is predicted, one took 50 (`tests/bench/admitted.py`)."""
 MASK_BYTES = 2
 """For each token of a chunk and each of its past, as truth values: all, and those within a window; besides, as numbers."""
 

@@ -11,7 +11,7 @@ import torch
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.device import SLACK_SHARE, WORKSPACE_BYTES, process_bytes
 from localmodel.engine.families import Decoder
-from localmodel.engine.host_memory import host_bytes
+from localmodel.engine.host_memory import PIECES_BYTES, host_bytes
 from localmodel.engine.kv_cache import CPU_BLOCK, GPU_BLOCK
 from localmodel.engine.memory import LEAST_SLACK_BYTES, SERVER_BYTES, MemoryPlan, fixed_bytes, plan_blocks
 from localmodel.engine.network_config import NetworkConfig
@@ -44,12 +44,12 @@ def predict_plan(
     weights = sum(place.nbytes for _, place in places)
     rows = batch + MOST_ROWS if on_cpu else batch
     chunk = cpu_burst(config, sum(place.numel() for _, place in places)) if on_cpu else GPU_BURST
+    packing = packing_bytes(sizes, dtype, rows + chunk, rows) if on_cpu and can_pack(dtype) else 0
     if on_cpu:
-        base = resident_bytes() + SERVER_BYTES
+        base = resident_bytes() + SERVER_BYTES + (0 if packing else PIECES_BYTES)
         more = host_bytes(sizes, context=context, chunk=chunk, element_bytes=element, tokenizer_file_bytes=tokenizer_file_bytes)
     else:
         base, more = process_bytes(config) + WORKSPACE_BYTES, 0
-    packing = packing_bytes(sizes, dtype, rows + chunk, rows) if on_cpu and can_pack(dtype) else 0
     fixed = fixed_bytes(
         sizes, weights_bytes=weights + packing, base_bytes=base + more, context=context, batch=rows, chunk=chunk,
         element_bytes=element,

@@ -65,6 +65,11 @@ class RealTriton:
         assert self._process is not None
         return self._process.pid
 
+    def configure(self, **changes: Any) -> None:
+        """Before the load."""
+        file = self._directory / "repository" / "llm" / "1" / "model.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
     def append_to_shim(self, code: str) -> None:
         """Before the load."""
         with (self._directory / "repository" / "llm" / "1" / "model.py").open("a") as shim:
@@ -243,7 +248,7 @@ async def test_a_failed_step_ends_requests_with_its_cause(
     (stub,) = real.stubs()
     story = {"messages": [{"role": "user", "content": "Write a story of a dragon."}], "max_tokens": 300, "model": "tiny"}
     innocent = asyncio.create_task(gateway.chat(stream=True, temperature=0, **story))
-    await eventually(lambda: engine_has(gateway, running=1), PATIENCE)
+    await eventually(lambda: engine_runs(gateway), PATIENCE)  # the engine's own word is up to two seconds old
     status, raw = await gateway.chat(stream=True, seed=seed, **story)
     for answered, body in ((status, raw), await innocent):
         error = check_stream(body).error
@@ -273,27 +278,23 @@ async def serve_again(gateway: GatewayProcess, real: RealTriton) -> None:
 
 
 async def test_a_killed_gateway_leaves_nothing_running(start: Start, real: RealTriton) -> None:
+    real.configure(reconnect_grace_seconds=1.0)
     gateway = await begin(start, real)
     story = [{"role": "user", "content": "Write a long story about a dragon and a princess."}]
     fields = {"messages": story, "max_tokens": 450, "temperature": 0, "model": "tiny"}
-    held = [asyncio.create_task(gateway.chat(stream=number < 2, **fields)) for number in range(4)]
-    await eventually(lambda: engine_has(gateway, running=4), PATIENCE)
+    held = [asyncio.create_task(gateway.chat(stream=number < 4, **fields)) for number in range(8)]
+    await eventually(lambda: engine_runs(gateway, 8), PATIENCE)
     gateway.process.kill()
     await asyncio.gather(*held, return_exceptions=True)
     second = await begin(start, real)
     await eventually(lambda: engine_is_idle(second), PATIENCE)
     status = await engine(second)
-    assert status["kv_tokens_used"] == 0 and status["tokens_total"] < 4 * 450, "they were dropped, not finished"
+    assert status["kv_tokens_used"] == 0 and status["tokens_total"] < 8 * 450, "they were dropped, not finished"
     assert "Paris" in (await second.chat(messages=QUESTION, temperature=0, max_tokens=16))[1].decode()
 
 
-async def engine_has(gateway: GatewayProcess, **wanted: int) -> bool:
-    status = await engine(gateway)
-    return bool(status) and all(status[name] == value for name, value in wanted.items())
-
-
-async def engine_runs(gateway: GatewayProcess) -> bool:
-    return int((await gateway.status())["slots_in_use"]) > 0
+async def engine_runs(gateway: GatewayProcess, count: int = 1) -> bool:
+    return int((await gateway.status())["slots_in_use"]) >= count
 
 
 async def has_state(gateway: GatewayProcess, state: str) -> bool:

@@ -17,6 +17,8 @@ from pathlib import Path
 BACKOFF_SECONDS = (0.5, 1, 2, 4, 8, 16, 30)
 STABLE_SECONDS = 60.0
 """A child that ran this long starts again at the shortest delay."""
+GROUP_SECONDS = 5.0
+"""How long a killed group is waited for: where process 1 collects no orphans they stay for ever, though they hold nothing."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -108,13 +110,31 @@ class Supervised:
         else:
             self._tell(f"{self.name} started (pid {self._process.pid})")
         code = await self._process.wait()
-        _kill_group(self._process.pid)
+        await self._end_group(self._process.pid)
         return code
+
+    async def _end_group(self, pid: int) -> None:
+        """What the child had started may hold a card's memory until it is gone: the next life begins after it."""
+        _kill_group(pid)
+        deadline = time.monotonic() + GROUP_SECONDS
+        while _has_group(pid):
+            if time.monotonic() > deadline:
+                self._tell(f"{self.name}: processes that it had started are still there {GROUP_SECONDS:g} s after SIGKILL")
+                return
+            await asyncio.sleep(0.01)
 
 
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def _has_group(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from localmodel.cli import supervisor
 from localmodel.cli.supervisor import Supervised, describe_exit
 
 SLEEP = "import time; time.sleep(600)"
@@ -85,7 +86,39 @@ async def test_grandchildren_end_with_the_child(tmp_path):
     assert is_alive(grandchild)
     await supervised.stop(30)
     await running
-    await wait_until(lambda: not is_alive(grandchild))
+    assert not is_alive(grandchild)
+
+
+async def test_the_next_life_begins_after_all_of_the_last(tmp_path, monkeypatch):
+    """A process that dies for longer than its leader, as one does that has a card's memory to give back."""
+    asked: list[int] = []
+
+    def is_dying(pid: int) -> bool:
+        asked.append(pid)
+        return len(asked) < 10
+
+    monkeypatch.setattr(supervisor, "_has_group", is_dying)
+    said: list[str] = []
+    supervised = child(tmp_path, SLEEP, said)
+    running = asyncio.create_task(supervised.run())
+    await wait_until(lambda: supervised.pid)
+    os.kill(supervised.pid, signal.SIGKILL)
+    await wait_until(lambda: len(said) > 1)
+    assert len(asked) == 10
+    await supervised.stop(30)
+    await running
+
+
+async def test_what_never_goes_is_told_and_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "_has_group", lambda _: True)
+    monkeypatch.setattr(supervisor, "GROUP_SECONDS", 0.05)
+    said: list[str] = []
+    supervised = child(tmp_path, SLEEP, said)
+    running = asyncio.create_task(supervised.run())
+    await wait_until(lambda: supervised.pid)
+    await supervised.stop(30)
+    await running
+    assert said[-1] == "Child: processes that it had started are still there 0.05 s after SIGKILL"
 
 
 async def test_a_program_that_does_not_exist_is_an_error(tmp_path):

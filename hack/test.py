@@ -4,14 +4,16 @@ It must not know what a test does. A layer that this machine can't run is named 
 """
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
@@ -20,6 +22,7 @@ CANNOT_RUN_HERE = 3
 """Exit status of the tools in hack/ that found the machine unable and said why."""
 FOREIGN = os.environ.get("CONTEXT", "")
 """A kubectl context of the user's: e2e runs there, and no cluster is made."""
+LOWEST_PRIORITY = 19
 Command = tuple[str, ...]
 
 
@@ -140,12 +143,29 @@ def conclude(results: Collection[Result], *, strict: bool) -> tuple[str, int]:
 
 
 def start_building(chosen: Collection[Layer]) -> subprocess.Popen[bytes] | None:
-    """Compiles the API server's programs beside the layers that don't need them; layer `api` waits for it."""
+    """Compiles the API server's programs beside the layers that don't need them, and slows none; layer `api` waits for it."""
     if not any(layer.name == "api" for layer in chosen) or why_no_api():
         return None
     (CACHE / "logs").mkdir(parents=True, exist_ok=True)
     with (CACHE / "logs" / "cluster-build.log").open("w") as log:
-        return subprocess.Popen(BUILD_API, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        return start_aside(BUILD_API, log)
+
+
+def start_aside(command: Command, log: IO[str]) -> subprocess.Popen[bytes]:
+    """At the lowest priority. Where the kernel shares out processors by session first, the session has it, too."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(LOWEST_PRIORITY))
+    return process
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """With all that it has started; one that has ended is left alone. What it leaves half built the next build removes."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,11 +176,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     chosen = choose(options.only, fast=options.fast)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     builder, results = start_building(chosen), list[Result]()
-    for layer in chosen:
-        if layer.name == "api" and builder:
-            builder.wait()
-        results.append(run_layer(layer))
+    try:
+        for layer in chosen:
+            if layer.name == "api" and builder:
+                builder.wait()
+            results.append(run_layer(layer))
+    finally:
+        if builder:
+            end_group(builder)
     text, status = conclude(results, strict=os.environ.get("CI") == "true")
     print(f"\n{text}")
     return status

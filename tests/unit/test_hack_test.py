@@ -1,7 +1,12 @@
 """hack/test.py: which layers run, in which order, and what is said of those that can't."""
 
 import importlib.util
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -75,3 +80,66 @@ def test_without_go_the_api_server_must_be_in_the_cache(monkeypatch, tmp_path):
     for name in ("etcd", "kube-apiserver", "kubectl", "helm", "kubeconform"):
         (tmp_path / "bin" / "current" / name).touch()
     assert runner.why_no_api() == ""
+
+
+PARENT = """import subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, flush=True)
+time.sleep(600)"""
+
+
+def wait_until(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "it never became true"
+        time.sleep(0.01)
+
+
+def started_by(log):
+    """The process that PARENT has started."""
+    wait_until(lambda: log.read_text().endswith("\n"))
+    return int(log.read_text())
+
+
+def is_alive(pid):
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_what_is_built_beside_the_tests_is_slowed_by_them_and_ends_whole(tmp_path):
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = runner.start_aside(command(PARENT), file)
+    try:
+        child = started_by(log)
+        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in (process.pid, child)] == [19, 19]
+        assert os.getsid(child) == process.pid != os.getsid(0)
+        group = Path(f"/proc/{child}/autogroup")
+        assert not group.exists() or re.search(r"nice 19$|^$", group.read_text().strip())
+    finally:
+        runner.end_group(process)
+    assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: not is_alive(child))
+    runner.end_group(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_build_behind(tmp_path, number):
+    code = f"""import importlib.util, signal, sys
+spec = importlib.util.spec_from_file_location("hack_test", {runner.__file__!r})
+runner = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(runner)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+log = open({str(tmp_path / "log")!r}, "w")
+runner.start_building = lambda chosen: runner.start_aside((sys.executable, "-c", {PARENT!r}), log)
+runner.LAYERS = (runner.Layer("unit", ((sys.executable, "-c", "print('runs', flush=True); import time; time.sleep(600)"),)),)
+runner.main([])"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    while process.stdout.readline() not in ("runs\n", ""):
+        pass
+    child = started_by(tmp_path / "log")
+    process.send_signal(number)
+    assert process.wait(60) != 0
+    process.stdout.close()
+    wait_until(lambda: not is_alive(child))

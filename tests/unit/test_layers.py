@@ -45,6 +45,7 @@ def test_layers_hold() -> None:
     [
         ("core/names.py", "import os"),
         ("core/names.py", "import localmodel.controller"),
+        ("core/names.py", "import localmodel.c_library"),
         ("api/values.py", "import localmodel.core"),
         ("api/values.py", "import time"),
         ("gateway/__init__.py", "import localmodel.engine"),

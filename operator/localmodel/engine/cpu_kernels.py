@@ -1,7 +1,7 @@
 """The small steps between two products on a processor, in C: what `fused_kernels` and `paged_attention` are on a card.
 
-Why it exists: `cpu_kernels.c` takes addresses and believes what it is told; here is what makes that true. An optional part of the
-wheel: where no compiler was when it was built, `serves` says no and torch's operators are used.
+Why it exists: `cpu_kernels.c` and those beside it take addresses and believe what they are told; here is what makes that true.
+An optional part of the wheel: where no compiler was when it was built, `serves` says no and torch's operators are used.
 """
 
 import ctypes
@@ -12,35 +12,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from localmodel import c_library
+
 DTYPES = (torch.bfloat16, torch.float32)
 MOST_HEAD_SIZE = 256
 
 
-def _load() -> ctypes.CDLL | None:
-    """After torch, whose OpenMP library and threads it shares."""
-    for path in Path(__file__).parent.glob("_cpu_kernels.*.so"):
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:  # of another processor, or without OpenMP
-            continue
-        pointer, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-        library.localmodel_attend_rows.argtypes = [*[pointer] * 6, *[number] * 5, real, number, number]
-        library.localmodel_add_rms_norm.argtypes = [*[pointer] * 5, number, number, real, number, number]
-        library.localmodel_turn_and_store.argtypes = [*[pointer] * 7, *[number] * 7]
-        library.localmodel_gated_silu.argtypes = [pointer, pointer, *[number] * 4]
-        library.localmodel_multiply.argtypes = [*[pointer] * 5, *[number] * 4]
-        library.localmodel_products_serve.restype = ctypes.c_int
-        for name in ("attend_rows", "add_rms_norm", "turn_and_store", "gated_silu", "multiply"):
-            library[f"localmodel_{name}"].restype = None
-        return library
-    return None
-
-
-_library = _load()
+_POINTER, _NUMBER, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_library, _absence = c_library.load(
+    Path(__file__).parent,
+    "_cpu_kernels",
+    {
+        "attend_rows": ([*[_POINTER] * 6, *[_NUMBER] * 5, _REAL, _NUMBER, _NUMBER], None),
+        "add_rms_norm": ([*[_POINTER] * 5, _NUMBER, _NUMBER, _REAL, _NUMBER, _NUMBER], None),
+        "turn_and_store": ([*[_POINTER] * 7, *[_NUMBER] * 7], None),
+        "gated_silu": ([_POINTER, _POINTER, *[_NUMBER] * 4], None),
+        "multiply": ([*[_POINTER] * 5, *[_NUMBER] * 4], None),
+        "products_serve": ([], ctypes.c_int),
+    },
+)
+"""After torch, whose OpenMP library and threads it shares."""
 
 
 def built() -> bool:
     return _library is not None
+
+
+def absence() -> str:
+    """Why it is not built, for the log."""
+    return _absence
 
 
 def multiplies() -> bool:

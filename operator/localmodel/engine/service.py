@@ -65,7 +65,7 @@ class EngineService(ChannelService):
         if model.rounding:
             self._log(model.rounding)
         if not model.cache.keys.is_cuda and not cpu_kernels.built():
-            self._log("the wheel was made without a C compiler: steps on this processor take up to half as long again")
+            self._log(f"steps on this processor take up to half as long again: {cpu_kernels.absence()}")
 
     def stop(self) -> None:
         super().stop()

@@ -13,6 +13,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
+from localmodel import c_library
 from localmodel.api.gateway import RedactKind
 from localmodel.gateway.body_texts import KNOWN_KEYS, SAID_BY_US
 from localmodel.gateway.plain_characters import plain_table
@@ -29,27 +30,26 @@ _MATHEMATICAL = range(0x1D400, 0x1D800)
 Find = Callable[[bytes], Iterable[tuple[int, int]]]
 
 
-def _load() -> ctypes.CDLL | None:
-    for path in Path(__file__).parent.glob("_body_search.*.so"):
-        try:
-            library = ctypes.CDLL(str(path))
-        except OSError:  # of another processor
-            continue
-        pointer, number, data = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
-        library.localmodel_take_apart.argtypes = [pointer, data, pointer, data, number, data, data]
-        library.localmodel_write_plain.argtypes = [pointer, pointer]
-        library.localmodel_put_together.argtypes = [pointer, pointer, number, pointer, number, number, pointer, number, pointer]
-        for name in ("take_apart", "write_plain", "put_together", "search_size"):
-            library[f"localmodel_{name}"].restype = number
-        return library
-    return None
-
-
-_library = _load()
+_POINTER, _NUMBER, _DATA = ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p
+_library, _absence = c_library.load(
+    Path(__file__).parent,
+    "_body_search",
+    {
+        "take_apart": ([_POINTER, _DATA, _POINTER, _DATA, _NUMBER, _DATA, _DATA], _NUMBER),
+        "write_plain": ([_POINTER, _POINTER], _NUMBER),
+        "put_together": ([_POINTER, _POINTER, _NUMBER, _POINTER, _NUMBER, _NUMBER, _POINTER, _NUMBER, _POINTER], _NUMBER),
+        "search_size": ([], _NUMBER),
+    },
+)
 
 
 def built() -> bool:
     return _library is not None
+
+
+def absence() -> str:
+    """Why it is not built, for the log."""
+    return _absence
 
 
 @cache

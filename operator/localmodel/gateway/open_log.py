@@ -42,7 +42,7 @@ def open_log(settings: GatewaySettings, pod: str) -> RecordLog:
     if settings.log_mode != "Full":
         return RecordLog(sinks)
     if not body_search.built():
-        log.warning("bodies are searched in Python, which takes five times as long: the wheel was made without a C compiler")
+        log.warning("bodies are searched in Python, which takes five times as long: %s", body_search.absence())
     return RecordLog(sinks, redactor)
 
 

@@ -3,12 +3,16 @@
 Pure. The limits are those that the parser is made with.
 """
 
+import re
+
 from aiohttp import http_exceptions
 
 from localmodel.gateway import errors
 
 HEAD_LIMIT = 32 * 1024
 URL_LIMIT = 8 * 1024
+_REASON = re.compile(r"400, message:\n  (?:Bad status line:\n    )?([A-Z][A-Za-z ,'`/-]+)(?:[.:]|$)")
+"""The parser's own words. What follows them is the client's, and is not repeated."""
 
 
 def malformed(error: BaseException) -> errors.ApiError:
@@ -23,4 +27,6 @@ def malformed(error: BaseException) -> errors.ApiError:
         return errors.http_not_implemented(505, "This version of HTTP is not spoken here.")
     if "Request has invalid `Transfer-Encoding`" in text:
         return errors.http_not_implemented(501, "This transfer encoding is not understood.")
-    return errors.bad_request("This is not a valid HTTP/1.1 request.")
+    reason = _REASON.match(text)
+    why = f": {reason[1].strip()}" if reason else ""
+    return errors.bad_request(f"This is not a valid HTTP/1.1 request{why}. Correct the client, or the proxy before this server.")

@@ -4,6 +4,7 @@ What may be in a head is the parser's to say. Nothing in this module knows a rou
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from itertools import chain
 
@@ -16,6 +17,7 @@ from localmodel.gateway.outgoing import Outgoing
 
 NO_HEADERS: Mapping[str, str] = {}
 _LINGER_SECONDS = 2.0
+_AUTHORITY = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 
 class BrokenBody(Exception):
@@ -37,6 +39,13 @@ async def skip_body(body: StreamReader) -> bool:
     return True
 
 
+def _path(target: str) -> str:
+    """Of the request target's absolute form, too, whatever server it names: it came here (RFC 9112, 3.2.2)."""
+    if not target.startswith("/") and (named := _AUTHORITY.match(target)):
+        return target[named.end() :].partition("?")[0] or "/"
+    return target.partition("?")[0]
+
+
 class Request:
     __slots__ = ("connection", "content", "head_bytes", "headers", "keep_alive", "method", "path", "version")
 
@@ -46,7 +55,7 @@ class Request:
         self.content = content
         self.method = ""
         self.path = ""
-        """Up to the question mark, as it came."""
+        """Up to the question mark, byte for byte as it came."""
         self.version: HttpVersion = HttpVersion11
         self.headers = NO_HEADERS
         """By names in any case."""
@@ -55,7 +64,7 @@ class Request:
         """Another request may follow on this connection."""
         if message is not None:
             self.method = message.method
-            self.path = (message.path or "").partition("?")[0]  # None of a CONNECT without a target
+            self.path = _path(message.path or "")  # None of a CONNECT without a target
             self.version = message.version
             self.headers = message.headers
             fields = message.raw_headers

@@ -6,13 +6,14 @@ What comes over a connection is `connection`'s to understand. Nothing in this mo
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 
 from localmodel.api.gateway import Outcome
 from localmodel.gateway import errors, intake
 from localmodel.gateway.answers import send_error
+from localmodel.gateway.client_headers import DEADLINE
 from localmodel.gateway.connection import Connection
 from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.malformed import HEAD_LIMIT
@@ -23,6 +24,8 @@ log = logging.getLogger("localmodel.gateway.server")
 
 MAX_CONNECTIONS = 4096
 """At more, whoever has been connected longest without a running request has to go; if all run, the newcomer."""
+_ONCE = ("authorization", "content-encoding", DEADLINE)
+"""Headers of which a proxy and this server could each believe another one; the parser refuses the rest of them."""
 _CLOSING = (408, 413, 431, 501, 505)
 """Where the next request starts is uncertain, or too much would have to be read."""
 
@@ -119,3 +122,7 @@ def _check_head(request: Request) -> None:
         raise errors.http_not_implemented(501, "HTTP/1.0 has no transfer encodings.")
     if request.head_bytes > HEAD_LIMIT:
         raise errors.too_large(431, "request head", HEAD_LIMIT)
+    headers: Any = request.headers  # a multidict
+    for name in _ONCE:
+        if len(headers.getall(name, ())) > 1:
+            raise errors.bad_request(f"The header '{name}' came more than once. Send it once.", name)

@@ -22,11 +22,13 @@ class EchoSite:
 
     def __init__(self) -> None:
         self.ended: list[Record] = []
+        self.paths: list[str] = []
 
     def open(self, headers: object, client: str | None) -> Exchange:
         return Exchange(Record("r", "", "", "", ""), lambda exchange: self.ended.append(exchange.record))
 
     async def respond(self, request: Request, exchange: Exchange) -> None:
+        self.paths.append(request.path)
         if request.path == "/fail":
             raise KeyError("a bug")
         if request.path == "/wait":
@@ -83,6 +85,50 @@ async def test_what_never_completes_is_a_408(port: tuple[EchoSite, int], data: b
 async def test_another_version_is_not_repeated_in_the_answer(port: tuple[EchoSite, int], data: bytes) -> None:
     line, _ = await talk(port[1], data)
     assert line.startswith(b"HTTP/1.1 505 ")
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/a//b?c=http://x/d", "/a//b"),
+        (b"http://elsewhere:81/a/b?c", "/a/b"),
+        (b"HTTPS://x/%61", "/%61"),
+        (b"http://x", "/"),
+        (b"http://x?a=/b", "/"),
+        (b"//x/a", "//x/a"),
+    ],
+)
+async def test_the_path_of_a_target(port: tuple[EchoSite, int], target: bytes, path: str) -> None:
+    site, number = port
+    await say(number, b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % target)
+    assert site.paths == [path]
+
+
+@pytest.mark.parametrize("name", ["authorization", "X-Request-Deadline-MS", "content-encoding"])
+async def test_a_header_of_which_two_readers_could_take_another_one(port: tuple[EchoSite, int], name: str) -> None:
+    site, number = port
+    head = f"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{name}: 1\r\n{name}: 1\r\n\r\n"
+    line, error = await talk(number, head.encode())
+    assert line.startswith(b"HTTP/1.1 400 ") and error["param"] == name.lower() and "Send it once" in str(error["message"])
+    assert site.paths == []
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", ": Missing 'Host' header in request. Correct"),
+        (
+            b"GET / HTTP/1.1\r\nhost: x\r\nuser-agent: secret\r\nuser-agent: x\r\n\r\n",
+            ": Duplicate 'User-Agent' header found. Correct",
+        ),
+        (b"GET http://[secret HTTP/1.1\r\nhost: x\r\n\r\n", "request. Correct"),
+        (b"GET /secret HTTP/1.1 x\r\nhost: x\r\n\r\n", ": Expected CRLF after version. Correct"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03secret", ": Received HTTPS traffic on an HTTP port. Correct"),
+    ],
+)
+async def test_what_is_no_http_says_why_and_repeats_nothing(port: tuple[EchoSite, int], head: bytes, why: str) -> None:
+    line, error = await talk(port[1], head)
+    assert line.startswith(b"HTTP/1.1 400 ") and why in str(error["message"]) and "secret" not in str(error)
 
 
 async def test_a_connect_without_a_target_is_answered(port: tuple[EchoSite, int]) -> None:

@@ -167,6 +167,9 @@ async def test_json_is_asked_of_the_engine_and_its_refusal_names_the_field(start
         error = await refused(gateway, response_format=wanted, n=n)
         assert error["param"] == "response_format" and "pattern" in error["message"]
     assert (await refused(gateway))["param"] is None
+    triton.plan = Plan(texts=("{",), finish="error", error="[SchemaTooComplex] too complex")
+    stream = await streamed(gateway, **CHAT, response_format=wanted)
+    assert stream.text == "{" and stream.error and stream.error["param"] == "response_format"
     await gateway.idle()
 
 

@@ -23,7 +23,7 @@ from localmodel.gateway.lane import Lane
 from localmodel.gateway.long_input import LongInput
 from localmodel.gateway.openai_answer import Chunks, Heading, whole_document
 from localmodel.gateway.openai_choice import Choice, Whole
-from localmodel.gateway.openai_request import Call, fit_window, sampling_of_choice
+from localmodel.gateway.openai_request import Call, blamed, fit_window, sampling_of_choice
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.reading_plan import most_tokens
 from localmodel.gateway.request import Request
@@ -121,7 +121,7 @@ class Generator:
         try:
             await self._answer_from(request, exchange, call, deadlines, source)
         except errors.ApiError as error:
-            raise _blamed(error, call) from None
+            raise blamed(error, call) from None
 
     async def _answer_from(self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines, source: Source) -> None:
         pieces = await source.first()
@@ -156,10 +156,3 @@ class Generator:
 @lru_cache(4)
 def _digest(*parts: object) -> str:
     return f"fp_{hashlib.sha256(repr((__version__, *parts)).encode()).hexdigest()[:12]}"
-
-
-def _blamed(error: errors.ApiError, call: Call) -> errors.ApiError:
-    """A schema that the engine can't enforce is named as the field it came from."""
-    if error.status == 400 and error.param is None and (call.sampling.json_schema or (call.tools and call.tools.forced)):
-        return errors.bad_request(error.message, "tools" if call.tools else "response_format", error.code)
-    return error

@@ -10,9 +10,9 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
 from localmodel.api.events import Usage
-from localmodel.gateway import sse
+from localmodel.gateway import errors, sse
 from localmodel.gateway.openai_choice import Choice, Delta, Whole
-from localmodel.gateway.openai_request import Call
+from localmodel.gateway.openai_request import Call, blamed
 from localmodel.gateway.pieces import Piece
 
 _ROLE = '"delta": {"role": "assistant", "content": "", "refusal": null}'
@@ -125,6 +125,10 @@ class Chunks:
             return sse.DONE
         shown = json.dumps(usage_document(usage, self._more_usage))
         return sse.frame(f'{self._envelope}, "choices": [], "usage": {shown}}}'.encode()) + sse.DONE
+
+    def blame(self, error: errors.ApiError) -> errors.ApiError:
+        """With the field that it is about, for the event that ends a stream."""
+        return blamed(error, self._call)
 
     def document(self, pieces: Sequence[Piece], usage: Usage | None) -> dict[str, Any]:
         """The one document that these pieces of a stream amount to; the usage if it was sent."""

@@ -29,6 +29,7 @@ KNOWN: dict[Endpoint, frozenset[str]] = {
 _COMPLETIONS_DEFAULT_TOKENS = 16
 """OpenAI's; a chat answer may fill the window."""
 _COMPLETIONS_TOP_LOGPROBS = 5
+_ENGINES_PREFIX = "response_format: "
 
 
 @dataclass(slots=True)
@@ -159,3 +160,15 @@ def fit_window(call: Call, prompt_tokens: int, window: int) -> Sampling:
             call.max_tokens_param,
         )
     return call.sampling
+
+
+def blamed(error: errors.ApiError, call: Call) -> errors.ApiError:
+    """A schema that the engine can't enforce is named as the field it came from; the engine calls all of them response_format."""
+    schema = call.sampling.json_schema or (call.tools and call.tools.forced)
+    if error.status != 400 or error.param or error.code or not schema:
+        return error
+    field = "tools" if call.tools else "response_format"
+    reason = error.message.removeprefix(_ENGINES_PREFIX)
+    if reason != error.message:
+        reason = f"'{field}': {reason.rstrip('.')}. Change the schema, or leave it out."
+    return errors.bad_request(reason, field)

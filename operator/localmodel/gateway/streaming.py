@@ -38,7 +38,8 @@ class StreamAnswer:
         """Raises ReaderTooSlow, or ConnectionError if the client has left."""
         try:
             await self._relay(first, source)
-        except errors.ApiError as error:
+        except errors.ApiError as failure:
+            error = self._chunks.blame(failure)
             if self._kept is not None:
                 self._kept.error = error.document()
             try:

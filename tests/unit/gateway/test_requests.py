@@ -9,7 +9,7 @@ import pytest
 from localmodel.api.channel import Sampling
 from localmodel.gateway import errors
 from localmodel.gateway.openai_messages import place_of_tools
-from localmodel.gateway.openai_request import Call, Endpoint, fit_window, parse_call, sampling_of_choice
+from localmodel.gateway.openai_request import Call, Endpoint, blamed, fit_window, parse_call, sampling_of_choice
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = {"model": "tiny", "prompt": "Hi"}
@@ -305,3 +305,16 @@ def test_the_window() -> None:
         assert str(prompt) in caught.value.message and "100" in caught.value.message
     with pytest.raises(errors.ApiError):
         fit_window(parse({}), 0, 100)
+
+
+def test_what_a_schema_is_blamed_for() -> None:
+    """The engine has one word for the schema of an answer and for that of a demanded call."""
+    no = errors.bad_request("response_format: the JSON schema can't be used: Invalid type: strin")
+    demanded = parse({"tools": [TOOL], "tool_choice": "required"})
+    for call, field in ((demanded, "tools"), (parse({"response_format": {"type": "json_object"}}), "response_format")):
+        told = blamed(no, call)
+        assert (told.status, told.param) == (400, field)
+        assert told.message == f"'{field}': the JSON schema can't be used: Invalid type: strin. Change the schema, or leave it out."
+    assert blamed(no, parse({"tools": [TOOL]})) is no
+    for other in (errors.over_capacity(9, 8), errors.draining(), errors.bad_request("x", "seed")):
+        assert blamed(other, demanded) is other

@@ -18,7 +18,7 @@ from localmodel.engine.linear import Places
 from localmodel.engine.llama import LlamaNetwork, parse_llama_config, parse_mistral_config
 from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.qwen2 import Qwen2Network, parse_qwen_config
-from localmodel.engine.qwen3 import Qwen3Network
+from localmodel.engine.qwen3 import Qwen3Network, parse_qwen3_config
 
 ENCODERS = ("BertModel",)
 
@@ -44,7 +44,7 @@ DECODERS = {
     "LlamaForCausalLM": Family(LlamaNetwork, parse_llama_config),
     "MistralForCausalLM": Family(LlamaNetwork, parse_mistral_config),
     "Qwen2ForCausalLM": Family(Qwen2Network, parse_qwen_config),
-    "Qwen3ForCausalLM": Family(Qwen3Network, parse_qwen_config),
+    "Qwen3ForCausalLM": Family(Qwen3Network, parse_qwen3_config),
 }
 
 

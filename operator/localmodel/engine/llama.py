@@ -15,7 +15,8 @@ from localmodel.engine.linear import Places
 from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.words import make_words
 
-MISTRAL_WINDOW = 4096
+MISTRAL_DEFAULTS = {"sliding_window": 4096, "num_key_value_heads": 8}
+"""Of what a file may leave out."""
 
 
 def parse_llama_config(config: dict[str, Any]) -> NetworkConfig:
@@ -26,7 +27,7 @@ def parse_llama_config(config: dict[str, Any]) -> NetworkConfig:
 def parse_mistral_config(config: dict[str, Any]) -> NetworkConfig:
     """Every layer has a window, unless the file says null or names the layers that have one. Raises as parse_network_config."""
     always = {"use_sliding_window": True, "max_window_layers": None, "attention_bias": False, "mlp_bias": False}
-    return parse_network_config({"sliding_window": MISTRAL_WINDOW, **config, **always})
+    return parse_network_config({**MISTRAL_DEFAULTS, **config, **always})
 
 
 class LlamaBlock:

@@ -15,13 +15,13 @@ from localmodel.engine.linear import Places
 from localmodel.engine.network_config import NetworkConfig, parse_network_config
 from localmodel.engine.words import make_words
 
-WINDOW, FULL_LAYERS = 4096, 28
+DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28, "num_key_value_heads": 32}
+"""Of what a file may leave out."""
 
 
 def parse_qwen_config(config: dict[str, Any]) -> NetworkConfig:
     """Windows only where the file asks for them, and then in all but the first layers. Raises as parse_network_config."""
-    own = {"use_sliding_window": False, "sliding_window": WINDOW, "max_window_layers": FULL_LAYERS}
-    return parse_network_config({**own, **config, "mlp_bias": False})
+    return parse_network_config({**DEFAULTS, **config, "mlp_bias": False})
 
 
 class Qwen2Block:

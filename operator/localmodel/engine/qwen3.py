@@ -3,6 +3,8 @@
 Why it exists: one file per family shows all of its mathematics. It must not know about scheduling, sampling or files.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,16 @@ from localmodel.engine.kv_cache import KVCache
 from localmodel.engine.layers import Attention, GatedMLP, Residual, RMSNorm, RotaryTable
 from localmodel.engine.linear import Places
 from localmodel.engine.network_config import NetworkConfig
+from localmodel.engine.qwen2 import parse_qwen_config
 from localmodel.engine.words import make_words
+
+HEAD_DIM = 128
+"""Where a file leaves it out."""
+
+
+def parse_qwen3_config(config: dict[str, Any]) -> NetworkConfig:
+    """Raises as parse_network_config."""
+    return parse_qwen_config({"head_dim": HEAD_DIM, **config})
 
 
 class Qwen3Attention(Attention):

@@ -97,6 +97,32 @@ def test_what_a_layer_sees_is_what_transformers_makes_of_the_file(tmp_path, kind
     assert choose_decoder(f"{kind}ForCausalLM").parse(raw).windows == windows
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes", "absent"),
+    [
+        ("Mistral", {"num_attention_heads": 16}, "num_key_value_heads"),
+        ("Qwen2", {"hidden_size": 128, "num_attention_heads": 64}, "num_key_value_heads"),
+        ("Qwen3", {"num_key_value_heads": 2}, "head_dim"),
+    ],
+)
+def test_what_a_file_leaves_out_is_what_transformers_takes(tmp_path, engine_config, byte_tokenizer, kind, sizes, absent):
+    import transformers
+
+    torch.manual_seed(5)
+    usual = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 259}
+    more = {"max_position_embeddings": 128, "initializer_range": 0.3, "eos_token_id": 257, "bos_token_id": 256}
+    config = getattr(transformers, f"{kind}Config")(**{**usual, **more, **sizes})
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(tmp_path)
+    byte_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    written = json.loads((tmp_path / "config.json").read_text())
+    del written[absent]
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    prompt = prompts(1, 40)[0]
+    engine = build_engine(load_model(engine_config(tmp_path)))
+    made = run_all(engine, {1: (prompt, Sampling(temperature=0, max_tokens=12))})
+    assert made == {1: reference(tmp_path, prompt, 12)}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_seed_gives_the_same_tokens_in_any_company(engine_config, dtype):
     engine = build_engine(load_model(engine_config("llama", max_batch_size=4, dtype=dtype)))

@@ -1,8 +1,9 @@
 """Turns token ids into text piece by piece.
 
 Why it exists: a token may hold part of a character, and decoders look at neighbours (leading spaces, byte runs). The
-pieces put together equal the decoding of the whole answer, and no piece ends within a character. It knows nothing of
-stop strings, and runs off the engine's thread.
+pieces put together equal the decoding of the whole answer, and no piece ends within a character. One thing differs: a
+byte-fallback decoder gives up a whole run of bytes for one that is broken, also the characters before it. Those are out as soon
+as they are complete, and stay; only what follows is given up. It knows nothing of stop strings, and runs off the engine's thread.
 """
 
 from collections.abc import Sequence as Ids
@@ -24,13 +25,14 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._window = list(prompt[-CONTEXT_TOKENS:])
         """Tokens whose text is out and give context, then those whose text is not all out."""
-        if self._decode().endswith(REPLACEMENT):
-            self._window = []
+        while (text := self._decode()).endswith(REPLACEMENT):
+            self._window.pop(0)
         self._context = len(self._window)
-        self._out = len(self._decode())
-        """Characters of the window's text that are out."""
+        """Tokens whose text is out."""
+        self._shown = text
+        """The window's text that is out."""
         self._holding = False
-        self._visible = self._out > 0
+        self._visible = bool(text)
         """All text so far is out, and there is some: a plain token's text is what it always is."""
         self._last: int | None = None
         """A plain token that is to become the window."""
@@ -52,32 +54,56 @@ class Detokenizer:
         self._open_window()
         self._window += ids
         broken = len(self._window) > LONGEST_WINDOW
-        text = self._decode()
-        certain = _certain_length(text, broken=broken)
-        piece = text[self._out : certain]
-        self._out = max(self._out, certain)
-        self._holding = self._out < len(text)
+        text = self._decode_on()
+        out = len(self._shown)
+        certain = max(out, _certain_length(text, broken=broken))
+        piece = text[out:certain]
+        self._shown = text[:certain]
+        self._holding = certain < len(text)
         self._visible = bool(piece) and certain == len(text) and not broken
         if broken:
             self._window = self._window[-CONTEXT_TOKENS:]
-            self._context, self._out = 0, _certain_length(self._decode(), broken=True)
+            text = self._decode()
+            self._shown = text[: _certain_length(text, broken=True)]
+            self._context = len(self._shown)  # a broken byte is a token and a character
         elif self._visible:
-            self._window = self._window[self._context :]
-            self._context, self._out = len(self._window), len(self._decode())
+            self._shorten(self._context)
         return piece
 
     def flush(self) -> str:
         """What is left at the end; an incomplete character comes out as U+FFFD."""
         self._open_window()
-        piece = self._decode()[self._out :]
-        self._out += len(piece)
+        text = self._decode_on()
+        piece = text[len(self._shown) :]
+        self._shown = text
         self._holding = False
         return piece
 
     def _open_window(self) -> None:
         if self._last is not None:
-            self._window, self._last = [self._last], None
-            self._context, self._out = 1, len(self._decode())
+            self._window.append(self._last)
+            self._last = None
+            self._shorten(len(self._window) - 1)
+
+    def _shorten(self, start: int) -> None:
+        """To the tokens from `start` on, of a window whose text is all out; or to more, so that they have a text: a space at the
+        beginning has none, nor has the end of a character."""
+        window, text = self._window, ""
+        for begin in range(start, -1, -1):
+            self._window = window[begin:]
+            text = self._decode()
+            if text and REPLACEMENT not in text:
+                break
+        self._context, self._shown = len(self._window), text
+
+    def _decode_on(self) -> str:
+        """The window's text, which begins with what is out; without its tokens, if others behind them would change that."""
+        text = self._decode()
+        if not text.startswith(self._shown):
+            self._window = self._window[self._context :]
+            self._context, self._shown = 0, ""
+            text = self._decode()
+        return text
 
     def _decode(self) -> str:
         return self._tokenizer.decode(self._window, skip_special_tokens=True) if self._window else ""

@@ -55,6 +55,56 @@ def test_broken_bytes_come_out_as_replacements_and_nothing_is_lost(byte_tokenize
     assert "".join(pieces(Detokenizer(byte_tokenizer), ids, range(len(ids)))) == byte_tokenizer.decode(ids)
 
 
+def kept(tokenizer, ids):
+    """The definition for a byte-fallback tokenizer: bytes that are not out are judged together, and given up where their run ends."""
+    text, held = "", b""
+    for token in ids:
+        piece = tokenizer.id_to_token(token)
+        if piece.startswith("<0x"):
+            held += bytes([int(piece[3:5], 16)])
+            whole = held.decode(errors="ignore")
+            if whole.encode() == held and not whole.endswith(REPLACEMENT):
+                text, held = text + whole, b""
+        else:
+            text, held = text + REPLACEMENT * len(held) + piece.replace("▁", " "), b""
+    return text + REPLACEMENT * len(held)
+
+
+bytes_often = st.lists(
+    st.sampled_from([*range(257, 286), *(1 + byte for byte in "aé日🎉 ".encode())]) | st.integers(0, 285), max_size=40
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(ids=bytes_often, prompt=bytes_often)
+def test_any_byte_fallback_tokens_give_the_whole_text_but_keep_what_was_complete(fallback_tokenizer, ids, prompt):
+    prompt = [*prompt, fallback_tokenizer.token_to_id("a")]
+    out = "".join(pieces(Detokenizer(fallback_tokenizer, prompt), ids, range(1, len(ids))))
+    assert out == kept(fallback_tokenizer, ids)
+    whole = fallback_tokenizer.decode([*prompt, *ids]).removeprefix(fallback_tokenizer.decode(prompt))
+    if REPLACEMENT not in whole:
+        assert out == whole
+
+
+def test_a_broken_byte_takes_back_nothing(fallback_tokenizer):
+    e_acute, broken = [1 + byte for byte in "é".encode()], 1 + 0xFF
+    out = pieces(Detokenizer(fallback_tokenizer), [*e_acute, broken, 257 + 1], range(1, 4))
+    assert out == ["", "é", "", REPLACEMENT + "a", ""]
+
+
+def test_the_leading_space_behind_a_prompt_that_ends_in_many_bytes(fallback_tokenizer):
+    prompt = fallback_tokenizer.encode("go🎉🎉").ids
+    ids = fallback_tokenizer.encode("x on").ids[2:]
+    assert "".join(pieces(Detokenizer(fallback_tokenizer, prompt), ids, range(1, len(ids)))) == " on"
+
+
+def test_of_an_endless_run_of_broken_bytes_nothing_is_lost(fallback_tokenizer):
+    """Whole characters among them too: where the window is cut its bytes may become valid."""
+    ids = [1 + 0xFF, *(1 + byte for byte in ("あ" * 60).encode())]
+    out = "".join(pieces(Detokenizer(fallback_tokenizer), ids, range(1, len(ids))))
+    assert len(ids) - 2 * out.count("あ") == len(out) and out.startswith(REPLACEMENT)
+
+
 def unigram() -> Tokenizer:
     pieces = [
         ("<unk>", 0.0),

@@ -56,7 +56,7 @@ def test_broken_bytes_come_out_as_replacements_and_nothing_is_lost(byte_tokenize
 
 
 def kept(tokenizer, ids):
-    """The definition for a byte-fallback tokenizer: bytes that are not out are judged together, and given up where their run ends."""
+    """The definition for a byte-fallback tokenizer: bytes not yet out are judged together, and given up where their run ends."""
     text, held = "", b""
     for token in ids:
         piece = tokenizer.id_to_token(token)

@@ -309,12 +309,12 @@ def test_the_window() -> None:
 
 def test_what_a_schema_is_blamed_for() -> None:
     """The engine has one word for the schema of an answer and for that of a demanded call."""
-    no = errors.bad_request("response_format: the JSON schema can't be used: Invalid type: strin")
+    no = errors.bad_request("response_format: the JSON schema can't be used: Invalid type: x")
     demanded = parse({"tools": [TOOL], "tool_choice": "required"})
     for call, field in ((demanded, "tools"), (parse({"response_format": {"type": "json_object"}}), "response_format")):
         told = blamed(no, call)
         assert (told.status, told.param) == (400, field)
-        assert told.message == f"'{field}': the JSON schema can't be used: Invalid type: strin. Change the schema, or leave it out."
+        assert told.message == f"'{field}': the JSON schema can't be used: Invalid type: x. Change the schema, or leave it out."
     assert blamed(no, parse({"tools": [TOOL]})) is no
     for other in (errors.over_capacity(9, 8), errors.draining(), errors.bad_request("x", "seed")):
         assert blamed(other, demanded) is other

@@ -1,6 +1,8 @@
 """all-MiniLM-L6-v2 with its real weights through the real tritonserver, against transformers."""
 
 import base64
+import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -77,6 +79,20 @@ def test_a_cancelled_request_is_computed_no_further(server, ids):
     status = server.status()
     assert (status["running"], status["waiting"]) == (0, 0) and status["tokens_total"] < 100_000
     assert len(vectors(server.ask("embed", inputs=ids[:1]))) == 1
+
+
+def test_what_a_killed_gateway_had_asked_for_is_computed_no_further(server):
+    """Its event stream tells: Triton doesn't say that who waits for an answer has left."""
+    stream, before = server.events("killed"), server.status()["tokens_total"]
+    document = {"op": "embed", "token": server.token, "instance": "killed", "id": "e1", "inputs": [[7] * 500] * 1000}
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        body = json.dumps({"REQUEST": json.dumps(document)}).encode()
+        head = f"POST /v2/models/llm/generate HTTP/1.1\r\nhost: triton\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        server.wait_until(lambda: server.status()["running"] == 1, "the first step")
+    stream.cut()
+    server.wait_until(lambda: server.status()["running"] == 0, "the end of its batch")
+    assert server.status()["tokens_total"] - before < 400_000
 
 
 def test_status_heartbeats_and_refusals(server):

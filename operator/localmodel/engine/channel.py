@@ -30,14 +30,19 @@ def refuse_embed(_request: Embed, _stream: Stream) -> None:
     raise Refused("invalid_request", "this model generates text; send embeddings to a model whose task is Embedding")
 
 
+def has_nothing(_instance: str) -> None:
+    """A gateway that is gone, of an engine where it owns sequences only, which the channel ends."""
+
+
 class Channel:
     def __init__(
         self, engine: TakesRequests, tokenizer: Tokenizer, token: str, grace_seconds: float,
         publish: Callable[[list[Output]], None], status: Callable[[], EngineStatus],
         compile_schema: Callable[[str], Constraint], embed: Callable[[Embed, Stream], None] = refuse_embed,
+        gateway_gone: Callable[[str], None] = has_nothing,
     ) -> None:  # fmt: skip
         """`publish` hands outputs to the thread that calls `deliver`, and wakes it. `compile_schema` may take a second;
-        it and `embed`, which answers on its own, raise Refused."""
+        it and `embed`, which answers on its own, raise Refused. `gateway_gone` ends what `embed` has begun for an instance."""
         self.lock = threading.Lock()
         self.gateways = Gateways(grace_seconds)
         self.directs: dict[Key, Direct] = {}
@@ -52,6 +57,7 @@ class Channel:
         self._direct_numbers = itertools.count()
         self._compiling = Compiling(compile_schema)
         self._embed = embed
+        self._gateway_gone = gateway_gone
 
     def handle(self, document: str | bytes, stream: Stream) -> None:
         """Answers one request. `stream` stays open only for an accepted `events` or `generate`."""
@@ -73,6 +79,11 @@ class Channel:
             if first:
                 self._running.take([output for output in outputs if output.key in first], None)
         return first
+
+    def forget(self, gateway: Gateway) -> None:
+        """Ends all that was begun for a gateway that won't come back. The caller holds `lock`."""
+        self.drop(gateway)
+        self._gateway_gone(gateway.instance)
 
     def drop(self, gateway: Gateway) -> None:
         """Ends what a gateway owns, unheard. The caller holds `lock`."""

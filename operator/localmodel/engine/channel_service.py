@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from localmodel.api.channel import Embed
 from localmodel.api.engine import EngineConfig
 from localmodel.api.engine_status import EngineStatus
-from localmodel.engine.channel import Channel, refuse_embed
+from localmodel.engine.channel import Channel, has_nothing, refuse_embed
 from localmodel.engine.channel_token import read_or_create_token
 from localmodel.engine.constraint import Constraint
 from localmodel.engine.gateways import Stream
@@ -37,7 +37,7 @@ class ChannelService(ABC):
 
     def _open(
         self, engine: ServedEngine, tokenizer: Tokenizer, compile_schema: Callable[[str], Constraint],
-        embed: Callable[[Embed, Stream], None] = refuse_embed,
+        embed: Callable[[Embed, Stream], None] = refuse_embed, gateway_gone: Callable[[str], None] = has_nothing,
     ) -> None:  # fmt: skip
         """To be called once, when the model is there. Nothing runs before `start`."""
         self._publisher = Publisher(engine, self._fatal)
@@ -50,6 +50,7 @@ class ChannelService(ABC):
             self.status,
             compile_schema,
             embed,
+            gateway_gone,
         )
         self._worker = threading.Thread(target=self._run, name="engine", daemon=True)
 

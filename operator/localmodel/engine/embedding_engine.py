@@ -20,17 +20,16 @@ from localmodel.engine.sequence import Key, Output
 from localmodel.engine.stepping import Stepping
 
 MOST_WAITING = 256
+NAMELESS = ""
 GENERATES_NOTHING = "this model makes embeddings; send text generation to a model whose task is TextGeneration"
 
 
 @dataclass(eq=False)
 class Job:
-    key: Key | None
-    """What a cancel names."""
+    key: Key
+    """Of whose, and what a cancel names; without a name it can't be cancelled alone."""
     inputs: tuple[tuple[int, ...], ...]
     answer: Callable[[Embedded | Refusal], None]
-    left: Callable[[], bool]
-    """Whether the client is gone; a question to the server, so only requests of several steps are asked."""
     taken: int = 0
     vectors: list[Tensor] = field(default_factory=list)
 
@@ -45,11 +44,8 @@ class EmbeddingEngine(Stepping):
         self._step_tokens = step_tokens
         self._jobs: list[Job] = []
 
-    def embed(
-        self, key: Key | None, inputs: tuple[tuple[int, ...], ...], answer: Callable[[Embedded | Refusal], None],
-        left: Callable[[], bool],
-    ) -> None:  # fmt: skip
-        """Queues one request; `answer` is called once, on any thread and without waiting, unless `left`. Raises Refused."""
+    def embed(self, key: Key, inputs: tuple[tuple[int, ...], ...], answer: Callable[[Embedded | Refusal], None]) -> None:
+        """Queues one request; `answer` is called once, on any thread and without waiting. Raises Refused."""
         for number, text in enumerate(inputs):
             if not text:
                 raise Refused("invalid_request", f"input {number} is empty; send at least one token")
@@ -63,7 +59,7 @@ class EmbeddingEngine(Stepping):
                 raise Refused("failed", "the engine is stopping; send the request to another replica")
             if len(self._jobs) >= MOST_WAITING:
                 raise Refused("overloaded", f"{len(self._jobs)} requests are waiting; try again later")
-            self._jobs.append(Job(key, inputs, answer, left))
+            self._jobs.append(Job(key, inputs, answer))
             self._changed.notify()
 
     def _has_work(self) -> bool:
@@ -72,7 +68,6 @@ class EmbeddingEngine(Stepping):
     def step(self) -> None:
         """Computes some texts and answers the requests that have all of theirs. An exception of the device passes through."""
         with self._changed:
-            self._jobs = [job for job in self._jobs if job.taken == 0 or not job.left()]
             chosen = self._choose()
             self._step_began = time.monotonic() if chosen else None
         if not chosen:
@@ -128,12 +123,19 @@ class EmbeddingEngine(Stepping):
 
     def cancel(self, key: Key) -> None:
         """Computes no more of this request than the step that runs, and refuses it. An unknown key is none of ours, or ended."""
+        if key[1] != NAMELESS:
+            self._cancel(lambda job: job.key == key)
+
+    def cancel_all(self, instance: str) -> None:
+        """The same, of all requests of a gateway that is gone: Triton does not say so of a request that waits for its answer."""
+        self._cancel(lambda job: job.key[0] == instance)
+
+    def _cancel(self, chosen: Callable[[Job], bool]) -> None:
         with self._changed:
-            job = next((job for job in self._jobs if job.key == key), None)
-            if job is None:
-                return
-            self._jobs.remove(job)
-        job.answer(Refusal(code="failed", message="the request was cancelled"))
+            cancelled = [job for job in self._jobs if chosen(job)]
+            self._jobs = [job for job in self._jobs if job not in cancelled]
+        for job in cancelled:
+            job.answer(Refusal(code="failed", message="the request was cancelled"))
 
 
 def _pack(vectors: list[Tensor]) -> Embedded:

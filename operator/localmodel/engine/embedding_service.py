@@ -35,7 +35,9 @@ class EmbeddingService(ChannelService):
             step_tokens=model.batch_tokens,
         )
         self._answers = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._open(self.engine, load_tokenizer(model.directory.tokenizer_file), _refuse_schema, self._embed)
+        self._open(
+            self.engine, load_tokenizer(model.directory.tokenizer_file), _refuse_schema, self._embed, self.engine.cancel_all
+        )
 
     def start(self) -> None:
         settle()
@@ -80,8 +82,7 @@ class EmbeddingService(ChannelService):
         def answer(message: Embedded | Refusal) -> None:
             self._answers.submit(lambda: stream.send(message.model_dump_json(), final=True))
 
-        key = (request.instance, request.id) if request.id else None
-        self.engine.embed(key, request.inputs, answer, stream.is_cancelled)
+        self.engine.embed((request.instance, request.id), request.inputs, answer)
 
     def _work(self) -> None:
         if self._config.cpu_threads and self._config.device == "cpu":

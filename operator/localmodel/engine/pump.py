@@ -31,7 +31,7 @@ class Pump:
         with channel.lock:
             closing, channel.closing = channel.closing, []
             for gateway in channel.gateways.pop_expired(now):
-                channel.drop(gateway)
+                channel.forget(gateway)
             for gateway in channel.gateways.all():
                 if gateway.stream is None:
                     continue

@@ -156,8 +156,8 @@ class Desk:
         self.steps.append(some)
         return torch.tensor([[float(text[0]), float(len(text))] for text in some])
 
-    def ask(self, name, *some, left=lambda: False):
-        self.engine.embed(("gateway", name), some, lambda answer: self.answers.update({name: answer}), left)
+    def ask(self, name, *some, instance="gateway"):
+        self.engine.embed((instance, name), some, lambda answer: self.answers.update({name: answer}))
 
 
 def unpack(embedded):
@@ -190,13 +190,25 @@ def test_nor_do_many_long_ones_that_fill_every_step():
     assert unpack(desk.answers["short"]) == [[50, 1]]
 
 
-def test_who_has_left_costs_at_most_the_step_that_runs():
-    desk, gone = Desk(), []
-    desk.ask("long", *[(number, 7, 7, 7) for number in range(40)], left=lambda: bool(gone))
+def test_a_gateway_that_is_gone_costs_at_most_the_step_that_runs():
+    """Also what has no name."""
+    desk = Desk()
+    desk.ask("long", *[(number, 7, 7, 7) for number in range(40)])
+    desk.ask("", (50,))
+    desk.ask("another's", (51, 1), instance="another")
     desk.engine.step()
-    gone.append(True)
+    desk.engine.cancel_all("gateway")
     desk.engine.step()
-    assert len(desk.steps) == 1 and desk.engine.load() == (0, 0, 0) and desk.answers == {}
+    assert desk.answers["long"].code == "failed" and unpack(desk.answers["another's"]) == [[51, 2]]
+    assert desk.engine.load() == (0, 0, 0) and len(desk.steps) == 1
+
+
+def test_a_cancel_that_names_nothing_ends_nothing():
+    desk = Desk()
+    desk.ask("", (1,))
+    desk.engine.cancel(("gateway", ""))
+    desk.engine.step()
+    assert unpack(desk.answers[""]) == [[1, 1]]
 
 
 def test_what_is_cancelled_is_refused_at_once_and_computed_no_further():
@@ -260,7 +272,7 @@ def test_the_collector_looks_no_more_at_what_a_service_lives_with(service):
 
 class Reply:
     def __init__(self):
-        self.texts, self.closed = [], False
+        self.texts, self.closed, self.cancelled = [], False, False
 
     def send(self, text, *, final=False):
         self.texts.append(json.loads(text))
@@ -270,7 +282,7 @@ class Reply:
         self.closed = True
 
     def is_cancelled(self):
-        return False
+        return self.cancelled
 
 
 @pytest.fixture
@@ -334,3 +346,28 @@ def test_a_gateway_gets_vectors_heartbeats_and_refusals_through_the_channel(serv
     assert cancelled == {"cancelled": ["e1"]}
     until(lambda: len(events.texts) >= 2)
     assert events.texts[-1][3] == []
+
+
+def test_a_batch_of_a_killed_gateway_is_computed_no_further(configure, collector, until):
+    service = EmbeddingService(configure(reconnect_grace_seconds=0.1), log=lambda _: None, exit_process=lambda: None)
+    encode, going = service.engine._encode, threading.Event()
+
+    def encode_slowly(some):
+        assert going.wait(60)
+        return encode(some)
+
+    service.engine._encode = encode_slowly
+    service.start()
+    try:
+        events = ask(service, configure(), "events", instance="a", epoch=1)
+        reply = ask(service, configure(), "embed", instance="a", id="e1", inputs=[(7,) * 60] * 2000)
+        until(lambda: service.engine.load()[0])
+        events.cancelled = True
+        until(lambda: reply.closed)
+        going.set()
+        assert reply.texts[0]["code"] == "failed"
+        until(lambda: service.engine.steps_total)
+        assert service.engine.load() == (0, 0, 0)
+    finally:
+        going.set()
+        service.stop()

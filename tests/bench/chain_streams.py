@@ -51,13 +51,18 @@ class Rate(NamedTuple):
 
 
 def decode_rate(streams: Sequence[Stream]) -> Rate:
-    """Of the time from the last stream's first token to the first stream's end: all of them decode, and nothing else runs."""
+    """Of the time from the last stream's first token to the first stream's end: all of them decode, and nothing else runs.
+
+    Raises ValueError if there is no such time: the first stream had ended, or all of its tokens came at once.
+    """
     began = max(stream.events[0][0] for stream in streams)
     ended = min(stream.events[-1][0] for stream in streams)
     counted = [sum(count for at, count in stream.events if began < at <= ended) for stream in streams]
     before = [stream.prompt + sum(count for at, count in stream.events if at <= began) for stream in streams]
     arrivals = sorted(at for at, _ in streams[0].events if began <= at <= ended)
     gaps = sorted(later - earlier for earlier, later in itertools.pairwise(arrivals))
+    if ended <= began or not gaps:
+        raise ValueError("there is no time in which all streams decode: ask for longer answers, or fewer at once")
     steps = sum(counted) / len(streams)
     return Rate(
         sum(counted) / (ended - began), sum(before) + sum(counted) / 2, gaps[len(gaps) // 2], gaps[int(len(gaps) * 0.99)], steps

@@ -24,14 +24,19 @@ from localmodel.gateway.chain_check import check
 ROOT = Path(__file__).resolve().parents[2]
 
 
+_GIVEN: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """Below the range that the kernel gives to outgoing connections: one of those could take a port before its owner does."""
+    """Below the range that the kernel gives to outgoing connections: one of those could take a port before its owner does. None
+    is given twice."""
     ports: list[int] = []
     while len(ports) < count:
         port = random.randrange(20000, 32000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            ports += [port] if port not in ports else []
+            ports += [port] if port not in _GIVEN else []
+            _GIVEN.add(port)
     return ports
 
 
@@ -56,6 +61,7 @@ class GatewayProcess:
     settings: dict[str, Any]
     process: asyncio.subprocess.Process
     _reading: asyncio.Event = field(default_factory=asyncio.Event)
+    _collected: asyncio.Event = field(default_factory=asyncio.Event)
     _lines: bytearray = field(default_factory=bytearray)
 
     async def collect(self) -> None:
@@ -63,6 +69,7 @@ class GatewayProcess:
         while chunk := await self.process.stdout.read(65536):
             self._lines += chunk
             await self._reading.wait()
+        self._collected.set()
 
     def stall(self) -> None:
         """Nobody reads the log any more."""
@@ -165,6 +172,14 @@ class GatewayProcess:
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
+
+    async def exit_code(self, seconds: float = 60.0) -> int:
+        """When it has ended and all of its log is read, which may be later."""
+        async with asyncio.timeout(seconds):
+            await self.process.wait()
+            await self._collected.wait()
+        assert self.process.returncode is not None
+        return self.process.returncode
 
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "What is the capital of France?"}]}

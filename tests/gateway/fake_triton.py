@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ class Plan:
     texts: tuple[str, ...] = ("The", " capital", " is", " Paris", ".")
     accept_delay: float = 0.0
     first_delay: float = 0.0
+    begin: asyncio.Event | None = None
+    """Nothing is said before it is set."""
     gap: float = 0.005
     stall_after: int | None = None
     """Stop sending after so many texts, until cancelled."""
@@ -88,6 +91,8 @@ class FakeTriton:
         self.cancelled: list[str] = []
         self.overtaken: list[str] = []
         """Cancelled before their submit was answered."""
+        self.told: Counter[str] = Counter()
+        """Texts of each sequence that are on their way to the gateway."""
         self.generates: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.traces: list[tuple[str, str]] = []
@@ -217,6 +222,8 @@ class FakeTriton:
         sequence = message["id"]
         made = 0
         try:
+            if plan.begin is not None:
+                await plan.begin.wait()
             await asyncio.sleep(plan.first_delay)
             for text in plan.texts:
                 if made == plan.stall_after:
@@ -272,6 +279,7 @@ class FakeTriton:
             fresh = [batch for batch in client.past if batch[0] > sent]
             for batch in fresh or [[sent, self.step_age, False, []]]:
                 await self._write(response, batch)
+                self.told.update(row[0] for row in batch[3] if row[1])
                 sent = batch[0]
             if self.last_words and any(row[3] == "error" for batch in fresh for row in batch[3]):
                 await self._write(response, [sent, 0.0, False, [], self.last_words])

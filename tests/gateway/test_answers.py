@@ -94,7 +94,7 @@ async def test_full_mode_has_bodies_and_none_has_nothing(start: Start, triton: F
     await silent.chat()
     assert (await silent.outcomes()) == {"ok": 1}
     silent.terminate()
-    await silent.process.wait()
+    assert await silent.exit_code() == 0
     assert silent.raw_log == b""
 
 

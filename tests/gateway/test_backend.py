@@ -93,7 +93,7 @@ async def test_the_process_dies_and_comes_back(start: Start, triton: FakeTriton)
     triton.plan = Plan(stall_after=2)
     streaming = await gateway.post("/v1/chat/completions", {**CHAT, "stream": True})
     held = asyncio.create_task(gateway.chat())
-    await eventually(lambda: len(triton.user_submits) == 2)
+    await eventually(lambda: [triton.told[each["id"]] for each in triton.user_submits] == [2, 2])
     await triton.die()
     async with asyncio.timeout(15):
         assert check_stream(await streaming.read()).error is not None
@@ -273,7 +273,7 @@ async def has_message(gateway: GatewayProcess, message: str) -> bool:
 async def test_a_new_gateway_does_not_load_again(start: Start, triton: FakeTriton) -> None:
     first = await start()
     first.terminate()
-    assert await asyncio.wait_for(first.process.wait(), 10) == 0
+    assert await first.exit_code() == 0
     second = await start()
     assert (await second.chat())[0] == 200
     assert triton.loads == 1

@@ -84,14 +84,14 @@ async def test_keys_change_without_a_restart_and_running_streams_go_on(start: St
         async def admitted(key: str) -> bool:
             return (await get(gateway, "/v1/models", bearer(key)))[0] == 200
 
-        await eventually(lambda: admitted("lm-new"), 5)
+        await eventually(lambda: admitted("lm-new"))
         assert await admitted(KEY), "both are good while clients change over"
         (keys / "team-a").write_text(format_hash("lm-new"))
 
         async def gone() -> bool:
             return not await admitted(KEY)
 
-        await eventually(gone, 5)
+        await eventually(gone)
         assert check_stream(await running.read()).text == "abcdefgh"
     assert await admitted("lm-new")
     await gateway.balanced()
@@ -127,13 +127,13 @@ async def test_without_any_key_it_is_not_ready_and_says_why(start: Start, triton
     await eventually(lambda: says("KeysMissing"))
     assert await gateway.code("/readyz") == 503
     (keys / "team-a").write_text("plain")
-    await eventually(lambda: says("KeysInvalid"), 5)
+    await eventually(lambda: says("KeysInvalid"))
     assert "'team-a'" in (await gateway.status())["message"]
     (keys / "team-a").write_text(format_hash(KEY))
-    await eventually(lambda: says("Ready"), 10)
+    await eventually(lambda: says("Ready"))
     assert (await ask(gateway))[0] == 200
     (keys / "team-a").unlink()
-    await eventually(lambda: says("KeysMissing"), 5)
+    await eventually(lambda: says("KeysMissing"))
     assert (await ask(gateway))[0] == 401
 
 
@@ -209,12 +209,13 @@ async def test_tokens_are_reserved_and_what_was_not_used_is_free_again(start: St
 
 async def test_requests_at_once(start: Start, triton: FakeTriton, keys: Path) -> None:
     gateway = await start(keys_directory=str(keys), limits=[{"key": "team-a", "max_concurrent": 1}])
-    triton.plan = Plan(first_delay=0.5)
+    triton.plan = Plan(begin=(begin := asyncio.Event()))
     first = asyncio.create_task(ask(gateway))
     await eventually(lambda: triton.user_submits)
     status, body, sent = await ask(gateway)
     assert (status, body["error"]["code"]) == (429, "key_concurrency_exceeded")
     assert sent["retry-after"] == "1" and sent["x-should-retry"] == "true"
+    begin.set()
     assert (await first)[0] == 200
     assert (await ask(gateway))[0] == 200
     await gateway.balanced()
@@ -223,17 +224,20 @@ async def test_requests_at_once(start: Start, triton: FakeTriton, keys: Path) ->
 async def test_what_we_could_not_serve_is_not_charged(start: Start, triton: FakeTriton, keys: Path) -> None:
     (keys / "team-b").write_text(format_hash("lm-b"))
     gateway = await start(keys_directory=str(keys), limits=[{"key": "*", "rpm": 2}], concurrency={"max": 1, "queue": 0})
-    triton.plan = Plan(first_delay=0.5)
+    triton.plan = Plan(begin=(begin := asyncio.Event()))
     first = asyncio.create_task(ask(gateway))
     await eventually(lambda: triton.user_submits)
     for _ in range(3):
         assert (await ask(gateway))[0] == 503
+    begin.set()
     assert (await first)[0] == 200
     await gateway.idle()
     assert (await ask(gateway))[0] == 200
+    triton.plan = Plan(begin=(begin := asyncio.Event()))
     other = asyncio.create_task(ask(gateway, "lm-b"))
     await eventually(lambda: len(triton.user_submits) == 3)
     assert (await ask(gateway))[0] == 429, "its own limit comes before our capacity"
+    begin.set()
     assert (await other)[0] == 200
 
 

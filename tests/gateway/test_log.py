@@ -43,18 +43,25 @@ class Clients:
         code = known.get(code, code)
         self.seen["ok" if status == 200 and code is None else "rejected" if 400 <= status < 500 else str(code)] += 1
 
-    async def leave(self, stream: bool = True) -> None:
-        """Mid-answer: the plan must be one that stalls."""
-        _, writer = await connect(self.gateway)
-        writer.write(chat_bytes({**CHAT, "stream": stream}))
-        await writer.drain()
-        await asyncio.sleep(0.2)
-        writer.close()
-        self.seen["client_closed"] += 1
+    async def leave(self, running: int, waiting: int) -> None:
+        """So many mid-answer, if the plan is one that stalls, and so many in the queue."""
+        writers = []
+        for number in range(running + waiting):
+            writers.append((await connect(self.gateway))[1])
+            writers[-1].write(chat_bytes({**CHAT, "stream": number % 2 == 0}))
+
+        async def come() -> bool:
+            status = await self.gateway.status()
+            return (status["slots_in_use"], status["queue_length"]) == (running, waiting)
+
+        await eventually(come)
+        for writer in writers:
+            writer.close()
+        self.seen["client_closed"] += len(writers)
 
 
 async def test_log_totals_are_metric_totals_are_what_clients_saw(start: Start, triton: FakeTriton) -> None:
-    limits = {"queue_seconds": 5.0, "first_token_seconds": 1.0, "idle_seconds": 1.0, "total_seconds": 20.0}
+    limits = {"queue_seconds": 20.0, "first_token_seconds": 3.0, "idle_seconds": 3.0, "total_seconds": 60.0}
     gateway = await start(timeouts=limits, concurrency={"max": 4, "queue": 8}, log_mode="Full")
     clients = Clients(gateway)
 
@@ -82,7 +89,7 @@ async def test_log_totals_are_metric_totals_are_what_clients_saw(start: Start, t
     await asyncio.gather(*(clients.ask() for _ in range(2)), *(clients.stream() for _ in range(2)))
     triton.plan = Plan(stall_after=2)
     await asyncio.gather(*(clients.ask() for _ in range(2)), *(clients.stream() for _ in range(2)))
-    await asyncio.gather(*(clients.leave(stream=number % 2 == 0) for number in range(8)))
+    await clients.leave(running=4, waiting=4)
     await gateway.idle()
 
     await gateway.balanced()
@@ -92,7 +99,7 @@ async def test_log_totals_are_metric_totals_are_what_clients_saw(start: Start, t
     assert all(record["request_body"] is not None for record in gateway.records)
 
     gateway.terminate()
-    await gateway.process.wait()
+    assert await gateway.exit_code() == 0
     gateway.check_chain(ended=True)
     end = json.loads(gateway.raw_log.split(b"\n")[-2])
     assert end["kind"] == "end" and end["outcomes"] == dict(clients.seen) and end["lost"] == 0
@@ -195,7 +202,7 @@ async def test_files_beside_standard_output(start: Start, tmp_path: Path) -> Non
         await asyncio.gather(*(_status(gateway, {**CHAT, "unknown": "x" * 70_000}) for _ in range(10)))
         await asyncio.sleep(0.1)
     gateway.terminate()
-    await gateway.process.wait()
+    assert await gateway.exit_code() == 0
     files = list_files(directory)
     assert 2 <= len(files) <= 3 and all(file.stat().st_size <= 1048576 for file in files)
     report = check([(file.name, file.read_bytes()) for file in files])
@@ -204,7 +211,7 @@ async def test_files_beside_standard_output(start: Start, tmp_path: Path) -> Non
     again = await start(**settings)
     assert (await again.chat())[0] == 200
     again.terminate()
-    await again.process.wait()
+    assert await again.exit_code() == 0
     command = (sys.executable, "-m", "localmodel.cli", "verify-log", str(directory))
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": str(ROOT / "operator")}
@@ -246,7 +253,7 @@ async def test_a_key_makes_the_chain_an_hmac(start: Start, tmp_path: Path) -> No
     gateway = await start(log_key_file=str(tmp_path / "key"))
     await gateway.chat()
     gateway.terminate()
-    await gateway.process.wait()
+    assert await gateway.exit_code() == 0
     log = [("stdout", gateway.raw_log)]
     assert check(log, b"0123456789abcdef").problems == [] and check(log, b"fedcba9876543210").problems
     gateway._lines.clear()  # what the fixture checks is checked here, with the key

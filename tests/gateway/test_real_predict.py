@@ -1,6 +1,7 @@
 """Networks of tensors through the whole of it: gateway, the real Triton with its batcher, TorchScript and torch.export files."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -59,7 +60,8 @@ class PredictServer:
         return int(found.stdout.split()[0])
 
     def end(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

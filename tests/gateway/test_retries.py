@@ -125,14 +125,14 @@ async def breaker_is(gateway: GatewayProcess, state: str) -> bool:
 
 
 async def test_the_breaker_opens_and_one_probe_closes_it(start: Start, triton: FakeTriton) -> None:
-    gateway = await start(breaker={"failures": 3, "open_seconds": 1.0})
+    gateway = await start(breaker={"failures": 3, "open_seconds": 5.0})
     for plan in (Plan(reply={"error": "no"}), Plan(reply={"nothing": 1}), Plan(texts=(), finish="error", error="no")):
         assert await breaker_is(gateway, "closed")
         triton.plan = plan
         assert (await gateway.chat())[0] == 502
     sent = len(triton.user_submits)
     async with await gateway.post("/v1/chat/completions", CHAT) as reply:
-        assert reply.status == 503 and reply.headers["x-should-retry"] == "true" and reply.headers["retry-after"] == "1"
+        assert reply.status == 503 and reply.headers["x-should-retry"] == "true" and 1 <= int(reply.headers["retry-after"]) <= 5
         assert error_of(await reply.read())["code"] == "circuit_open"
     assert len(triton.user_submits) == sent
     assert 'localmodel_gateway_breaker{state="open"} 1.0' in await gateway.metrics()
@@ -171,10 +171,10 @@ async def test_clients_do_not_open_the_breaker(start: Start, triton: FakeTriton)
     left.cancel()
     await gateway.record(4)
     assert await breaker_is(gateway, "closed") and (await gateway.status())["ready"]
+    canaries = len(triton.submitted) - len(triton.user_submits)
     triton.plan = Plan(reply={"error": "no"})
     assert (await gateway.chat())[0] == 502
     assert await breaker_is(gateway, "open")
-    canaries = len(triton.submitted) - len(triton.user_submits)
     await eventually(lambda: len(triton.submitted) - len(triton.user_submits) > canaries)
     await eventually(lambda: not triton.running)
     assert await gateway.code("/readyz") == 503, "the test request is answered, but users' are not sent"

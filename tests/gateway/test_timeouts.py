@@ -44,7 +44,7 @@ async def test_first_token_ignores_the_accept(start: Start, triton: FakeTriton) 
 
 
 async def test_idle_mid_stream_and_unary(start: Start, triton: FakeTriton) -> None:
-    gateway = await start(timeouts={**LONG, "idle_seconds": 1.0})
+    gateway = await start(timeouts={**LONG, "idle_seconds": 3.0})
     triton.plan = Plan(stall_after=2)
     status, body = await gateway.chat(stream=True)
     stream = check_stream(body)
@@ -120,10 +120,10 @@ async def with_headers(gateway: GatewayProcess, headers: dict[str, str], **field
 
 async def test_the_clients_deadline_in_every_phase(start: Start, triton: FakeTriton) -> None:
     gateway = await start(timeouts=LONG, max_batch_size=1)
-    deadline = {"x-request-deadline-ms": "700"}
+    deadline = {"x-request-deadline-ms": "2500"}
     triton.plan = Plan(stall_after=0)
     answers = [await with_headers(gateway, deadline)]
-    assert 0 < triton.user_submits[0]["deadline_seconds"] <= 0.7, "the engine gets what is left"
+    assert 0 < triton.user_submits[0]["deadline_seconds"] <= 2.5, "the engine gets what is left"
     triton.plan = Plan(stall_after=1)
     stream = check_stream((await with_headers(gateway, deadline, stream=True))[1])
     assert stream.text == "The" and stream.error is not None
@@ -138,7 +138,7 @@ async def test_the_clients_deadline_in_every_phase(start: Start, triton: FakeTri
     for status, body in answers:
         error = json.loads(body)["error"]
         assert (status, error["code"]) == (504, "total_timeout")
-        assert "0.7 seconds" in error["message"] and "'x-request-deadline-ms'" in error["message"]
+        assert "2.5 seconds" in error["message"] and "'x-request-deadline-ms'" in error["message"]
     assert len(triton.user_submits) == 3, "what ran out of time in the queue was never sent"
     for odd in ("0", "soon"):
         status, body = await with_headers(gateway, {"x-request-deadline-ms": odd})
@@ -151,8 +151,8 @@ async def test_the_clients_deadline_in_every_phase(start: Start, triton: FakeTri
 
 async def test_a_read_timeout_of_the_sdk_shortens_the_idle_limit_only(start: Start, triton: FakeTriton) -> None:
     gateway = await start(timeouts=LONG)
-    triton.plan = Plan(first_delay=1.5, stall_after=2)
-    status, body = await with_headers(gateway, {"x-stainless-read-timeout": "0.5"}, stream=True)
+    triton.plan = Plan(first_delay=3.0, stall_after=2)
+    status, body = await with_headers(gateway, {"x-stainless-read-timeout": "2"}, stream=True)
     stream = check_stream(body)
     assert status == 200 and stream.text == "The capital" and stream.error is not None
     assert stream.error["code"] == "idle_timeout" and "x-stainless-read-timeout" in stream.error["message"]
@@ -163,16 +163,24 @@ async def test_a_read_timeout_of_the_sdk_shortens_the_idle_limit_only(start: Sta
 
 async def test_a_gateway_that_runs_late_sheds_unread(start: Start, triton: FakeTriton) -> None:
     gateway = await start()
-    for _ in range(7):
+
+    async def shed() -> bool:
+        """A request that comes while the gateway is stopped is what it sees first when it goes on, late once more."""
         gateway.process.send_signal(signal.SIGSTOP)
+        asking = asyncio.create_task(gateway.post("/v1/chat/completions", CHAT))
         await asyncio.sleep(1.3)
         gateway.process.send_signal(signal.SIGCONT)
-        await asyncio.sleep(0.1)
-    async with await gateway.post("/v1/chat/completions", CHAT) as reply:
-        assert reply.status == 503 and reply.headers["x-should-retry"] == "true"
-        error = (await reply.json())["error"]
-        assert error["code"] == "server_is_overloaded" and "keep up" in error["message"]
-    assert (await gateway.record())["bytes_in"] == 0, "it was read"
+        async with await asking as reply:
+            error = (await reply.json()).get("error")
+            if error is not None:
+                assert reply.status == 503 and reply.headers["x-should-retry"] == "true"
+                assert error["code"] == "server_is_overloaded" and "keep up" in error["message"]
+            return error is not None
+
+    await eventually(shed, 120)
+    asked = len(triton.user_submits) + 1
+    assert asked > 3, "one long pause is no overload"
+    assert (await gateway.record(asked))["bytes_in"] == 0, "it was read"
     assert await gateway.metric("localmodel_gateway_shed_by_lag_total") == 1
     await eventually(lambda: answers(gateway))
 

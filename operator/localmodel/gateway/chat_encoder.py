@@ -14,6 +14,7 @@ from threading import Lock
 from tokenizers import AddedToken, Tokenizer
 
 from localmodel.gateway.client_texts import BREAK
+from localmodel.gateway.token_ids import token_ids
 
 _MOST_CHARACTERS = 500_000
 """Of all remembered stretches; with its id, which has four bytes, a character takes two to eight."""
@@ -78,7 +79,7 @@ class ChatEncoder:
     def _encode(self, text: str) -> tuple[int, ...]:
         if BREAK in text:
             return tuple(chain.from_iterable(self._encode(part) for part in text.split(BREAK) if part))
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return token_ids(self._tokenizer, text, special_tokens=False)
 
     def _holds(self, borders: list[str]) -> bool:
         """Whether the parts are the whole, for texts on both sides of each border."""

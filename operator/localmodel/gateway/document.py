@@ -23,20 +23,18 @@ class Document:
     head: str
     body: str
     tail: str
-
-    @property
-    def chinese(self) -> bool:
-        """Then our own words are Chinese, too: a model goes on in the language that it reads last."""
-        return len(_CHINESE.findall(self.body)) * 4 > len(self.body)
+    chinese: bool
+    """Then our own words are Chinese, too: a model goes on in the language that it reads last."""
 
 
 def find_document(messages: Sequence[dict[str, Any]]) -> Document | None:
-    """None if nobody says anything. Of messages of the same length the last one."""
+    """None if nobody says anything. Of messages of the same length the last one. Takes a while for megabytes."""
     places = [place for place, message in enumerate(messages) if message["role"] == "user" and message["content"].strip()]
     if not places:
         return None
     place = max(places, key=lambda each: (len(messages[each]["content"]), each))
-    return Document(place, *_cut(messages[place]["content"]))
+    head, body, tail = _cut(messages[place]["content"])
+    return Document(place, head, body, tail, len(_CHINESE.findall(body)) * 4 > len(body))
 
 
 def _cut(text: str) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ Completions and `/v2` are always refused: their prompt is the client's own.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from localmodel.gateway import errors
@@ -60,7 +61,7 @@ class LongInput:
 
     async def cut(self, call: Call, refused: errors.ApiError, room: int) -> Reading:
         """Raises 400 if there is no document, or what comes with each part leaves no room for it."""
-        document = find_document(call.messages)
+        document = await self._prompts.in_thread(find_document, call.messages)
         if document is None:
             raise refused
         whole = Reading(call, document, Sizes(0, 0, 1, 0, 0, 0, 0), ("",) * MOST_SEGMENTS)
@@ -74,7 +75,7 @@ class LongInput:
                 "messages",
             )
         starts = await self._prompts.token_starts_async(document.body)
-        spans = split(document.body, starts, sizes.segment, sizes.overlap)
+        spans = await self._prompts.in_thread(partial(split, document.body, starts, sizes.segment), sizes.overlap)
         if len(spans) > MOST_SEGMENTS:
             raise errors.context_length_exceeded(
                 f"The text has {len(starts)} tokens and would be read in {len(spans)} parts; {MOST_SEGMENTS} are allowed. "

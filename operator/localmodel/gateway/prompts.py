@@ -4,6 +4,7 @@ Long prompts are tokenized on a thread, so that one of them does not hold up eve
 """
 
 import asyncio
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from localmodel.gateway.client_texts import BREAK, ClientTexts
 from localmodel.gateway.openai_messages import place_of_tools
 from localmodel.gateway.openai_request import Call
 from localmodel.gateway.timers import Limit
+from localmodel.gateway.token_ids import token_ids, token_starts
 from localmodel.gateway.token_texts import TokenTexts
 from localmodel.gateway.tool_calls import FORCED_OPENINGS, ToolFormat
 
@@ -62,7 +64,7 @@ class Prompts:
             return call.prompt
         tokenizer = self._require_tokenizer()
         if isinstance(call.prompt, str):
-            return tuple(tokenizer.encode(call.prompt, add_special_tokens=True).ids)
+            return token_ids(tokenizer, call.prompt, special_tokens=True)
         assert self._chats is not None
         return self._chats.encode(self._render(call))
 
@@ -74,22 +76,22 @@ class Prompts:
     async def encode_inputs_async(self, inputs: Sequence[str], limit: Limit | None = None) -> list[tuple[int, ...]]:
         if sum(map(len, inputs)) <= _INLINE_CHARACTERS:
             return self.encode_inputs(inputs)
-        return await self._in_thread(self.encode_inputs, inputs, limit)
+        return await self.in_thread(self.encode_inputs, inputs, limit)
 
-    def token_starts(self, text: str) -> list[int]:
+    def token_starts(self, text: str) -> "array[int]":
         """For each token of a client's text alone, the place of the character that it begins in."""
         tokenizer, place = self._require_tokenizer(), 0
         assert self._client_texts is not None
-        starts: list[int] = []
+        starts = array("I")
         for part in self._client_texts.cut(text).split(BREAK):
-            starts += [place + start for start, _ in tokenizer.encode(part, add_special_tokens=False).offsets]
+            starts.extend(place + start for start in token_starts(tokenizer, part))
             place += len(part)
         return starts
 
-    async def token_starts_async(self, text: str) -> list[int]:
+    async def token_starts_async(self, text: str) -> "array[int]":
         if len(text) <= _INLINE_CHARACTERS:
             return self.token_starts(text)
-        return await self._in_thread(self.token_starts, text)
+        return await self.in_thread(self.token_starts, text)
 
     def prompt_text(self, call: Call) -> str:
         """A completion's prompt as text, to be shown before its answer."""
@@ -120,10 +122,10 @@ class Prompts:
     async def encode_async(self, call: Call, limit: Limit | None = None) -> tuple[int, ...]:
         if _size(call) <= _INLINE_CHARACTERS:
             return self.encode(call)
-        return await self._in_thread(self.encode, call, limit)
+        return await self.in_thread(self.encode, call, limit)
 
-    async def _in_thread(self, work: Callable[[A], R], argument: A, limit: Limit | None = None) -> R:
-        """Others may have to be tokenized first: raises the error of `limit` when it is reached."""
+    async def in_thread(self, work: Callable[[A], R], argument: A, limit: Limit | None = None) -> R:
+        """What takes long with a long text. Others may be worked on first: raises the error of `limit` when it is reached."""
         try:
             async with asyncio.timeout(limit.at - monotonic() if limit is not None else None):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, work, argument)

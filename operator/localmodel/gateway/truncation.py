@@ -5,6 +5,7 @@ template and tokenizer know how long a chat is.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from localmodel.gateway import errors
@@ -47,7 +48,8 @@ async def _cut_longest(prompts: Prompts, call: Call, room: int, refused: errors.
     for _ in range(_TRIES):
         if keep < LEAST_KEPT:
             break
-        shorter = _with_content(call, place, keep_ends(text, starts, keep))
+        ends = await prompts.in_thread(partial(keep_ends, text, starts), keep)
+        shorter = _with_content(call, place, ends)
         prompt = await prompts.encode_async(shorter)
         if len(prompt) <= room:
             return shorter, prompt

@@ -106,9 +106,9 @@ def test_what_was_read_before_is_not_read_again_and_memory_has_a_limit() -> None
         def get_added_tokens_decoder(self) -> object:
             return self._tokenizer.get_added_tokens_decoder()
 
-        def encode(self, text: str, add_special_tokens: bool) -> object:
-            self.read.append(text)
-            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        def encode_batch_fast(self, texts: list[str], add_special_tokens: bool) -> object:
+            self.read += texts
+            return self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
 
     tokenizer = Counting(TOKENIZERS["bytes"])
     encoder = ChatEncoder(tokenizer, EXAMPLE)  # type: ignore[arg-type]

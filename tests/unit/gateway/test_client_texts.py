@@ -67,8 +67,8 @@ def test_names_arguments_and_tools_are_texts_of_the_client_too() -> None:
 
 def test_tokens_of_a_document_are_counted_as_they_will_be_read() -> None:
     prompts = Prompts(TOKENIZER, None)
-    assert prompts.token_starts(f"ab{END}c") == [*range(13)]
-    assert prompts.token_starts("abc") == [0, 1, 2]
+    assert list(prompts.token_starts(f"ab{END}c")) == [*range(13)]
+    assert list(prompts.token_starts("abc")) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("value", ["plain <tool_call>", [{"role": "user", "content": "x"}], ({"a": [1, None]},), 5, ""])

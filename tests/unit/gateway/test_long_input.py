@@ -1,11 +1,14 @@
 """A chat that is too long, with a real tokenizer and template: what is left out, and into what a document is cut."""
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gateway.tiny_model import write_tiny_model
-from localmodel.gateway import errors
+from localmodel.gateway import errors, truncation
+from localmodel.gateway import long_input as module
 from localmodel.gateway.long_input import LongInput, Mode
 from localmodel.gateway.openai_request import Call, fit_window, parse_call
 from localmodel.gateway.prompts import Prompts, load_prompts
@@ -132,3 +135,23 @@ async def test_an_engine_that_holds_less_than_the_window_sets_the_room(prompts: 
     reading = await LongInput("Segment", prompts).cut(document, refusal(prompts, document, room), room)
     longest = max(len(prompts.encode(reading.part(number))) for number in range(1, len(reading.segments) + 1))
     assert room // 2 < longest and longest + 20 <= room
+
+
+async def test_a_long_text_is_not_cut_while_everybody_waits(prompts: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[threading.Thread] = []
+
+    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            where.append(threading.current_thread())
+            return work(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(module, "find_document", noting(module.find_document))
+    monkeypatch.setattr(module, "split", noting(module.split))
+    monkeypatch.setattr(truncation, "keep_ends", noting(truncation.keep_ends))
+    call = build(("user", f"Summarize:\n\n{words(2000)}"), max_tokens=20)
+    await LongInput("Segment", prompts).cut(call, refusal(prompts, call), WINDOW)
+    cuts = len(where)
+    await LongInput("Truncate", prompts).shorten(call, refusal(prompts, call), WINDOW)
+    assert cuts == 2 < len(where) and threading.main_thread() not in where

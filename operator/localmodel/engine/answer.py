@@ -57,11 +57,12 @@ class Answer:
         text = ""
         if output.token is not None:
             tokens = 1
-            if output.logprob and output.finish != "stop":  # a stop token is no part of the text
-                self._logprobs.add(output.logprob, self._made)
-            text = self._cut(self._decode(output.token))
-            if not self._detokenizer.holding:
-                self._logprobs.settle(self._made)
+            if output.finish != "stop":  # a stop token is no part of the text, also where the tokenizer doesn't call it special
+                if output.logprob:
+                    self._logprobs.add(output.logprob, self._made)
+                text = self._cut(self._decode(output.token))
+                if not self._detokenizer.holding:
+                    self._logprobs.settle(self._made)
         if output.finish and not self._cutter.stopped:
             text += self._cut(self._detokenizer.flush())
             text += self._cutter.flush()

@@ -20,6 +20,7 @@ FLOATS = ("F32", "F16", "BF16", "F64")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 """Computed values that old exporters wrote beside the weights."""
 ROWS_AT_ONCE = 4096
+SUMMED_AT_ONCE = 1 << 20
 Places = Iterable[tuple[str, Place]]
 Found = dict[str, tuple[Path, Any]]
 """The file of each tensor, and a handle on it."""
@@ -53,13 +54,20 @@ def load_tensors(
             except (SafetensorError, OSError) as error:
                 raise ModelFilesCorrupt(f"tensor {name} in {file} can't be read: {error}") from error
             numbers = destination if isinstance(destination, Tensor) else tensor
-            finite.append((name, file, numbers.sum().isfinite()))
+            finite.append((name, file, _sum(numbers).isfinite()))
     for name, file, all_are in finite:  # asked last: a card computes them while the next are read
         if not all_are:
             raise ModelFilesCorrupt(
                 f"tensor {name} in {file} has values that are no finite numbers (NaN or infinity): with them every answer "
                 "would be noise. Take a sound copy of the model."
             )
+
+
+def _sum(numbers: Tensor) -> Tensor:
+    """In pieces where the numbers are float16, of which many sound ones may have an infinite sum."""
+    if numbers.dtype != torch.float16:
+        return numbers.sum()
+    return torch.stack([piece.float().sum() for piece in numbers.flatten().split(SUMMED_AT_ONCE)]).sum()
 
 
 def are_different(files: Iterable[Path], one: str, other: str) -> bool:

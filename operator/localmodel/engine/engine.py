@@ -160,8 +160,13 @@ class Engine(Stepping):
             stop_tokens=frozenset() if sampling.ignore_eos else self._stop_tokens,
             deadline=None if deadline is None else time.monotonic() + deadline,
             sampling=sampling,
-            uniform=random.random if sampling.seed is None else random.Random(sampling.seed).random,
+            uniform=random.random if sampling.seed is None else _numbers(sampling.seed),
         )
+
+
+def _numbers(seed: int) -> Callable[[], float]:
+    """Python takes a negative seed for the positive one, and a choice with seed -1 stands beside one with 1."""
+    return random.Random(seed if seed >= 0 else f"{seed}").random
 
 
 def _begins_answer(works: list[Work]) -> bool:

@@ -125,6 +125,16 @@ def test_numbers_that_are_none(engine_config, edit_config, name, value, quantiza
     assert f"tensor {name} in {weights} has values that are no finite numbers" in found.message
 
 
+@pytest.mark.parametrize("quantization", ["None", "INT8"])
+def test_sound_numbers_whose_sum_leaves_their_type(engine_config, edit_config, quantization):
+    weights = edit_config("llama") / "model.safetensors"
+    tensors = {name: tensor.half() for name, tensor in load_file(weights).items()}
+    tensors["model.layers.1.mlp.up_proj.weight"] += 12
+    assert tensors["model.layers.1.mlp.up_proj.weight"].sum().isinf()
+    save_file(tensors, weights)
+    load_model(engine_config(weights.parent, quantization=quantization))
+
+
 def test_a_tensor_in_two_files(engine_config, edit_config):
     weights = edit_config("llama") / "model.safetensors"
     tensors = load_file(weights)

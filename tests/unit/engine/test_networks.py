@@ -138,6 +138,15 @@ def test_a_seed_gives_the_same_tokens_in_any_company(engine_config, dtype):
     assert run_all(engine, other) != together
 
 
+def test_a_negative_seed_is_not_the_positive_one(engine_config):
+    """The choices of a request with seed -1 have the seeds -1, 0, 1."""
+    engine = build_engine(load_model(engine_config("llama")))
+    requests = {seed: ([1, 2, 3], Sampling(seed=seed, max_tokens=12, ignore_eos=True)) for seed in range(-3, 4)}
+    made = run_all(engine, requests)
+    assert len({tuple(tokens) for tokens in made.values()}) == 7
+    assert run_all(engine, {-2: requests[-2]}) == {-2: made[-2]}
+
+
 def test_a_slot_used_before_changes_nothing(engine_config):
     engine = build_engine(load_model(engine_config("llama", max_batch_size=1)))
     sampling = Sampling(temperature=0, max_tokens=10, ignore_eos=True)

@@ -240,6 +240,14 @@ def test_half_a_character_at_the_end_and_a_stop_token(byte_tokenizer):
     assert carried(Answer("s", byte_tokenizer, [1], []), [end, a])[0] == [("", [end]), ("a", [a])]
 
 
+def test_a_stop_token_has_no_text_though_its_tokenizer_does_not_call_it_special(byte_tokenizer):
+    a, end = byte_tokenizer.encode("ab").ids
+    for logprobs in (False, True):
+        (slow, fast, _), _ = every_way(byte_tokenizer, [a], [a, end], logprobs=logprobs, finish="stop")
+        assert slow == fast and [event.text for event in fast] == ["a", ""] and fast[-1].usage == (1, 2)
+    assert carried(Answer("s", byte_tokenizer, [1], ["b"]), [a, end], finish="stop")[0] == [("a", [a]), ("", [])]
+
+
 def test_a_token_that_a_stop_string_cuts_in_two_keeps_its_logprob():
     tokenizer = Tokenizer(models.WordLevel({"end.": 0, "more": 1, "?": 2}, unk_token="?"))
     events, last = carried(Answer("s", tokenizer, [], ["."]), [1, 0, 1])
@@ -260,12 +268,12 @@ def test_every_logprob_whose_text_came_came_once_in_order(byte_tokenizer, text, 
 STOPS = st.lists(st.sampled_from(["a", "b ", "é", "abc"]) | st.text("ab \ufffd", min_size=1, max_size=3), max_size=2)
 
 
-def every_way(tokenizer, prompt, ids, stops=(), logprobs=False):
+def every_way(tokenizer, prompt, ids, stops=(), logprobs=False, finish="length"):
     """The events, without and with the table of plain tokens, and with what it knows then; the last token ends the answer."""
     plain = PlainTokens(tokenizer)
     answers = [Answer("s", tokenizer, prompt, stops, table) for table in (None, plain, plain)]
     outputs = [Output("k", token, logprob=lp(token) if logprobs else None) for token in ids]
-    outputs[-1:] = [output._replace(finish="length") for output in outputs[-1:]]
+    outputs[-1:] = [output._replace(finish=finish) for output in outputs[-1:]]
     return [[answer.take(output) for output in outputs] for answer in answers], plain
 
 

@@ -53,6 +53,8 @@ class EventStream:
         self._cut_at: float | None = None
         """Since when a stream that was open is not."""
         self.silence = Silence(monotonic())
+        self.heard_at = float("-inf")
+        """When the engine last spoke, on the monotonic clock."""
         self.step_age_seconds = 0.0
         self.failure = ""
         """The engine's last words, once it has said that it ends."""
@@ -130,7 +132,8 @@ class EventStream:
                 self._apply(parse_batch(payload))
 
     def _apply(self, batch: EventBatch) -> None:
-        self.silence.hear(monotonic())
+        self.heard_at = monotonic()
+        self.silence.hear(self.heard_at)
         self.step_age_seconds = batch.step_age_seconds
         if batch.lost:
             known = len(self._sequences)

@@ -35,6 +35,9 @@ class Readiness:
             raise errors.draining()
         self._check_backend()
 
+    def _why_not_serving(self) -> tuple[str, str] | None:
+        return backend_state.why_not_serving(self._backend.state, stream_open=self._backend.stream.open.is_set())
+
     def _check_backend(self) -> None:
         why = backend_state.why_not_serving(self._backend.state, stream_open=True)
         if why is not None:
@@ -53,9 +56,12 @@ class Readiness:
         self._check_backend()
 
     async def wait_backend(self, until: float) -> bool:
-        """Outlasts a restart of the backend: whether it takes requests, latest at `until` (monotonic seconds)."""
-        stream = self._backend.stream
-        while backend_state.why_not_serving(self._backend.state, stream_open=stream.open.is_set()) is not None:
+        """Outlasts a restart of the backend: whether it takes requests, latest at `until` (monotonic seconds).
+
+        It must have spoken since this was asked: what ended a request may be a death that the supervisor has yet to notice.
+        """
+        asked, stream = monotonic(), self._backend.stream
+        while stream.heard_at <= asked or self._why_not_serving() is not None:
             if monotonic() >= until or self._ending.error is not None:
                 return False
             await asyncio.sleep(_POLL_SECONDS)

@@ -17,8 +17,7 @@ T = TypeVar("T")
 _PAUSE_SECONDS = 0.1
 _PAUSE_GROWTH = 4
 _LONGEST_PAUSE_SECONDS = 5.0
-"""Before a retry, times 1 to 2. Triton says at once that the engine's process is dead, the supervisor a while later: two
-retries must not be spent before it knows, and then waits."""
+"""Before a retry, times 1 to 2."""
 
 
 class Resender:

@@ -111,12 +111,14 @@ async def test_v2_lets_only_generate_through(start: Start, triton: FakeTriton) -
         async with gateway.session.get(gateway.url + path) as reply:
             assert reply.status == 200, path
     seen = len(triton.paths)
+    told = "Not Found. Use /v2/models/tiny, or /ready, /generate or /generate_stream behind that."
     host = gateway.url.removeprefix("http://")
     for path in ("/v2/repository/index", "//v2/models/llm", "/V2/models/llm", "/v2/models/llm/config", "/v2/models/%6clm",
-                 "/v2/models/llm/../llm", "/%76%32/health/live", f"http://{host}/v2/health/live", "/v2/logging"):  # fmt: skip
+                 "/v2/models/llm/../llm", "/%76%32/health/live", f"http://{host}//v2/health/live", "/v2/logging"):  # fmt: skip
         status, body = await raw_get(gateway, path)
-        assert status == 404 and body == {"error": "Not Found"}, path
+        assert status == 404 and body == {"error": told}, path
     assert "/v2/repository/index" not in triton.paths[seen:]
+    assert (await raw_get(gateway, f"http://{host}/v2/models/llm"))[0] == 200
     await gateway.idle()
     await gateway.balanced()
 

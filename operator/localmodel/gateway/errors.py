@@ -89,9 +89,14 @@ def wrong_task(served: str, use: str) -> ApiError:
     return ApiError(400, "model_task_mismatch", message, outcome="rejected", param="model")
 
 
-def unknown_url() -> ApiError:
-    message = "Unknown URL. Use /v1/chat/completions, /v1/completions, /v1/embeddings or /v1/models."
-    return ApiError(404, "unknown_url", message, outcome="rejected")
+def unknown_url(use: str = "/v1/chat/completions, /v1/completions, /v1/embeddings or /v1/models") -> ApiError:
+    return ApiError(404, "unknown_url", f"Unknown URL. Use {use}.", outcome="rejected")
+
+
+def unknown_v2_url(name: str, verbs: tuple[str, ...]) -> ApiError:
+    """In Triton's words first: its clients look for them."""
+    behind = f"{', '.join(verbs[:-1])} or {verbs[-1]}"
+    return ApiError(404, "unknown_url", f"Not Found. Use /v2/models/{name}, or {behind} behind that.", outcome="rejected")
 
 
 def method_not_allowed(allow: str) -> ApiError:

@@ -82,7 +82,7 @@ class OpenInference:
             if method is not None:
                 caller.check_model(name)
                 return method, self._model_url + rest.removeprefix(name), name
-        raise errors.ApiError(404, "unknown_url", "Not Found", outcome="rejected")
+        raise errors.unknown_v2_url(self._settings.served_names[0], tuple(filter(None, self._verbs)))
 
     async def _get(self, request: Request, exchange: Exchange, url: str, name: str) -> None:
         try:

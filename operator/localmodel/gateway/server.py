@@ -24,7 +24,7 @@ log = logging.getLogger("localmodel.gateway.server")
 
 MAX_CONNECTIONS = 4096
 """At more, whoever has been connected longest without a running request has to go; if all run, the newcomer."""
-_ONCE = ("authorization", "content-encoding", DEADLINE)
+_ONCE = ("authorization", "content-encoding", "inference-header-content-length", DEADLINE)
 """Headers of which a proxy and this server could each believe another one; the parser refuses the rest of them."""
 _CLOSING = (408, 413, 431, 501, 505)
 """Where the next request starts is uncertain, or too much would have to be read."""

@@ -84,9 +84,10 @@ class ServingSite:
     async def _dispatch(self, request: Request, exchange: Exchange) -> None:
         path = request.path
         endpoint = _GENERATE.get(path)
-        if self._settings.task == "Predict" and (endpoint is not None or path == _EMBEDDINGS):
+        infer = f"/v2/models/{self._settings.served_names[0]}/infer" if self._settings.task == "Predict" else ""
+        if infer and (endpoint is not None or path == _EMBEDDINGS):
             exchange.record.endpoint = endpoint or "embeddings"
-            raise errors.wrong_task("Predict", f"/v2/models/{self._settings.served_names[0]}/infer")
+            raise errors.wrong_task("Predict", infer)
         if endpoint is not None:
             exchange.record.endpoint = endpoint
             await self._generate(request, exchange, endpoint)
@@ -99,7 +100,7 @@ class ServingSite:
         elif exchange.record.endpoint == "v2":
             await self._triton.respond(request, exchange)
         else:
-            raise errors.unknown_url()
+            raise errors.unknown_url(f"{infer} or /v1/models") if infer else errors.unknown_url()
 
     async def _generate(self, request: Request, exchange: Exchange, endpoint: Endpoint) -> None:
         body, deadlines = await self._receive(request, exchange)

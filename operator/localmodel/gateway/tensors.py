@@ -21,6 +21,8 @@ _INTEGERS: dict[DataType, tuple[int, int]] = {
     "UINT8": (0, 2**8 - 1), "INT8": (-(2**7), 2**7 - 1), "INT16": (-(2**15), 2**15 - 1), "INT32": (-(2**31), 2**31 - 1),
     "INT64": (-(2**63), 2**63 - 1),
 }  # fmt: skip
+_TOO_LARGE: dict[DataType, int] = {"FP32": 2**128 - 2**103, "FP64": 2**1024 - 2**970}
+"""Rounded to the nearest, it would be infinite."""
 _BODY = frozenset({"id", "inputs", "outputs", "parameters"})
 _INPUT = frozenset({"name", "datatype", "shape", "data", "parameters"})
 _OUTPUT = frozenset({"name", "parameters"})
@@ -113,7 +115,8 @@ def _check_values(data: Any, tensor: TensorSpec, count: int, where: str) -> None
         low, high = _INTEGERS[tensor.datatype]
         good = kinds <= {int} and low <= min(values) and max(values) <= high
     else:
-        good = kinds <= {int, float}
+        limit = _TOO_LARGE[tensor.datatype]
+        good = kinds <= {int, float} and -limit < min(values) and max(values) < limit
     if not good:
         raise _wrong(f"{where} has values in 'data' that are no {tensor.datatype}.", "inputs")
 

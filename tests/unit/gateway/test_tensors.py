@@ -100,11 +100,24 @@ def test_a_length_that_is_none(length: str) -> None:
 
 
 @pytest.mark.parametrize(("datatype", "data"), [("UINT8", [256]), ("UINT8", [-1]), ("INT64", [2**63]), ("INT8", [1.0]),
-                                                ("BOOL", [1]), ("FP16", [1.0])])  # fmt: skip
+                                                ("BOOL", [1]), ("FP16", [1.0]), ("FP32", [1e39]), ("FP32", [-10**40]),
+                                                ("FP64", [10**309])])  # fmt: skip
 def test_values_that_the_type_does_not_hold(datatype: Any, data: list[Any]) -> None:
     signature = Signature(inputs=(TensorSpec(name="x", datatype=datatype, shape=(1,)),), outputs=(Y,))
     with pytest.raises(errors.ApiError, match=datatype):
         parse({"inputs": [tensor(datatype=datatype, shape=[1], data=data)]}, signature=signature)
+
+
+def test_a_number_that_no_float_holds() -> None:
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1e999, 1]}]}'
+    with pytest.raises(errors.ApiError, match="no FP32"):
+        parse_infer(body, None, SIGNATURE, 4)
+
+
+@pytest.mark.parametrize(("datatype", "value"), [("FP32", 3.4028234663852886e38), ("FP32", -(2**127)), ("FP64", 1.7e308)])
+def test_the_largest_values(datatype: Any, value: float) -> None:
+    signature = Signature(inputs=(TensorSpec(name="x", datatype=datatype, shape=(1,)),), outputs=(Y,))
+    parse({"inputs": [tensor(datatype=datatype, shape=[1], data=[value])]}, signature=signature)
 
 
 def test_rows_must_be_the_same_for_all_inputs() -> None:

@@ -41,7 +41,7 @@ async def test_an_answer_grows_and_is_sent_with_its_history(start: Start, triton
             new MutationObserver(note).observe(document.getElementById('messages'), watched);
         }"""
     )
-    triton.plan = Plan(texts=tuple(f"word{n} " for n in range(30)), gap=0.05)
+    triton.plan = Plan(texts=tuple(f"word{n} " for n in range(30)), gap=0.1)
     await ask(page, "First?")
     assert (await answered(page)).split() == [f"word{n}" for n in range(30)]
     lengths = await page.evaluate("window.lengths")
@@ -184,10 +184,18 @@ async def test_copying_also_on_plain_http(start: Start, triton: FakeTriton, brow
         await ask(page, "Code, please")
         await answered(page)
         for button, text in ((".code .copy", "echo '<b>'"), (".foot .copy", CODE)):
+            await page.locator(button).evaluate(NOTE_ITS_TEXTS)
             await page.click(button)
-            await expect(page.locator(button)).to_have_text("Copied")
+            await eventually(lambda page=page: page.evaluate("window.shown.includes('Copied')"), 90)
             assert await pasted(page) == text
             await expect(page.locator(button)).not_to_have_text("Copied")
+
+
+NOTE_ITS_TEXTS = """(button) => {
+    window.shown = [];
+    new MutationObserver(() => window.shown.push(button.textContent)).observe(button, { childList: true, subtree: true });
+}"""
+"""What is shown for a while may be over when it is looked for."""
 
 
 async def pasted(page: Page) -> str:

@@ -55,6 +55,9 @@ async def test_a_person_asks_the_real_model(start: Start, real: RealTriton, brow
     await page.click("#theme")
     await picture(page, "dark")
 
+    await page.click("#open-settings")
+    await page.fill("#max-tokens", "450")
+    await page.keyboard.press("Escape")
     await page.click("#new")
     await ask(page, "Write a very long story about a dragon.")
     await eventually(lambda: page.locator("article.last .body").evaluate("(each) => each.textContent.length > 20"), PATIENCE)

@@ -35,7 +35,7 @@ class ApiServer:
         """kubectl's result, whatever its exit status. A dict is sent as JSON."""
         text = json.dumps(stdin) if isinstance(stdin, dict) else stdin
         command = [find_tool("kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments]
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=180)
 
     def kubectl(self, *arguments: str, stdin: str | dict[str, Any] | None = None) -> str:
         """kubectl's standard output. Its failure fails the test, with what it said."""
@@ -59,7 +59,7 @@ def start_apiserver(folder: Path) -> Iterator[ApiServer]:
             yield ApiServer(_wait_until_ready(process, folder))
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def _wait_until_ready(process: subprocess.Popen[str], folder: Path) -> Path:

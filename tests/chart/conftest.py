@@ -37,7 +37,7 @@ class Helm:
             input=json.dumps(values) if values is not None else None,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             env=environment,
         )
 

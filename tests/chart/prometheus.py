@@ -4,7 +4,6 @@ It must not know what a query means. `hack/prometheus_package.py` brings `promet
 """
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import prometheus_package
+from ports import free_ports
 
 
 def find(name: str) -> str:
@@ -47,8 +47,7 @@ class Prometheus:
     """`with Prometheus(folder, [scrape(targets)]) as prometheus: prometheus.wait_until_scraped(len(targets))`, then `query`."""
 
     def __init__(self, folder: Path, scrape_configs: list[dict[str, Any]], rule_files: tuple[Path, ...] = ()) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as chosen:
-            self.address = f"127.0.0.1:{chosen.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_ports(1)[0]}"
         self._log = folder / "prometheus.log"
         configuration = {
             "global": {"evaluation_interval": "1s"},
@@ -75,13 +74,13 @@ class Prometheus:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
 
-    def wait_until_scraped(self, targets: int, seconds: float = 30) -> None:
+    def wait_until_scraped(self, targets: int, seconds: float = 90) -> None:
         """Until so many targets were scraped twice, so that rates have a value."""
         self._wait(lambda: len(self.query("sum_over_time(up[1m]) >= 2")) == targets, f"{targets} targets scraped", seconds)
 
-    def wait_for_targets(self, count: int, seconds: float = 30) -> list[dict[str, Any]]:
+    def wait_for_targets(self, count: int, seconds: float = 90) -> list[dict[str, Any]]:
         """So many discovered targets, scraped or not: `labels`, `scrapeUrl`, `lastError` of each."""
         self._wait(lambda: len(self._list_targets()) == count, f"{count} targets discovered", seconds)
         return self._list_targets()
@@ -108,7 +107,7 @@ class Prometheus:
         except (OSError, AssertionError):
             return False
 
-    def _wait(self, is_so: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    def _wait(self, is_so: Callable[[], bool], what: str, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
         while not is_so():
             assert self._process.poll() is None, f"prometheus ended: {self._log.read_text()[-2000:]}"

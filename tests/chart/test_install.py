@@ -57,7 +57,7 @@ def test_every_object_is_accepted_with_no_field_unknown(values, helm, server, cl
 @pytest.fixture(scope="module")
 def installed(server, cluster_helm):
     notes = run(cluster_helm, "install", str(CHART), "--no-hooks")
-    server.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
+    server.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=90s")
     yield notes
     run(cluster_helm, "uninstall", "--no-hooks")
     server.kubectl("delete", "localmodels", "--all", "-n", "llm")

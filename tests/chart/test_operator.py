@@ -5,7 +5,6 @@ A right that is missing shows here in seconds; in a cluster it shows as a model 
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,16 +13,12 @@ import pytest
 import yaml
 
 from chart.conftest import CHART, NAMESPACE, RELEASE, ROOT, Helm
+from ports import free_ports
 
 CHECK = CHART / "files" / "check.py"
 ACCOUNT = "localmodel-operator"
 CHILDREN = "deployment,service,configmap,networkpolicy,poddisruptionbudget,serviceaccount"
 CHOSEN = ("-n", "llm", "-l", "localmodel.dev/name=mistral")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as chosen:
-        return chosen.getsockname()[1]
 
 
 @pytest.fixture(params=[{}, {"config": {"watchNamespaces": ["llm"]}}], ids=["whole-cluster", "one-namespace"])
@@ -38,14 +33,14 @@ def operator(request, server, namespaces, tmp_path):
     token = server.kubectl("create", "token", ACCOUNT, "-n", NAMESPACE).strip()
     kubeconfig["users"] = [{"name": each["name"], "user": {"token": token}} for each in kubeconfig["users"]]
     (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    port = free_port()
+    port, probe_port = free_ports(2)
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT / "operator"),
         "KUBECONFIG": str(tmp_path / "kubeconfig"),
         "LOCALMODEL_OPERATOR_NAMESPACE": NAMESPACE,
         "LOCALMODEL_OPERATOR_SERVER__METRICS_PORT": str(port),
-        "LOCALMODEL_OPERATOR_SERVER__PROBE_PORT": str(free_port()),
+        "LOCALMODEL_OPERATOR_SERVER__PROBE_PORT": str(probe_port),
     }
     command = [sys.executable, "-m", "localmodel.controller", "--settings", str(tmp_path / "config.yaml")]
     with (tmp_path / "operator.log").open("w") as log:
@@ -54,12 +49,12 @@ def operator(request, server, namespaces, tmp_path):
             yield port
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
             helm.run("uninstall", RELEASE, "-n", NAMESPACE, "--no-hooks")
 
 
 def test_it_leads_and_serves_a_model(operator, server, tmp_path):
-    check = subprocess.run([sys.executable, str(CHECK), "127.0.0.1", str(operator), "20"], capture_output=True, text=True)
+    check = subprocess.run([sys.executable, str(CHECK), "127.0.0.1", str(operator), "90"], capture_output=True, text=True)
     assert check.returncode == 0, check.stderr + (tmp_path / "operator.log").read_text()
     body = {
         "apiVersion": "localmodel.dev/v1alpha1",
@@ -82,7 +77,7 @@ def test_it_leads_and_serves_a_model(operator, server, tmp_path):
         server.kubectl("delete", "events.events.k8s.io", "--all", "-n", "llm")
 
 
-def wait_for_event(server, reason, seconds=20):
+def wait_for_event(server, reason, seconds=90):
     """The last thing that is written for a new model: status before it, children before that."""
     deadline = time.monotonic() + seconds
     while reason not in server.kubectl("get", "events.events.k8s.io", "-n", "llm", "-o", "jsonpath={.items[*].reason}"):

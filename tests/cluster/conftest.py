@@ -18,6 +18,6 @@ def bare_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServ
 def apiserver(bare_apiserver: ApiServer) -> ApiServer:
     """With the CRD established and a namespace `llm`."""
     bare_apiserver.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    bare_apiserver.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/localmodels.localmodel.dev")
+    bare_apiserver.kubectl("wait", "--for=condition=Established", "--timeout=90s", "crd/localmodels.localmodel.dev")
     bare_apiserver.kubectl("create", "namespace", "llm")
     return bare_apiserver

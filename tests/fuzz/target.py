@@ -18,7 +18,6 @@ from typing import Any
 
 import aiohttp
 
-from gateway.conftest import free_ports
 from gateway.fake_triton import FakeTriton, Plan
 from gateway.tiny_model import write_tiny_model
 from gateway.wire import chat_bytes, request
@@ -30,6 +29,7 @@ from localmodel.gateway.exchange import Exchange
 from localmodel.gateway.redact import Redactor
 from localmodel.gateway.sinks import Sink
 from localmodel.gateway.targets import DescriptorTarget
+from ports import free_ports
 
 TOKEN = "the-token-of-the-fuzzer"
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v2/models/llm/generate", "/v2/models/llm/generate_stream")

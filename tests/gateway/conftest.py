@@ -1,13 +1,10 @@
 """Starts the real gateway process before a scripted Triton, and checks at the end of every test that its books balance."""
 
 import asyncio
-import contextlib
 import json
 import os
-import random
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,24 +17,9 @@ import pytest
 from gateway.fake_triton import FakeTriton
 from gateway.tiny_model import write_tiny_model
 from localmodel.gateway.chain_check import check
+from ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-_GIVEN: set[int] = set()
-
-
-def free_ports(count: int) -> list[int]:
-    """Below the range that the kernel gives to outgoing connections: one of those could take a port before its owner does. None
-    is given twice."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            ports += [port] if port not in _GIVEN else []
-            _GIVEN.add(port)
-    return ports
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:

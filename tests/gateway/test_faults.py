@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from gateway import fault_proxy as faults
-from gateway.conftest import GatewayProcess, Start, eventually, free_ports
+from gateway.conftest import GatewayProcess, Start, eventually
 from gateway.fake_triton import FakeTriton, Plan
 from gateway.fault_proxy import Fault, FaultProxy
 from gateway.invariants import check_stream
+from ports import free_ports
 
 FLAT_BYTES = 48 * 1024 * 1024
 UPSTREAM, PROTOCOL, FIRST = "upstream_error", "upstream_protocol_error", "first_token_timeout"

@@ -17,8 +17,9 @@ import torch
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from gateway.conftest import ROOT, GatewayProcess, Start, eventually, free_ports
+from gateway.conftest import ROOT, GatewayProcess, Start, eventually
 from localmodel.cli.triton_runtime import triton_command
+from ports import free_ports
 from predict_models import BAGS_CONFIG, MLP_CONFIG, write_bags, write_mlp
 
 pytestmark = pytest.mark.triton

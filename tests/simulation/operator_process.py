@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import yaml
 from cluster.certificates import sign
 from cluster.kubeconfig import write_kubeconfig
 from localmodel.core.permissions import MODEL_PERMISSIONS, OPERATOR_PERMISSIONS, Permission
+from ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "localmodel-operator-under-test"
@@ -59,11 +59,6 @@ def build_rbac() -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @dataclass
 class OperatorProcess:
     kubeconfig: Path
@@ -75,7 +70,7 @@ class OperatorProcess:
 
     def start(self, **changes: Any) -> "OperatorProcess":
         """Returns once it holds the lease or says that it does not."""
-        self.metrics_port = free_port()
+        self.metrics_port, probe_port = free_ports(2)
         document = {
             "images": {"triton": "localmodel/triton:test", "gateway": "localmodel/gateway:test"},
             "namespace": OPERATOR_NAMESPACE,
@@ -84,7 +79,7 @@ class OperatorProcess:
                 "metricsHost": "127.0.0.1",
                 "metricsPort": self.metrics_port,
                 "probeHost": "127.0.0.1",
-                "probePort": free_port(),
+                "probePort": probe_port,
             },
             "prober": {"unsettledSeconds": 0.3, "settledSeconds": 1, "timeoutSeconds": 1},
             **self.settings,
@@ -96,10 +91,10 @@ class OperatorProcess:
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PYTHONPATH": str(ROOT / "operator")}
         with (self.folder / f"{self.identity}.log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder)
-        self.wait_until(lambda: self.metric("localmodel_operator_leader") is not None, 30)
+        self.wait_until(lambda: self.metric("localmodel_operator_leader") is not None, 90)
         return self
 
-    def wait_for_lead(self, seconds: float = 20) -> float:
+    def wait_for_lead(self, seconds: float = 60) -> float:
         began = time.monotonic()
         self.wait_until(lambda: self.metric("localmodel_operator_leader") == 1, seconds)
         return time.monotonic() - began
@@ -107,7 +102,7 @@ class OperatorProcess:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
 
     def log(self) -> str:
         return (self.folder / f"{self.identity}.log").read_text()
@@ -120,7 +115,7 @@ class OperatorProcess:
     def metric(self, name: str) -> float | None:
         """Sum over the labels; None if the operator does not answer or has no such metric."""
         try:
-            text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=2).read().decode()
+            text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10).read().decode()
         except OSError:
             return None
         values = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name]

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from simulation.fake_gateway import FakeGateway, build_report
 
 _NUMBERS = itertools.count(1)
+PATIENCE = 60.0
+"""Seconds that anything may take on a busy machine before a test gives up."""
 
 
 class Kubectl(Protocol):
@@ -82,7 +84,7 @@ class Workload:
         found = [c for c in model.get("status", {}).get("conditions", ()) if c["type"] == type_]
         return found[0] if found and found[0]["observedGeneration"] == model["metadata"]["generation"] else {}
 
-    def wait(self, name: str, type_: str, status: str, reason: str = "", seconds: float = 15) -> dict[str, Any]:
+    def wait(self, name: str, type_: str, status: str, reason: str = "", seconds: float = PATIENCE) -> dict[str, Any]:
         def check() -> dict[str, Any]:
             condition = self.condition(name, type_)
             right = condition.get("status") == status and (not reason or condition.get("reason") == reason)
@@ -99,7 +101,7 @@ class Workload:
         self.api.kubectl("patch", kind, name, "-n", self.namespace, "--subresource=status", "--type=merge", "-p", patch)
 
 
-def until(check: Callable[[], Any], what: str, seconds: float = 15) -> Any:
+def until(check: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, f"not so within {seconds} s: {what}"

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.conftest import free_ports
 from localmodel.cli.triton_runtime import triton_command
+from ports import free_ports
 from suites.environment import ROOT
 
 PATIENCE = 600.0

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 import weights
 from localmodel.cli.triton_runtime import triton_command
 from localmodel.gateway.wire import read_batch
+from ports import free_ports
 
 REPOSITORY = Path(__file__).parents[2] / "model_repo"
 PATIENCE = 60.0
@@ -85,13 +86,11 @@ class Server:
         self.tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         self.settings = {
             "model_path": str(model), "channel_token_file": str(directory / "run" / "token"), "context_window": 1024,
-            "max_batch_size": 4, "cpu_threads": 1, "reconnect_grace_seconds": 1.0, "model_version": "test",
+            "max_batch_size": 4, "cpu_threads": 1, "reconnect_grace_seconds": 3.0, "model_version": "test",
         }  # fmt: skip
         self.settings |= changes
         self.add_model("llm")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.log = (directory / "triton.log").open("w+")
         self.start()
 

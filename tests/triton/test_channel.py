@@ -1,7 +1,6 @@
 """The channel through the real tritonserver: answers, two gateways, take-over, cuts, cancels."""
 
 import json
-import time
 
 import pytest
 
@@ -66,8 +65,7 @@ def test_a_stop_string_and_a_deadline(server):
 
 def test_heartbeats_come_when_nothing_happens(server):
     stream = server.events("idle")
-    time.sleep(1.5)
-    assert len(stream.batches) >= 5
+    server.wait_until(lambda: len(stream.batches) >= 5, "heartbeats")
     assert {batch.number for batch in stream.batches} == {0}
 
 
@@ -108,7 +106,7 @@ def test_a_cut_stream_s_sequences_end_after_the_grace(server):
     server.wait_until(lambda: stream.text("s"), "text")
     stream.cut()
     assert server.status()["running"] == 2
-    server.wait_until(lambda: server.status()["running"] == 0, "the end of the grace", seconds=20)
+    server.wait_until(lambda: server.status()["running"] == 0, "the end of the grace")
     again = server.events("gone", epoch=2, after=stream.last)
     assert again.batches[0].lost
 
@@ -120,11 +118,11 @@ def test_cancel_frees_the_slot_at_once(server):
     server.wait_until(lambda: all(stream.text(f"s{number}") for number in range(4)), "text of all four")
     endless(server, "cancel", "waits")
     assert server.status()["waiting"] == 1
-    began = time.monotonic()
     assert server.ask("cancel", instance="cancel", ids=["s1", "unknown"]) == {"cancelled": ["s1", "unknown"]}
     assert stream.end("s1").finish_reason == "cancelled"
-    server.wait_until(lambda: stream.text("waits"), "text of the one that waited", seconds=10)
-    assert time.monotonic() - began < 5
+    server.wait_until(lambda: stream.text("waits"), "text of the one that waited")
+    ended = [event.id for batch in list(stream.batches) for event in batch.events if event.finish_reason]
+    assert ended == ["s1"], "it need not wait for another"
     server.ask("cancel", instance="cancel", ids=["s0", "s2", "s3", "waits"])
     assert server.status()["running"] == server.status()["kv_tokens_used"] == 0
 

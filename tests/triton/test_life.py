@@ -45,15 +45,18 @@ def test_a_killed_engine_falls_silent_and_loads_again(start_server):
     stream = server.events("a")
     (stub,) = server.stub_pids()
     os.kill(stub, signal.SIGKILL)
-    time.sleep(0.5)
-    beats = len(stream.batches)
-    time.sleep(1)
-    assert len(stream.batches) == beats
+    server.wait_until(lambda: is_silent(stream), "a second without a heartbeat")
     assert "not healthy" in str(server.ask("status"))
     stream.cut()
     server.begin_again()
     assert server.events("a", after=stream.last).batches[0].number == 0
     assert server.status()["running"] == 0
+
+
+def is_silent(stream):
+    beats = len(stream.batches)
+    time.sleep(1)
+    return len(stream.batches) == beats
 
 
 def test_an_unload_waits_for_the_open_event_stream(start_server):

@@ -19,7 +19,7 @@ import openai
 import pytest
 
 import weights
-from localmodel.cli.machine import find_free_port
+from ports import free_ports
 from predict_models import write_bags
 
 pytestmark = pytest.mark.triton
@@ -34,7 +34,7 @@ class Run:
     """The command, its output so far, and a client of what it serves."""
 
     def __init__(self, file: Path, *arguments: str) -> None:
-        self.port, self.admin_port = find_free_port(), find_free_port()
+        self.port, self.admin_port = free_ports(2)
         command = [sys.executable, "-m", "localmodel.cli", "run", str(file)]
         ports = ["--port", str(self.port), "--admin-port", str(self.admin_port)]
         self.process = subprocess.Popen(

@@ -11,10 +11,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.conftest import eventually, free_ports
+from gateway.conftest import eventually
 from localmodel.gateway.backend_errors import BackendError, BackendUnreachable
 from localmodel.gateway.first_load import Answer, FirstLoad
 from localmodel.gateway.triton import Triton
+from ports import free_ports
 
 LOAD = "/v2/repository/models/llm/load"
 

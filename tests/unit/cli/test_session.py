@@ -24,6 +24,7 @@ def end(*_):
     open(sys.argv[1], "a").write("triton\\n")
     sys.exit()
 signal.signal(signal.SIGTERM, end)
+open(sys.argv[1] + ".lives", "w").close()
 while True: time.sleep(1)
 """
 GATEWAY = """
@@ -41,6 +42,7 @@ def end(*_):
     open(order, "a").write("gateway\\n")
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
+while not os.path.exists(order + ".lives"): time.sleep(0.01)
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 
 import pytest
 import torch
@@ -88,7 +89,11 @@ def test_after_a_quiet_time_and_only_then_memory_is_given_back(world):
     engine, calls = world.engine, []
     woken = threading.Thread(target=lambda: calls.append(engine.wait_for_work(0.05, lambda: calls.append("quiet"))))
     woken.start()
-    woken.join(0.5)
+    until = time.monotonic() + 60
+    while not calls:
+        assert time.monotonic() < until, "nobody gave it back"
+        time.sleep(0.01)
+    woken.join(0.3)
     assert calls == ["quiet"], "it still sleeps"
     engine.add_request("a", (1, 2), Sampling(temperature=0, max_tokens=1))
     woken.join(20)

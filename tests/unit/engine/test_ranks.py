@@ -162,7 +162,7 @@ def test_an_unload_ends_every_rank_in_peace(start):
 
 
 def test_a_frozen_rank_is_named(start, stream, monkeypatch):
-    monkeypatch.setattr("localmodel.engine.ranks.FROZEN_SECONDS", 3.0)
+    monkeypatch.setattr("localmodel.engine.ranks.FROZEN_SECONDS", 6.0)
     instance = start("llama", 2)
     instance.service.start()
     generate(instance, stream)

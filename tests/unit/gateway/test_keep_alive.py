@@ -23,19 +23,21 @@ from localmodel.gateway.timers import Deadlines
 
 
 class SlowSource:
-    """Says nothing for a while, wakes early with half a character, then ends."""
+    """Says nothing until there were three comments, wakes early with half a character, then ends."""
 
     def __init__(self) -> None:
         self.finished = False
         self.usage = Usage(1, 2)
-        self._began = monotonic()
+        self._wakes: set[float] = set()
+        """A comment moves the next one."""
 
     async def first(self) -> list[Piece]:
         return [Piece(0, "first")]
 
     async def more(self, wake_at: float = 0.0, say: object = None) -> list[Piece]:
-        await asyncio.sleep(min(0.03, max(0.0, wake_at - monotonic())))
-        if monotonic() - self._began < 0.5:
+        self._wakes.add(wake_at)
+        if len(self._wakes) <= 3:
+            await asyncio.sleep(min(0.03, max(0.0, wake_at - monotonic())))
             return [Piece(0, "")]
         self.finished = True
         return [Piece(0, "end", (), "stop")]
@@ -57,8 +59,9 @@ async def test_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "KEEP_ALIVE_SECONDS", 0.1)
     server = await asyncio.get_running_loop().create_server(Listener(StreamSite()), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
+    began = monotonic()
     async with aiohttp.ClientSession() as session, session.post(f"http://127.0.0.1:{port}/") as reply:
         stream = check_stream(await reply.read())
     server.close()
     assert stream.text == "firstend"
-    assert 2 <= stream.comments <= 5
+    assert stream.comments == 3 and monotonic() - began >= 0.3

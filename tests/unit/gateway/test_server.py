@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from gateway.conftest import eventually
 from localmodel.gateway import connection, errors, intake, patience, reply, server
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange
@@ -23,6 +24,8 @@ class EchoSite:
     def __init__(self) -> None:
         self.ended: list[Record] = []
         self.paths: list[str] = []
+        self.go = asyncio.Event()
+        """`/wait` waits for it."""
 
     def open(self, headers: object, client: str | None) -> Exchange:
         return Exchange(Record("r", "", "", "", ""), lambda exchange: self.ended.append(exchange.record))
@@ -32,7 +35,7 @@ class EchoSite:
         if request.path == "/fail":
             raise KeyError("a bug")
         if request.path == "/wait":
-            await asyncio.sleep(0.6)
+            await self.go.wait()
         if request.path == "/ever":
             await asyncio.Event().wait()
         body = await intake.read_body(request, exchange)
@@ -41,9 +44,13 @@ class EchoSite:
 
 
 @pytest.fixture
-async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[EchoSite, int]]:
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[tuple[EchoSite, int]]:
     site = EchoSite()
     listener = site.listener = server.Listener(site)
     opened = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
@@ -55,7 +62,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[EchoSite,
 async def talk(port: int, data: bytes) -> tuple[bytes, dict[str, object]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
-    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
     writer.close()
     return head.splitlines()[0], json.loads(body)["error"]
 
@@ -66,7 +73,7 @@ async def say(port: int, *pieces: bytes) -> bytes:
     for number, piece in enumerate(pieces):
         await asyncio.sleep(0.1 * bool(number))
         writer.write(piece)
-    answers = await asyncio.wait_for(reader.read(), 10)
+    answers = await asyncio.wait_for(reader.read(), 20)
     writer.close()
     return answers
 
@@ -74,7 +81,7 @@ async def say(port: int, *pieces: bytes) -> bytes:
 @pytest.mark.parametrize(
     "data", [b"POST / HTTP/1.1\r\nhost", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{", b"GET"]
 )
-async def test_what_never_completes_is_a_408(port: tuple[EchoSite, int], data: bytes) -> None:
+async def test_what_never_completes_is_a_408(short: None, port: tuple[EchoSite, int], data: bytes) -> None:
     site, number = port
     line, error = await talk(number, data)
     assert line.startswith(b"HTTP/1.1 408 ") and error["code"] == "request_body_timeout"
@@ -146,13 +153,13 @@ async def test_a_bug_is_a_500_without_a_traceback(port: tuple[EchoSite, int]) ->
     assert [record.outcome for record in site.ended] == ["internal_error"]
 
 
-async def test_a_request_after_an_idle_pause_is_still_served(port: tuple[EchoSite, int]) -> None:
+async def test_a_request_after_an_idle_pause_is_still_served(short: None, port: tuple[EchoSite, int]) -> None:
     _, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     await asyncio.sleep(0.4)
     for _ in range(2):
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
-        assert (await asyncio.wait_for(reader.readuntil(b"{}"), 5)).startswith(b"HTTP/1.1 200 ")
+        assert (await asyncio.wait_for(reader.readuntil(b"{}"), 20)).startswith(b"HTTP/1.1 200 ")
         await asyncio.sleep(0.4)
     writer.close()
 
@@ -166,7 +173,7 @@ async def test_a_connection_without_a_request_leaves_no_record(port: tuple[EchoS
 
 
 @pytest.mark.parametrize("first", [b"", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"])
-async def test_a_head_that_drips_is_a_408_after_what_precedes_it(port: tuple[EchoSite, int], first: bytes) -> None:
+async def test_a_head_that_drips_is_a_408_after_what_precedes_it(short: None, port: tuple[EchoSite, int], first: bytes) -> None:
     site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(first + b"GET / HTTP/1.1\r\nx: ")
@@ -180,7 +187,7 @@ async def test_a_head_that_drips_is_a_408_after_what_precedes_it(port: tuple[Ech
     assert [record.outcome for record in site.ended] == ["ok"] * bool(first) + ["rejected"]
 
 
-async def test_a_body_that_drips_is_a_408(port: tuple[EchoSite, int]) -> None:
+async def test_a_body_that_drips_is_a_408(short: None, port: tuple[EchoSite, int]) -> None:
     _, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
@@ -192,24 +199,24 @@ async def test_a_body_that_drips_is_a_408(port: tuple[EchoSite, int]) -> None:
     writer.close()
 
 
-async def test_a_head_that_grows_behind_a_running_request(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "HEAD_SECONDS", 20)
-    _, number = port
+async def test_a_head_that_grows_behind_a_running_request(port: tuple[EchoSite, int]) -> None:
+    site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
-    await asyncio.sleep(0.1)
+    await eventually(lambda: site.paths)
     writer.write(b"GET / HTTP/1.1\r\n")
     for _ in range(20):
         writer.write(b"x: " + b"a" * 3000 + b"\r\n")
         await asyncio.sleep(0.01)
-    got = await asyncio.wait_for(reader.read(), 10)
+    site.go.set()
+    got = await asyncio.wait_for(reader.read(), 20)
     assert got.startswith(b"HTTP/1.1 200 ") and got.count(b"HTTP/1.1 431 ") == 1
     writer.close()
 
 
 async def test_large_bodies_shut_out_only_large_ones(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "BODY_SECONDS", 5)
-    monkeypatch.setattr(intake, "room", intake.BodyRoom(3_000_000))
+    room = intake.BodyRoom(3_000_000)
+    monkeypatch.setattr(intake, "room", room)
     _, number = port
 
     async def begin(size: int, sent: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -218,16 +225,16 @@ async def test_large_bodies_shut_out_only_large_ones(port: tuple[EchoSite, int],
         return reader, writer
 
     holders = [await begin(2_000_000, 1_400_000) for _ in range(2)]
-    await asyncio.sleep(0.3)
+    await eventually(lambda: room._total == 2_800_000)
     for size, told in ((60_000, b" 200 "), (1_000_000, b" 503 .*Too many large requests")):
         reader, writer = await begin(size, size)
-        assert re.match(b"HTTP/1.1" + told, await asyncio.wait_for(reader.read(4096), 5), re.S)
+        assert re.match(b"HTTP/1.1" + told, await asyncio.wait_for(reader.read(4096), 20), re.S)
         writer.close()
     for _, writer in holders:
         writer.close()
-    await asyncio.sleep(0.2)
+    await eventually(lambda: room._total == 0)
     reader, writer = await begin(1_000_000, 1_000_000)
-    assert (await asyncio.wait_for(reader.readline(), 5)).split()[1] == b"200", "what they held was not given back"
+    assert (await asyncio.wait_for(reader.readline(), 20)).split()[1] == b"200", "what they held was not given back"
     writer.close()
 
 
@@ -235,14 +242,15 @@ async def test_at_too_many_connections_the_oldest_idle_one_goes(
     port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    _, number = port
+    site, number = port
     running_reader, running = await asyncio.open_connection("127.0.0.1", number)
     running.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
-    await asyncio.sleep(0.1)
+    await eventually(lambda: site.paths)
     oldest, first = await asyncio.open_connection("127.0.0.1", number)
     others = [(await asyncio.open_connection("127.0.0.1", number))[1] for _ in range(2)]
-    assert await asyncio.wait_for(oldest.read(), 5) == b""
-    assert (await asyncio.wait_for(running_reader.readline(), 5)).startswith(b"HTTP/1.1 200 ")
+    assert await asyncio.wait_for(oldest.read(), 20) == b""
+    site.go.set()
+    assert (await asyncio.wait_for(running_reader.readline(), 20)).startswith(b"HTTP/1.1 200 ")
     for writer in (running, first, *others):
         writer.close()
 
@@ -265,6 +273,7 @@ async def test_newcomers_at_once_each_cost_another_connection(monkeypatch: pytes
 
 async def test_a_refusal_comes_after_another_requests_error(port: tuple[EchoSite, int]) -> None:
     site, number = port
+    site.go.set()
     first = b"POST /wait HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 0\r\n\r\n"
     answers = await say(number, first, b"no HTTP\r\n\r\n")
     assert re.findall(rb"HTTP/1\.1 ([0-9]+) ", answers) == [b"415", b"400"]
@@ -283,7 +292,7 @@ async def test_a_trailer_that_is_too_long_is_answered_while_it_comes(port: tuple
     for _ in range(3):
         writer.write(b"y" * 10_000)
         await asyncio.sleep(0.05)
-    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 431 ")
+    assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 431 ")
     assert [record.status for record in site.ended] == [431]
     writer.close()
 
@@ -294,7 +303,7 @@ async def test_what_follows_in_the_same_packet_costs_no_request(port: tuple[Echo
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
     writer.write(one + one + b"no HTTP\x00" + ending)
-    answers = await asyncio.wait_for(reader.read(), 10)
+    answers = await asyncio.wait_for(reader.read(), 20)
     assert re.findall(rb"HTTP/1\.1 ([0-9]+) ", answers) == [b"200", b"200", b"400"]
     assert [record.outcome for record in site.ended] == ["ok", "ok", "rejected"]
     writer.close()
@@ -313,10 +322,10 @@ async def test_a_replica_that_leaves_keeps_no_connection(port: tuple[EchoSite, i
     one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(one)
-    assert b"connection: close" not in await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+    assert b"connection: close" not in await asyncio.wait_for(reader.readuntil(b"{}"), 20)
     site.listener.leaving = lambda: True
     writer.write(one)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 20)
     assert answer.startswith(b"HTTP/1.1 200 ") and b"\r\nconnection: close\r\n" in answer
     writer.close()
 
@@ -325,25 +334,27 @@ async def test_whoever_still_waits_at_the_end_hears_why(port: tuple[EchoSite, in
     site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     writer.write(b"GET /ever HTTP/1.1\r\nhost: x\r\n\r\n" * 2)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: site.paths)
     await site.listener.end(0.05)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 20)
     assert answer.startswith(b"HTTP/1.1 503 ") and json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "draining"
     writer.close()
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(site.ended) == 2)
     assert [(record.outcome, record.status) for record in site.ended] == [("drained", 503), ("drained", None)]
 
 
 async def test_an_idle_connection_is_closed(port: tuple[EchoSite, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "IDLE_SECONDS", 0.3)
-    _, number = port
+    monkeypatch.setattr(patience, "IDLE_SECONDS", 1.0)
+    site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     for _ in range(3):
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
-        assert (await asyncio.wait_for(reader.readuntil(b"{}"), 5)).startswith(b"HTTP/1.1 200 ")
-        await asyncio.sleep(0.15)
+        assert (await asyncio.wait_for(reader.readuntil(b"{}"), 20)).startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(0.4)
     writer.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
-    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 "), "it is not idle while it waits"
+    await asyncio.sleep(1.5)
+    site.go.set()
+    assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 200 "), "it is not idle while it waits"
     writer.close()
 
 
@@ -352,21 +363,23 @@ async def test_a_body_that_nobody_wants_is_read_after_its_answer(port: tuple[Ech
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 300000\r\n\r\n"
     writer.write(head + b"a" * 100_000)
-    assert (await asyncio.wait_for(reader.readuntil(b'"code": "unsupported_media_type"}}'), 5)).startswith(b"HTTP/1.1 415 ")
+    assert (await asyncio.wait_for(reader.readuntil(b'"code": "unsupported_media_type"}}'), 20)).startswith(b"HTTP/1.1 415 ")
     writer.write(b"a" * 200_000 + b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
-    assert (await asyncio.wait_for(reader.readuntil(b"{}"), 5)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(reader.readuntil(b"{}"), 20)).startswith(b"HTTP/1.1 200 ")
     writer.close()
     assert [record.outcome for record in site.ended] == ["rejected", "ok"]
 
 
 async def test_more_requests_ahead_than_are_kept(port: tuple[EchoSite, int]) -> None:
-    _, number = port
+    site, number = port
     reader, writer = await asyncio.open_connection("127.0.0.1", number)
     one = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
     writer.write(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n" + one * 500)
+    await eventually(lambda: site.paths)
     await asyncio.sleep(0.2)
+    site.go.set()
     writer.write(one * 499 + one.replace(b"host: x", b"host: x\r\nconnection: close"))
-    assert (await asyncio.wait_for(reader.read(), 10)).count(b"HTTP/1.1 200 ") == 1001
+    assert (await asyncio.wait_for(reader.read(), 20)).count(b"HTTP/1.1 200 ") == 1001
     writer.close()
 
 
@@ -378,10 +391,9 @@ async def test_a_closed_connection_is_forgotten_without_a_search_for_cycles(port
         for last in (b"", b"GET / HTTP/1.1\r\nx", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{"):
             reader, writer = await asyncio.open_connection("127.0.0.1", number)
             writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}" + last)
-            await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+            await asyncio.wait_for(reader.readuntil(b"{}"), 20)
             writer.close()
-            await asyncio.sleep(0.1)
-        assert not [each for each in gc.get_objects() if type(each) is connection.Connection]
+        await eventually(lambda: not [each for each in gc.get_objects() if type(each) is connection.Connection])
     finally:
         gc.enable()
 

@@ -23,6 +23,6 @@ def test_a_sigterm_during_the_imports_is_obeyed(tmp_path: Path) -> None:
         [sys.executable, "-m", "localmodel.gateway", "--settings", str(tmp_path / "gateway.json")],
         env=environment,
         capture_output=True,
-        timeout=30,
+        timeout=120,
     )
     assert result.returncode == 0, result.stderr

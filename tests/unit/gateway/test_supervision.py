@@ -64,7 +64,7 @@ def supervisor(breaks: str, tmp_path: Path, task: Task = "TextGeneration") -> Ba
 @pytest.mark.parametrize("breaks", ["events", "status"])
 async def test_a_bug_in_a_background_task_ends_the_supervisor(breaks: str, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        await asyncio.wait_for(supervisor(breaks, tmp_path).run(), 5)
+        await asyncio.wait_for(supervisor(breaks, tmp_path).run(), 60)
 
 
 async def test_readiness_that_comes_and_goes_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

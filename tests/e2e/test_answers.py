@@ -22,7 +22,14 @@ def test_streamed_answer_contains_paris(world: World, chat: str) -> None:
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason] == ["stop"]
     assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens > 3
-    assert len(chunks) > 5, "an answer in one piece was not streamed"
+
+
+def test_a_long_answer_comes_in_pieces(world: World, chat: str) -> None:
+    """On a busy machine several tokens make one."""
+    story: list = [{"role": "user", "content": "Write a long story about a dragon and a princess."}]
+    with world.client(chat) as client:
+        stream = client.chat.completions.create(model=chat, messages=story, max_tokens=200, temperature=0, stream=True)
+        assert len([chunk for chunk in stream if chunk.choices and chunk.choices[0].delta.content]) > 5
 
 
 def test_models_are_listed(world: World, chat: str) -> None:
@@ -56,7 +63,7 @@ def test_canary_word_of_a_prompt_is_in_no_log(world: World, chat: str) -> None:
     pod = world.pods(chat)[0]["metadata"]["name"]
     before = len(world.records(pod))
     world.ask(chat, f"Repeat this word: {canary}")
-    records = until(lambda: world.records(pod)[before:], "a record of the request in the log", 20)
+    records = until(lambda: world.records(pod)[before:], "a record of the request in the log")
     assert [record["outcome"] for record in records] == ["ok"]
     logs = world.kubectl("logs", pod, "-c", "gateway") + world.kubectl("logs", pod, "-c", "triton") + world.operator_logs()
     assert canary not in logs

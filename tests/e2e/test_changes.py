@@ -16,11 +16,11 @@ from e2e.world import World, until
 def test_changed_timeout_rolls_out_without_a_failed_request(world: World, chat: str) -> None:
     old = world.pods(chat)[0]["metadata"]["name"]
     with Load(world, chat) as load:
-        until(lambda: load.answers > 2, "answers before the change", 60)
+        until(lambda: load.answers > 2, "answers before the change")
         world.patch(chat, {"gateway": {"timeouts": {"queue": "20s"}}})
         until(lambda: old not in [p["metadata"]["name"] for p in world.items("pods")], "the old pod is gone", 240)
         after = load.answers
-        until(lambda: load.answers > after + 2, "answers after the change", 60)
+        until(lambda: load.answers > after + 2, "answers after the change")
     assert load.failures == []
     world.wait_condition(chat, "Progressing", "False")
     volumes = world.pods(chat)[0]["spec"]["volumes"]
@@ -56,13 +56,13 @@ def test_paused_model_serves_on_whatever_the_spec_says_meanwhile(world: World, c
 def test_hand_edits_are_set_back(world: World, chat: str) -> None:
     """The selector above all: with one key more the Service reaches nobody, and no pod shows it."""
     world.kubectl("patch", "service", chat, "--type=merge", "-p", '{"spec": {"selector": {"by": "hand"}}}')
-    until(lambda: "by" not in world.get("service", chat)["spec"]["selector"], "the selector is ours again", 30)
+    until(lambda: "by" not in world.get("service", chat)["spec"]["selector"], "the selector is ours again")
     world.kubectl("scale", "deployment", chat, "--replicas=0")
-    until(lambda: world.get("deployment", chat)["spec"]["replicas"] == 1, "the replicas are ours again", 30)
+    until(lambda: world.get("deployment", chat)["spec"]["replicas"] == 1, "the replicas are ours again")
     world.kubectl("delete", "service", chat)
-    until(lambda: world.get("service", chat), "the Service is back", 30)
+    until(lambda: world.get("service", chat), "the Service is back")
     world.wait_condition(chat, "Progressing", "False", "Complete")
-    until(lambda: "Paris" in _try(lambda: world.ask(chat)), "an answer", 30)
+    until(lambda: "Paris" in _try(lambda: world.ask(chat)), "an answer")
 
 
 def _try(ask: Callable[[], str]) -> str:

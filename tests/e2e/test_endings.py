@@ -1,7 +1,5 @@
 """How models go: everything with them, nothing stuck."""
 
-import time
-
 import deploy
 from e2e.world import MODELS, World, until
 
@@ -23,10 +21,8 @@ def test_deleted_model_is_gone_with_all_it_had(world: World, model) -> None:
         "ConfigMap",
         "NetworkPolicy",
     }
-    start = time.monotonic()
     world.kubectl("delete", "localmodel", "brief")
-    until(lambda: not children(world, "brief"), "nothing is left of the model", 60)
-    assert time.monotonic() - start < 30
+    until(lambda: not children(world, "brief"), "nothing is left of the model, which had minutes for its last answers")
 
 
 def test_namespace_goes_while_the_operator_is_gone(world: World) -> None:

@@ -52,7 +52,7 @@ def test_keys_come_from_a_secret_and_change_without_a_restart(world: World, mode
 
 
 def test_chat_page_is_served(world: World, chat: str) -> None:
-    with urllib.request.urlopen(f"{world.service_url(chat)}/", timeout=20) as page:
+    with urllib.request.urlopen(f"{world.service_url(chat)}/", timeout=60) as page:
         assert page.headers["content-type"].startswith("text/html")
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert b"<title>" in page.read()
@@ -71,7 +71,7 @@ def test_full_log_is_redacted_and_verifies(world: World, model, tmp_path: Path) 
     (tmp_path / "key").write_text(LOG_KEY)
     world.ask("audited", "Repeat: jane.doe@example.com and xylophonequartz")
     pod = world.pods("audited")[0]["metadata"]["name"]
-    until(lambda: world.records(pod), "a record of the request", 20)
+    until(lambda: world.records(pod), "a record of the request")
     log = world.kubectl("logs", pod, "-c", "gateway")
     assert "xylophonequartz" in log and "jane.doe" not in log
     file = tmp_path / "gateway.log"
@@ -125,7 +125,7 @@ def infer(world: World, name: str, inputs: list[dict[str, object]]) -> tuple[int
         f"{world.service_url(name)}/v2/models/{name}/infer", body, {"content-type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

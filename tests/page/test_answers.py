@@ -146,6 +146,42 @@ async def test_conversations_are_kept_opened_exported_and_deleted(
     assert await page.evaluate("Object.keys(localStorage).filter((key) => key.includes('conversation'))") == []
 
 
+async def test_two_pages_of_one_conversation_lose_nothing(start: Start, triton: FakeTriton, browse: OpenBrowser) -> None:
+    gateway, browser = await start(), await browse()
+    one, two = await browser.open(gateway), await browser.open(gateway)
+    await ask(one, "Red?")
+    await answered(one)
+    await two.locator("#history .open").click()
+    await ask(two, "Green?")
+    await expect(one.locator(".question .body")).to_have_text(["Red?", "Green?"])
+    await expect(one.locator(".answer .body")).to_have_text(["The capital is Paris."] * 2)
+
+    triton.plan = Plan(texts=("Half ", "a"), stall_after=1)
+    await ask(one, "Blue?")
+    await expect(one.locator(".answer .body").last).to_have_text("Half")
+    await expect(two.locator(".question .body")).to_have_text(["Red?", "Green?", "Blue?"])
+    triton.plan = Plan()
+    await ask(two, "White?")
+    await expect(two.locator(".answer .body").last).to_have_text("The capital is Paris.")
+    await one.keyboard.press("Escape")
+    rows = two.locator("#history .open")
+    await expect(rows).to_have_count(2)
+    await expect(two.locator(".question .body").last).to_have_text("White?")
+    await one.reload()
+    await expect(one.locator(".question .body")).to_have_text(["Red?", "Green?", "Blue?"])
+    await expect(one.locator(".answer .body").last).to_have_text("Half")
+
+    triton.plan = Plan(texts=("Half ", "a"), stall_after=1)
+    await ask(two, "Black?")
+    await expect(two.locator(".answer .body").last).to_have_text("Half")
+    await one.click("#delete-all")
+    await one.click("#confirm .strong")
+    await expect(two.locator("#welcome")).to_be_visible()
+    await expect(rows).to_have_count(0)
+    assert await one.evaluate("Object.keys(localStorage).filter((key) => key.includes('conversation'))") == []
+    await gateway.idle()
+
+
 async def saved(page: Page, button: str, folder: Path) -> tuple[str, str]:
     async with page.expect_download() as waiting:
         await page.click(button)

@@ -215,6 +215,27 @@ def test_a_prompt_leaves_unanswered_questions_out(call: Call) -> None:
     assert call("conversations.js", "m.promptOf({ messages }, ' ')", messages=messages[:1]) == [{"role": "user", "content": "a"}]
 
 
+def test_what_another_page_wrote_is_not_overwritten(call: Call) -> None:
+    script = """(() => {
+        const kept = new Map();
+        const storage = { read: (key) => structuredClone(kept.get(key) ?? null), keys: () => [...kept.keys()],
+                          write: (key, value) => kept.set(key, structuredClone(value)) };
+        const both = new m.Conversations(storage);
+        const mine = m.newConversation();
+        mine.messages.push({ role: 'user', content: 'a' });
+        both.save(mine);
+        both.save(mine);
+        const theirs = both.get(mine.id);
+        theirs.messages.push({ role: 'user', content: 'theirs' });
+        both.save(theirs);
+        mine.messages.push({ role: 'user', content: 'mine' });
+        both.save(mine);
+        both.save(mine);
+        return both.all().map((each) => each.messages.map(({ content }) => content).join(' ')).sort();
+    })()"""
+    assert call("conversations.js", script) == ["a mine", "a theirs"]
+
+
 def test_rubbish_in_the_store_is_not_believed(call: Call) -> None:
     script = """(() => {
         const read = () => ({ model: 3, system: 'x', temperature: 9, maxTokens: -1, theme: 'pink', language: 'zh', evil: 1 });

@@ -1,4 +1,4 @@
-// Conversations, kept in this browser and nowhere else: one entry each, so that two open pages don't overwrite each other.
+// Conversations, kept in this browser and nowhere else: one entry each, and no page overwrites what another has written.
 
 const PREFIX = "localmodel.conversation.";
 const TITLE_LENGTH = 80;
@@ -24,8 +24,11 @@ export class Conversations {
     return isConversation(found) ? found : null;
   }
 
+  /** Where another page went on with the same one, this one is kept beside it, under an id of its own. */
   save(conversation) {
-    conversation.updated = Date.now();
+    const kept = this.get(conversation.id);
+    if (kept && kept.updated !== conversation.updated) conversation.id = newId();
+    conversation.updated = Math.max(Date.now(), conversation.updated + 1);
     this.storage.write(PREFIX + conversation.id, conversation);
   }
 
@@ -39,8 +42,11 @@ export class Conversations {
 }
 
 export function newConversation() {
-  const random = crypto.getRandomValues(new Uint32Array(3));
-  return { id: Array.from(random, (n) => n.toString(36)).join(""), created: Date.now(), updated: Date.now(), messages: [] };
+  return { id: newId(), created: Date.now(), updated: Date.now(), messages: [] };
+}
+
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(36)).join("");
 }
 
 /** Empty while nothing was asked. */

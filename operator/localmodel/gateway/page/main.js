@@ -49,7 +49,6 @@ const composer = new Composer({ ask: (text) => chat.ask(text), stop: () => chat.
 
 async function open(conversation) {
   await chat.open(conversation ?? newConversation());
-  session.write(OPEN, chat.conversation.id);
   drawer.close();
   refresh();
   // On a touch screen the focus would open the keyboard over half of the page.
@@ -62,6 +61,19 @@ function refresh() {
   byId("export").hidden = empty;
   document.title = empty ? "LocalModel" : `${titleOf(chat.conversation)} · LocalModel`;
   history.show(chat.conversation.id);
+  session.write(OPEN, chat.conversation.id);
+}
+
+/** Another page of this browser wrote. While an answer comes here, what it wrote is shown in the list only. */
+async function follow() {
+  const { id, messages, updated } = chat.conversation;
+  const kept = conversations.get(id);
+  if (!kept && messages.length > 0) {
+    await chat.stop();
+    conversations.remove(id);
+    await open(newConversation());
+  } else if (kept && kept.updated !== updated && !chat.busy) await open(kept);
+  else history.show(id);
 }
 
 async function remove(conversation) {
@@ -151,7 +163,7 @@ document.addEventListener("keydown", (event) => {
   else chat.stop();
 });
 addEventListener("pagehide", () => chat.keep());
-addEventListener("storage", () => history.show(chat.conversation.id));
+addEventListener("storage", follow);
 
 showExamples();
 await open(conversations.get(session.read(OPEN)));

@@ -138,6 +138,23 @@ async def test_what_is_no_http_says_why_and_repeats_nothing(port: tuple[EchoSite
     assert line.startswith(b"HTTP/1.1 400 ") and why in str(error["message"]) and "secret" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ((), 200),
+        (("origin: http://evil",), 415),
+        (("origin: null", "content-type: text/plain"), 415),
+        (("origin: http://x", "content-type: application/json"), 200),
+    ],
+)
+async def test_a_page_of_another_site_can_not_ask_without_the_browsers_question(
+    port: tuple[EchoSite, int], headers: tuple[str, ...], status: int
+) -> None:
+    """Browsers ask beforehand, and are refused, for every type that is taken here; without a type they don't."""
+    head = "\r\n".join(["POST / HTTP/1.1", "host: x", "connection: close", "content-length: 2", *headers, "", ""])
+    assert (await say(port[1], head.encode() + b"{}")).startswith(b"HTTP/1.1 %d " % status)
+
+
 async def test_a_connect_without_a_target_is_answered(port: tuple[EchoSite, int]) -> None:
     """The parser takes it for HTTP/0.9."""
     site, number = port

@@ -1,11 +1,11 @@
 """What a step that only decodes costs on a CUDA card, with weights of 16, 8 and 4 bits in Qwen2.5-7B's shape.
 
-    PYTHONPATH=operator python tests/bench/decode_cuda.py [--bits 16 8 4] [--batches 1 16 64 256] [--profile] [--wide 8 4]
+    PYTHONPATH=operator python tests/bench/decode_cuda.py [--bits 16 8 4] [--batches 1 16 64 256] [--profile] [--whole 8 4]
 
 Numbers are random and loaded from nowhere, so it starts in seconds; each sequence has 1,000 tokens behind it, 600 from 128
 sequences on. Prints for each number of sequences milliseconds of its graph's replay, tokens per second, and the ratio to the
-first of `--bits`. `--wide`: weights of so many bits once more with wider loads for one row (`weight_products.WIDE`). Nothing is
-asserted.
+first of `--bits`. `--whole`: weights of so many bits once more with whole numbers for one row (`weight_products.WHOLE`).
+Nothing is asserted.
 """
 
 import argparse
@@ -83,18 +83,18 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", type=int, default=[16, 8, 4])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64, 128, 256])
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--wide", nargs="*", type=int, default=[])
+    parser.add_argument("--whole", nargs="*", type=int, default=[])
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
     card_runner.largest_steps = lambda slots, context: []  # no graphs with prompts
     first: dict[int, float] = {}
     for bits in arguments.bits:
         network = make_network(bits)
-        for wide, batch in itertools.product((False, True) if bits in arguments.wide else (False,), arguments.batches):
-            weight_products.WIDE[bits] = wide
+        for whole, batch in itertools.product((False, True) if bits in arguments.whole else (False,), arguments.batches):
+            weight_products.WHOLE[bits] = whole
             time = measure(network, batch, arguments.profile)
             ratio = first.setdefault(batch, time) / time
-            name = f"{bits:2} bits{' wide' if wide else ''}"
+            name = f"{bits:2} bits{' whole' if whole else ''}"
             print(f"{name}, {batch:3}: {time:7.3f} ms, {batch / time * 1e3:9.1f} tokens/s, {ratio:.3f} x", flush=True)
         del network
         gc.collect()

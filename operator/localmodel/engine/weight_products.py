@@ -11,6 +11,7 @@ from localmodel.engine.quantize import QuantizedWeight
 from localmodel.engine.weight_hopper import fits, multiply_many
 from localmodel.engine.weight_planes_kernel import multiply_planes
 from localmodel.engine.weight_row_kernel import multiply_row, multiply_row4
+from localmodel.engine.weight_row_planes_kernel import multiply_row_planes
 from localmodel.engine.weight_rows_kernel import multiply_rows
 
 LARGE = 8192
@@ -23,20 +24,23 @@ MOST_ROWS = 448
 """With more rows a weight is made bfloat16 first, for the library's dense product, on other cards."""
 LEAST_PLANES = 97
 """Rows of x from which on 8 bits are multiplied in whole numbers, on other cards."""
-
-
-WIDE = {16: False, 8: False, 4: False}
-"""Whether a thread reads 16 bytes of a weight at once for one row of x, not 8, by bits. That is half as many loads, with 4 bits
-of scales too; it is off because it has not been measured on a card (`decode_cuda.py --wide 8 4`)."""
+WHOLE = {8: False, 4: False}
+"""Whether one row is multiplied in whole numbers, by bits. By its compiled code that is half as many instructions; it is off
+because it has not been measured on a card (`decode_cuda.py --batches 1 --whole 8 4`)."""
 
 
 def choose_row(count: int, bits: int) -> dict[str, int]:
     """Block shape for one row and a weight of `count` rows."""
     if bits == 4 and count > LARGE:
-        return {"rows": 8 if count > HUGE else 4, "chunks": 32, "warps": 1, "wide": WIDE[bits]}
+        return {"rows": 8 if count > HUGE else 4, "chunks": 32, "warps": 1}
     if bits == 4:
-        return {"rows": 4, "chunks": 128, "warps": 4, "wide": WIDE[bits]}
-    return {"rows": 4 if count > LARGE else 2, "chunks": 128, "warps": 4, "wide": WIDE[bits]}
+        return {"rows": 4, "chunks": 128, "warps": 4}
+    return {"rows": 4 if count > LARGE else 2, "chunks": 128, "warps": 4}
+
+
+def choose_row_planes(count: int) -> dict[str, int]:
+    """Block shape for one row in whole numbers."""
+    return {"rows": 8, "chunks": 32, "warps": 1} if count > LARGE else {"rows": 4, "chunks": 128, "warps": 4}
 
 
 def choose_rows(rows: int, count: int, bits: int) -> dict[str, int]:
@@ -80,6 +84,8 @@ def multiply_rounded(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) ->
         return multiply_many(x, weight.data, weight.scales, weight.minima, bias, bits)
     if rows > MOST_ROWS:
         return F.linear(x, weight.dense(), bias)
+    if rows == 1 and WHOLE[bits] and fast and size % 16 == 0:
+        return multiply_row_planes(x, weight.data, weight.scales, weight.minima, bias, bits, group, **choose_row_planes(count))
     if bits == 8 and rows == 1 and size % 8 == 0:
         return multiply_row(x, weight.data, weight.scales, bias, bits, **choose_row(count, bits))
     if bits == 8 and rows >= LEAST_PLANES and size % 16 == 0 and fast:

@@ -1,7 +1,10 @@
 """Products of one row with a weight of 16, 8 or 4 bits, in Triton-the-language.
 
 Why it exists: with one row a product takes as long as reading the weight, so a thread reads as wide as it can, adds up by
-itself, and nothing goes through shared memory. Forms of a weight: see `weight_rows_kernel`.
+itself, and nothing goes through shared memory before the end. Forms of a weight: see `weight_rows_kernel`.
+
+Blocks have two dimensions, of which only one can be the one that neighbouring threads share; rows are a tuple of them. In a
+block of three the compiler chooses, differently from version to version, and numbers of `x` moved between threads at every step.
 """
 
 import torch
@@ -14,155 +17,168 @@ from localmodel.engine.weight_bits import raised_nibbles, signed_bytes
 
 
 @triton.jit
-def load_chunk(lines, x, chunk, real, i, K: tl.constexpr):
-    inside = chunk < K
-    # A weight is read once; kept in the cache it would drive `x` out, which costs 5 to 10 %.
-    mask = real[None, :, None] & inside[:, None, None]
-    w = tl.load(lines + chunk[:, None, None] + i[None, None, :], mask=mask, other=0, eviction_policy="evict_first")
-    return w, tl.load(x + chunk[:, None] + i[None, :], mask=inside[:, None], other=0.0)
+def stacked(parts, COUNT: tl.constexpr):
+    """COUNT blocks [CHUNKS] -> [CHUNKS, COUNT]"""
+    if COUNT == 1:
+        result = parts[0][:, None]
+    else:
+        half: tl.constexpr = COUNT // 2
+        pair = tl.join(stacked(parts[:half], half), stacked(parts[half:], half))
+        result = tl.reshape(tl.permute(pair, (0, 2, 1)), [parts[0].shape[0], COUNT])
+    return result
 
 
 @triton.jit
-def halve(w):
-    """[CHUNKS, ROWS, 16] -> its first and its last 8, in the registers that they were read into. So 8 numbers of `x` at a time
-    lie with the thread that needs them; 16 would have to move."""
-    return tl.split(tl.permute(tl.reshape(w, [w.shape[0], w.shape[1], 2, 8]), [0, 1, 3, 2]))
+def load_numbers(x, at, inside):
+    """8 numbers of `x` from each of `at` [CHUNKS] on -> [CHUNKS, 8]"""
+    return tl.load(x + at[:, None] + tl.arange(0, 8)[None, :], mask=inside[:, None], other=0.0)
+
+
+@triton.jit
+def first_row(N, ROWS: tl.constexpr):
+    """Of a program. The last one takes all of its ROWS, too, some of which another takes with the same result: so addresses of
+    rows differ by constants, which cost no instruction, and nothing asks whether a row is there."""
+    return tl.minimum(tl.program_id(0) * ROWS, N - ROWS)
+
+
+@triton.jit
+def load_rows(weight, n, at, inside, STRIDE: tl.constexpr, ROWS: tl.constexpr, SIZE: tl.constexpr):
+    """SIZE elements of each row from each of `at` [CHUNKS] on -> ROWS blocks [CHUNKS, SIZE]"""
+    place = weight + n.to(tl.int64) * STRIDE + at[:, None] + tl.arange(0, SIZE)[None, :]
+    rows = ()
+    for r in tl.static_range(ROWS):
+        # A weight is read once; kept in the cache it would drive `x` out, which costs 5 to 10 %.
+        rows = rows + (tl.load(place + r * STRIDE, mask=inside[:, None], other=0, eviction_policy="evict_first"),)
+    return rows
+
+
+@triton.jit
+def load_of_groups(table, n, group, inside, STRIDE: tl.constexpr, ROWS: tl.constexpr):
+    """Of each row the scale or minimum of `group` [CHUNKS] -> ROWS blocks [CHUNKS]"""
+    place = table + n.to(tl.int64) * STRIDE + group
+    rows = ()
+    for r in tl.static_range(ROWS):
+        rows = rows + (tl.load(place + r * STRIDE, mask=inside, other=0.0),)
+    return rows
+
+
+@triton.jit
+def store_sums(output, bias, scales, totals, n, ROWS: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr):
+    """Adds up over the threads what each has of each row."""
+    m = n + tl.arange(0, ROWS)
+    result = tl.sum(stacked(totals, ROWS), 0)
+    if SCALED:
+        result *= tl.load(scales + m).to(tl.float32)
+    if BIASED:
+        result += tl.load(bias + m).to(tl.float32)
+    tl.store(output + m, result.to(output.dtype.element_ty))
 
 
 @triton.jit
 def _row_kernel(
     x, weight, scales, bias, output, N,
-    K: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr, WIDE: tl.constexpr, BIASED: tl.constexpr,
-    FAST: tl.constexpr,
+    K: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr, BIASED: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """A thread takes 8 numbers of `x` at a time and uses them for all ROWS. Chunks come before rows in a block: so the compiler
-    gives neighbouring chunks to neighbouring threads, and to the same ones those of `x`, which then never move."""
-    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    real = n < N
+    """A thread takes 8 numbers of `x` at a time and uses them for all ROWS; of 8 bits twice, so that as many bytes are on their
+    way as of 16."""
+    n = first_row(N, ROWS)
     c = tl.arange(0, CHUNKS) * 8
-    i = tl.arange(0, 8)
-    lines = weight + n.to(tl.int64)[None, :, None] * K
-    total = tl.zeros([CHUNKS, ROWS], tl.float32)
-    for at in range(0, K, CHUNKS * 8 * 16 // BITS):
-        if BITS == 8:  # as many bytes on their way as with 16
-            if WIDE:
-                chunk = at + 2 * c
-                inside = (chunk < K)[:, None]
-                mask = real[None, :, None] & inside[:, :, None]
-                at_once = lines + chunk[:, None, None] + tl.arange(0, 16)[None, None, :]
-                w, more = halve(tl.load(at_once, mask=mask, other=0, eviction_policy="evict_first"))
-                part = tl.load(x + chunk[:, None] + i[None, :], mask=inside, other=0.0)
-                other = tl.load(x + chunk[:, None] + 8 + i[None, :], mask=inside, other=0.0)
-            else:
-                w, part = load_chunk(lines, x, at + c, real, i, K)
-                more, other = load_chunk(lines, x, at + CHUNKS * 8 + c, real, i, K)
-            total += tl.sum(signed_bytes(w, tl.float32, FAST) * part.to(tl.float32)[:, None, :], 2)
-            w, part = more, other
-        else:
-            w, part = load_chunk(lines, x, at + c, real, i, K)
-        total += tl.sum(signed_bytes(w, tl.float32, FAST) * part.to(tl.float32)[:, None, :], 2)
-    result = tl.sum(total, 0)
-    if BITS == 8:
-        result *= tl.load(scales + n, mask=real, other=0.0).to(tl.float32)
-    if BIASED:
-        result += tl.load(bias + n, mask=real, other=0.0).to(tl.float32)
-    tl.store(output + n, result.to(output.dtype.element_ty), mask=real)
+    totals = (tl.zeros([CHUNKS], tl.float32),) * ROWS
+    for start in range(0, K, CHUNKS * 8 * 16 // BITS):
+        at, inside = start + c, start + c < K
+        w, part = load_rows(weight, n, at, inside, K, ROWS, 8), load_numbers(x, at, inside)
+        if BITS == 8:
+            at, inside = at + CHUNKS * 8, at + CHUNKS * 8 < K
+            more, other = load_rows(weight, n, at, inside, K, ROWS, 8), load_numbers(x, at, inside)
+        sums = ()
+        for r in tl.static_range(ROWS):
+            total = totals[r] + tl.sum(signed_bytes(w[r], tl.float32, FAST) * part.to(tl.float32), 1)
+            if BITS == 8:
+                total += tl.sum(signed_bytes(more[r], tl.float32, FAST) * other.to(tl.float32), 1)
+            sums = sums + (total,)
+        totals = sums
+    store_sums(output, bias, scales, totals, n, ROWS, BITS == 8, BIASED)
 
 
 @triton.jit
-def load_chunk4(lines, scales, minima, groups, byte, real, i, K: tl.constexpr, G: tl.constexpr):
-    half: tl.constexpr = G // 2
-    mask = real[None, :] & (byte < K // 2)[:, None]
-    place = lines + byte[:, None, None] + i[None, None, :]
-    w = tl.load(place, mask=mask[:, :, None], other=0, eviction_policy="evict_first")
-    group = groups + (byte // half)[:, None]
-    return w, tl.load(scales + group, mask=mask, other=0.0), tl.load(minima + group, mask=mask, other=0.0)
+def halves(block):
+    """[CHUNKS, 16] -> its first and its last 8, in the registers that they were read into."""
+    return tl.split(tl.permute(tl.reshape(block, [block.shape[0], 2, 8]), [0, 2, 1]))
 
 
 @triton.jit
-def load_numbers4(x, byte, i, K: tl.constexpr, G: tl.constexpr):
-    """What the low halves of 8 bytes are multiplied with, and the high ones."""
-    half: tl.constexpr = G // 2
-    inside = (byte < K // 2)[:, None]
-    place = x + (byte // half * G + byte % half)[:, None] + i[None, :]
-    return tl.load(place, mask=inside, other=0.0), tl.load(place + half, mask=inside, other=0.0)
-
-
-@triton.jit
-def add_chunk4(total, w, scale, minimum, low_x, high_x, FAST: tl.constexpr):
+def raised_product(w, low_x, high_x, FAST: tl.constexpr):
+    """Sums of 8 low halves and of 8 high ones [CHUNKS], each too large by what raising the bits added."""
     low, high = raised_nibbles(w, FAST)
-    low_x = low_x.to(tl.float32)
-    high_x = high_x.to(tl.float32)
-    factor = scale.to(tl.float32)
-    part = tl.sum(low * low_x[:, None, :], 2) + 16 * tl.sum(high * high_x[:, None, :], 2)
-    low_sum = tl.sum(low_x, 1)
-    high_sum = tl.sum(high_x, 1)
-    raised = 128 * low_sum + 2048 * high_sum
-    return total + (part - raised[:, None]) * factor + (low_sum + high_sum)[:, None] * minimum.to(tl.float32)
+    return tl.sum(low * low_x, 1) + 16 * tl.sum(high * high_x, 1)
 
 
 @triton.jit
 def _row4_kernel(
     x, weight, scales, minima, bias, output, N,
-    K: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr, WIDE: tl.constexpr, BIASED: tl.constexpr,
-    FAST: tl.constexpr,
+    K: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr, BIASED: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """The same with 8 bytes at a time, or 16, which are twice as many numbers of one group."""
-    n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    real = n < N
-    row = n.to(tl.int64)
-    c = tl.arange(0, CHUNKS) * 8
-    i = tl.arange(0, 8)
-    lines = weight + row[None, :, None] * (K // 2)
-    groups = row[None, :] * (K // G)
-    total = tl.zeros([CHUNKS, ROWS], tl.float32)
-    for at in range(0, K // 2, CHUNKS * 16):
-        byte = at + (2 * c if WIDE else c)
-        w, scale, minimum = load_chunk4(lines, scales, minima, groups, byte, real, tl.arange(0, 16) if WIDE else i, K, G)
-        low, high = load_numbers4(x, byte, i, K, G)
-        if WIDE:
-            w, more = halve(w)
-            other_low, other_high = load_numbers4(x, byte + 8, i, K, G)
-            total = add_chunk4(total, more, scale, minimum, other_low, other_high, FAST)
-        elif at + CHUNKS * 8 < K // 2:
-            byte = at + CHUNKS * 8 + c
-            more, other_scale, other_minimum = load_chunk4(lines, scales, minima, groups, byte, real, i, K, G)
-            other_low, other_high = load_numbers4(x, byte, i, K, G)
-            total = add_chunk4(total, more, other_scale, other_minimum, other_low, other_high, FAST)
-        total = add_chunk4(total, w, scale, minimum, low, high, FAST)
-    result = tl.sum(total, 0)
-    if BIASED:
-        result += tl.load(bias + n, mask=real, other=0.0).to(tl.float32)
-    tl.store(output + n, result.to(output.dtype.element_ty), mask=real)
+    """The same with 16 bytes at once, which are 32 numbers of one group."""
+    half: tl.constexpr = G // 2
+    n = first_row(N, ROWS)
+    totals = (tl.zeros([CHUNKS], tl.float32),) * ROWS
+    for start in range(0, K // 2, CHUNKS * 16):
+        at = start + tl.arange(0, CHUNKS) * 16
+        inside = at < K // 2
+        w = load_rows(weight, n, at, inside, K // 2, ROWS, 16)
+        factors = load_of_groups(scales, n, at // half, inside, K // G, ROWS)
+        lowest = load_of_groups(minima, n, at // half, inside, K // G, ROWS)
+        place = at // half * G + at % half
+        low, low_more = load_numbers(x, place, inside), load_numbers(x, place + 8, inside)
+        high, high_more = load_numbers(x, place + half, inside), load_numbers(x, place + half + 8, inside)
+        low, low_more, high, high_more = (
+            low.to(tl.float32),
+            low_more.to(tl.float32),
+            high.to(tl.float32),
+            high_more.to(tl.float32),
+        )
+        low_sum, high_sum = tl.sum(low + low_more, 1), tl.sum(high + high_more, 1)
+        raised = 128 * low_sum + 2048 * high_sum
+        sums = ()
+        for r in tl.static_range(ROWS):
+            first, second = halves(w[r])
+            part = raised_product(first, low, high, FAST) + raised_product(second, low_more, high_more, FAST) - raised
+            sums = sums + (totals[r] + part * factors[r].to(tl.float32) + (low_sum + high_sum) * lowest[r].to(tl.float32),)
+        totals = sums
+    store_sums(output, bias, scales, totals, n, ROWS, False, BIASED)
+
+
+def at_most(rows: int, count: int) -> int:
+    """A program's rows, which are a power of two, where a weight has only `count`."""
+    return min(rows, 1 << (count.bit_length() - 1))
 
 
 def multiply_row4(
     x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bias: Tensor | None, group: int,
-    rows: int = 4, chunks: int = 32, warps: int = 1, wide: bool = False,
+    rows: int = 4, chunks: int = 32, warps: int = 1,
 ) -> Tensor:  # fmt: skip
-    """x [1, K] @ weight.T + bias -> [1, N] for a weight of 4 bits. `wide`: a thread reads 16 bytes at once, not 8."""
+    """x [1, K] @ weight.T + bias -> [1, N] for a weight of 4 bits."""
     count, size = weight.shape[0], x.shape[1]
+    rows = at_most(rows, count)
     output = torch.empty((1, count), dtype=x.dtype, device=x.device)
     launch(
         _row4_kernel, (triton.cdiv(count, rows),),
         x, weight, scales, minima, x if bias is None else bias, output, count,
-        K=size, G=group, ROWS=rows, CHUNKS=chunks, WIDE=wide, BIASED=bias is not None, FAST=uses_kernels(x), num_warps=warps,
+        K=size, G=group, ROWS=rows, CHUNKS=chunks, BIASED=bias is not None, FAST=uses_kernels(x), num_warps=warps,
     )  # fmt: skip
     return output
 
 
 def multiply_row(
-    x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None, bits: int, rows: int = 8, chunks: int = 32, warps: int = 1,
-    wide: bool = False,
-) -> Tensor:  # fmt: skip
-    """x [1, K] @ weight.T + bias -> [1, N]. K is a multiple of 8. `wide`: of 8 bits a thread reads 16 bytes at once, not 8, if
-    K is a multiple of 16."""
+    x: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None, bits: int, rows: int = 8, chunks: int = 32, warps: int = 1
+) -> Tensor:
+    """x [1, K] @ weight.T + bias -> [1, N]. K is a multiple of 8."""
     count, size = weight.shape
+    rows = at_most(rows, count)
     output = torch.empty((1, count), dtype=x.dtype, device=x.device)
     launch(
         _row_kernel, (triton.cdiv(count, rows),),
         x, weight, scales, x if bias is None else bias, output, count,
-        K=size, BITS=bits, ROWS=rows, CHUNKS=chunks, WIDE=wide and size % 16 == 0, BIASED=bias is not None, FAST=uses_kernels(x),
-        num_warps=warps,
+        K=size, BITS=bits, ROWS=rows, CHUNKS=chunks, BIASED=bias is not None, FAST=uses_kernels(x), num_warps=warps,
     )  # fmt: skip
     return output

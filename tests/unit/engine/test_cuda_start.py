@@ -22,12 +22,13 @@ def compiled(monkeypatch):
         weight_hopper_kernel,
         weight_planes_kernel,
         weight_row_kernel,
+        weight_row_planes_kernel,
         weight_rows_kernel,
     )
 
     modules = (
         chunk_attention_kernel, fused_kernels, paged_attention_kernel, weight_expand, weight_hopper_kernel,
-        weight_planes_kernel, weight_row_kernel, weight_rows_kernel,
+        weight_planes_kernel, weight_row_kernel, weight_row_planes_kernel, weight_rows_kernel,
     )  # fmt: skip
     for module in modules:
         for value in vars(module).values():

@@ -36,13 +36,25 @@ def test_every_card_with_bfloat16_knows_the_instructions(name, card, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_kernel_fits_into_the_least_shared_memory_of_a_card(tmp_path):
-    """In a process where Triton compiles: other tests here use its interpreter."""
+def compile_in_another(script, tmp_path, *arguments):
+    """Words of the lines of a process where Triton compiles: other tests here use its interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(Path(__file__).with_name("compile_small_card.py"))]
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    taken = [line.split() for line in done.stdout.splitlines()]
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_every_kernel_fits_into_the_least_shared_memory_of_a_card(tmp_path):
+    taken = compile_in_another("compile_small_card.py", tmp_path)
     assert {name for name, _ in taken} >= {"_chunk_kernel", "_decode_kernel", "_rows_kernel"}
     assert [each for each in taken if int(each[1]) > 99 * 1024] == []
+
+
+@pytest.mark.parametrize("capability", ["80", "90"])
+def test_numbers_of_one_row_stay_with_their_thread(capability, tmp_path):
+    """A compiler that lays blocks out otherwise than we think moves them through shared memory in every step, and is right."""
+    taken = compile_in_another("compile_one_row.py", tmp_path, capability)
+    assert {name for name, _, _ in taken} == {"_row_kernel", "_row4_kernel", "_row8_planes_kernel", "_row4_planes_kernel"}
+    assert [each for each in taken if int(each[1]) > int(each[2])] == []

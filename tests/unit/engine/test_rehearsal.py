@@ -30,7 +30,7 @@ from localmodel.engine.sizing import launch_largest
 
 LAUNCHERS = [
     "chunk_attention_kernel", "fused_kernels", "paged_attention_kernel", "weight_expand", "weight_hopper",
-    "weight_planes_kernel", "weight_row_kernel", "weight_rows_kernel",
+    "weight_planes_kernel", "weight_row_kernel", "weight_row_planes_kernel", "weight_rows_kernel",
 ]  # fmt: skip
 CONFIG = {
     "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4,

@@ -1,4 +1,4 @@
-"""Compiles the products of one row for a card, which need not be there; prints name and bytes of shared memory of each, and how
+"""Compiles the products of one row for cards, which need not be there; prints name and bytes of shared memory of each, and how
 many its last sum needs."""
 
 import sys
@@ -39,4 +39,5 @@ def main(capability: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    for word in sys.argv[1:]:
+        main(int(word))

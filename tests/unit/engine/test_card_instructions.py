@@ -1,7 +1,5 @@
 """Instructions of a card that whole numbers of one row are made with, carried out one by one, without a card."""
 
-# ruff: noqa: E402 - the interpreter is chosen before kernels are imported
-
 import os
 import re
 import struct

@@ -36,6 +36,10 @@ class Choice:
         """One that has read nothing yet."""
         return Choice(*self._made_of)
 
+    def no_logprobs(self) -> dict[str, Any] | None:
+        """Those of an answer without a token, such as one that begins with a stop text; None if nobody wants any."""
+        return self._logprobs.document(()) if self._logprobs else None
+
     def read(self, piece: Piece) -> Delta:
         content, finish = piece.text, piece.finish_reason
         calls: tuple[ToolCall, ...] = ()
@@ -57,7 +61,7 @@ class Whole:
         self._choice = choice
         self._texts: list[str] = []
         self.calls: tuple[ToolCall, ...] = ()
-        self.logprobs: dict[str, Any] | None = None
+        self.logprobs = choice.no_logprobs()
         self.finish_reason = ""
 
     @property
@@ -73,11 +77,7 @@ class Whole:
         self._texts.append(content)
         self.calls += calls
         self.finish_reason = finish
-        if logprobs is None:
-            return
-        if self.logprobs is None:
-            self.logprobs = logprobs
-        else:
+        if logprobs is not None and self.logprobs is not None:
             for name, rows in logprobs.items():
                 if rows is not None:
                     self.logprobs[name] += rows

@@ -111,3 +111,16 @@ def test_pieces_are_put_together() -> None:
         whole.add(Piece(0, str(number), (row,)))
     whole.add(Piece(0, "", (), "stop"))
     assert whole.logprobs is not None and len(whole.logprobs["content"]) == len(tokenizer.encode("Zoë 😀").ids)
+
+
+def test_an_answer_without_a_token_has_an_empty_list() -> None:
+    """Such as one that begins with a stop text. Whoever asked for log-probabilities reads them unasked."""
+    tokens = TokenTexts(byte_level())
+    chat = parse_call("chat", {"messages": [{"role": "user", "content": "a"}], "logprobs": True}, ("m",), 300)
+    text = parse_call("completions", {"prompt": "a", "logprobs": 1}, ("m",), 300)
+    old = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    for call, empty in ((chat, {"content": [], "refusal": None}), (text, old)):
+        whole = Whole(Choice(call, None, tokens))
+        whole.add(Piece(0, "", (), "stop"))
+        assert whole.logprobs == empty
+    assert Whole(Choice(parse_call("completions", {"prompt": "a"}, ("m",), 300), None, tokens)).logprobs is None

@@ -74,7 +74,9 @@ class ChatTemplate:
             reason = (error.message or "no reason given")[:300]
             raise errors.bad_request(f"The model's chat template refuses these messages: {reason}", "messages") from None
         except (TypeError, ValueError, ArithmeticError, LookupError):
-            raise errors.bad_request("The model's chat template can't render these messages.", "messages") from None
+            raise errors.bad_request(
+                "The model's chat template can't render these messages. Check their roles, order and tool calls.", "messages"
+            ) from None
 
     def example(self) -> str:
         """Some chat, for those who want to know which special tokens there are in one; empty if the template refuses all."""

@@ -99,7 +99,9 @@ def _check_head(request: Request, kinds: tuple[str, ...]) -> None:
     if int(request.headers.get("content-length", 0)) > BODY_LIMIT:
         raise errors.too_large(413, "body", BODY_LIMIT)
     if request.headers.get("expect", _CONTINUE).strip().lower() != _CONTINUE:
-        raise errors.ApiError(417, None, "Only 'expect: 100-continue' is understood.", outcome="rejected")
+        raise errors.ApiError(
+            417, None, "Only 'expect: 100-continue' is understood. Send that, or leave the header out.", outcome="rejected"
+        )
 
 
 def _continue(request: Request) -> None:

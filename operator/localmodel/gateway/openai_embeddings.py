@@ -54,7 +54,7 @@ def _inputs(value: Any, vocabulary: int) -> tuple[str | tuple[int, ...], ...]:
 
 def _input(value: Any, where: str, vocabulary: int) -> str | tuple[int, ...]:
     if value in ("", []):
-        raise errors.bad_request(f"'{where}' is empty.", where)
+        raise errors.bad_request(f"'{where}' is empty. Send a text or token ids.", where)
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(type(token) is int and 0 <= token < vocabulary for token in value):
@@ -66,7 +66,7 @@ def check_lengths(inputs: Sequence[tuple[int, ...]], window: int) -> None:
     for index, ids in enumerate(inputs):
         where = f"input[{index}]" if len(inputs) > 1 else "input"
         if not ids:
-            raise errors.bad_request(f"'{where}' is empty after tokenizing.", where)
+            raise errors.bad_request(f"'{where}' is empty after tokenizing. Send some text.", where)
         if len(ids) > window:
             message = f"'{where}' has {len(ids)} tokens, more than this model's window of {window}. Send it in parts."
             raise errors.context_length_exceeded(message, where)

@@ -24,7 +24,7 @@ def parse_messages(body: Mapping[str, Any]) -> list[Message]:
     if not isinstance(messages, list) or not messages:
         raise errors.bad_request("'messages' must be a list with at least one message.", "messages")
     if len(messages) > _MAX_MESSAGES:
-        raise errors.bad_request(f"'messages' holds more than {_MAX_MESSAGES} messages.", "messages")
+        raise errors.bad_request(f"'messages' holds more than {_MAX_MESSAGES} messages. Send fewer.", "messages")
     return [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
@@ -81,7 +81,7 @@ def _part(part: Any, where: str) -> str:
     if not isinstance(part, dict):
         raise errors.bad_request(f"'{where}' must be an object with 'type'.", where)
     if part.get("type") != "text":
-        raise errors.unsupported(f"{where}.type", "Only content parts of type 'text' are supported here.")
+        raise errors.unsupported(f"{where}.type", "Only content parts of type 'text' are supported here. Leave the others out.")
     refuse_members(part, {"type", "text"}, where)
     return _text(part, "text", where)
 
@@ -123,7 +123,7 @@ def parse_prompt(body: Mapping[str, Any], vocabulary: int) -> str | tuple[int, .
         prompt = prompt[0]
     if isinstance(prompt, str):
         if not prompt:
-            raise errors.bad_request("'prompt' is empty.", "prompt")
+            raise errors.bad_request("'prompt' is empty. Send a text or token ids.", "prompt")
         return prompt
     if isinstance(prompt, list) and prompt:
         if isinstance(prompt[0], str | list):

@@ -142,7 +142,7 @@ def fit_window(call: Call, prompt_tokens: int, window: int) -> Sampling:
     """The sampling to send, with max_tokens filled in; refuses what can't fit, with the numbers."""
     param = "messages" if call.endpoint == "chat" else "prompt"
     if prompt_tokens < 1:
-        raise errors.bad_request(f"'{param}' is empty after tokenizing.", param)
+        raise errors.bad_request(f"'{param}' is empty after tokenizing. Send some text.", param)
     left = window - prompt_tokens
     if left < 1:
         raise errors.context_length_exceeded(

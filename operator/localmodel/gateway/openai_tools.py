@@ -86,14 +86,16 @@ def parse_tools(body: Mapping[str, Any]) -> Tools | None:
     choice = body.get("tool_choice")
     if value is None or value == []:
         if choice not in (None, "none", "auto"):
-            raise errors.bad_request("'tool_choice' asks for a call, but 'tools' is empty.", "tool_choice")
+            raise errors.bad_request(
+                "'tool_choice' asks for a call, but 'tools' is empty. Send tools, or leave it out.", "tool_choice"
+            )
         return None
     if not isinstance(value, list) or len(value) > _MAX_TOOLS:
         raise errors.bad_request(f"'tools' must be a list of at most {_MAX_TOOLS} tools.", "tools")
     shown = tuple(_tool(tool, f"tools[{index}]") for index, tool in enumerate(value))
     names = [tool["function"]["name"] for tool in shown]
     if len(set(names)) != len(names):
-        raise errors.bad_request("'tools' names a function twice.", "tools")
+        raise errors.bad_request("'tools' names a function twice. Name each once.", "tools")
     forced = _forced(choice, tuple(names))
     parallel = body.get("parallel_tool_calls") is None or boolean(body, "parallel_tool_calls")
     if choice == "none":
@@ -111,7 +113,9 @@ def _forced(choice: Any, names: tuple[str, ...]) -> tuple[str, ...]:
             return names
         case {"type": "function", "function": {"name": str(name)}}:
             if name not in names:
-                raise errors.bad_request("'tool_choice' names a function that is not in 'tools'.", "tool_choice")
+                raise errors.bad_request(
+                    "'tool_choice' names a function that is not in 'tools'. Name one that is.", "tool_choice"
+                )
             return (name,)
         case {"type": str(kind)} if kind != "function":
             raise errors.unsupported("tool_choice", _CHOICES)

@@ -33,13 +33,13 @@ def parse(body: bytes) -> Any:
     try:
         value = _decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise errors.invalid_json(f"The body is not UTF-8 (byte {error.start}).") from None
+        raise errors.invalid_json(f"The body is not UTF-8 (byte {error.start}). Send it in UTF-8.") from None
     except json.JSONDecodeError as error:
         raise errors.invalid_json(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise _too_deep() from None
     except ValueError:
-        raise errors.invalid_json("The body holds an integer with too many digits.") from None
+        raise errors.invalid_json("The body holds an integer with too many digits. Send a smaller one.") from None
     _check(value, body)
     return value
 
@@ -73,14 +73,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise errors.invalid_json(f"The body holds {name}, which is not JSON.")
+    raise errors.invalid_json(f"The body holds {name}, which is not JSON. Send a finite number, or null.")
 
 
 _decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant).decode
 
 
 def _too_deep() -> errors.ApiError:
-    return errors.invalid_json(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    return errors.invalid_json(f"The body is nested deeper than {MAX_DEPTH} levels. Send a flatter one.")
 
 
 def _check(value: Any, body: bytes) -> None:
@@ -111,4 +111,4 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise errors.invalid_json("The body holds half of a surrogate pair, which is no character.") from None
+        raise errors.invalid_json("The body holds half of a surrogate pair. Send whole characters.") from None

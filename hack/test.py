@@ -155,7 +155,7 @@ def start_aside(command: Command, log: IO[str]) -> subprocess.Popen[bytes]:
     """At the lowest priority. Where the kernel shares out processors by session first, the session has it, too."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
+        os.setpriority(os.PRIO_PGRP, process.pid, LOWEST_PRIORITY)
     with contextlib.suppress(OSError):
         Path(f"/proc/{process.pid}/autogroup").write_text(str(LOWEST_PRIORITY))
     return process

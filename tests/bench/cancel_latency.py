@@ -16,7 +16,8 @@ from time import monotonic
 
 import aiohttp
 
-from bench.cancels import _LINGER, PATIENCE, Soak, Standing, standing
+from bench.cancels import _LINGER, PATIENCE, Soak
+from bench.standing import Standing, standing
 from gateway.conftest import eventually
 from gateway.test_real_triton import QUESTION
 from gateway.wire import request

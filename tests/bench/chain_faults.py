@@ -5,7 +5,8 @@ import random
 from collections.abc import Sequence
 from time import monotonic
 
-from bench.chain_streams import Channel, Stream, ask_gateway
+from bench.chain_rates import Stream
+from bench.chain_streams import Channel, ask_gateway
 from bench.chain_world import World
 
 SHIM = """

@@ -16,7 +16,8 @@ import aiohttp
 from tokenizers import Tokenizer
 
 from bench.chain_faults import leave
-from bench.chain_streams import Channel, Rate, ask_gateway, decode_rate, describe
+from bench.chain_rates import Rate, decode_rate, describe
+from bench.chain_streams import Channel, ask_gateway
 from bench.chain_world import RawEngine, World
 from bench.gateway_parts import Part
 from gateway.conftest import ROOT

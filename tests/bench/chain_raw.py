@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from bench.chain_streams import Stream, decode_rate
+from bench.chain_rates import Stream, decode_rate
 from localmodel.api.channel import Sampling
 from localmodel.api.engine import EngineConfig
 from localmodel.engine.families import choose_decoder

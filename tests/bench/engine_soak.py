@@ -24,11 +24,11 @@ import aiohttp
 from tokenizers import Tokenizer
 
 import weights
-from bench.cancels import resident_mb, shorten
 from bench.engine_clients import GRACE_SECONDS, Engine, Instance
 from bench.engine_questions import WINDOW, make_questions
 from bench.engine_traffic import Soak
-from bench.gateway_parts import machine
+from bench.rounds import machine
+from bench.standing import resident_mb, shorten
 from gateway.conftest import ROOT, eventually
 from gateway.test_real_triton import RealTriton
 

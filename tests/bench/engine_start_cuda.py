@@ -67,7 +67,7 @@ def main() -> None:
         serve(**json.loads(arguments.serve))
         return
     import torch
-    from engine_cuda import saved_network
+    from shape_cuda import saved_network
 
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
     with saved_network(arguments.layers) as directory:

@@ -15,7 +15,7 @@ import time
 from functools import partial
 
 import torch
-from engine_cuda import make_network
+from shape_cuda import make_network
 
 from localmodel.api.channel import Sampling
 from localmodel.engine import holding

@@ -27,8 +27,9 @@ import aiohttp
 
 import weights
 from bench.bare_loop import describe_gaps, go_first, measure_bare_loop
-from bench.cancels import shorten
-from bench.gateway_parts import Part, machine
+from bench.gateway_parts import Part
+from bench.rounds import machine
+from bench.standing import shorten
 from gateway.conftest import ROOT, eventually
 from gateway.test_real_triton import RealTriton
 from localmodel.gateway import sse

@@ -29,10 +29,10 @@ import uvloop
 
 import weights
 from bench.bare_loop import go_first
-from bench.cancels import shorten
 from bench.chain_streams import Channel
 from bench.chain_trace import between, shim, trace
-from bench.gateway_parts import machine
+from bench.rounds import machine
+from bench.standing import shorten
 from gateway.conftest import ROOT, eventually
 from gateway.test_real_triton import RealTriton
 

@@ -11,7 +11,8 @@ first time, by the lock in hack/locks.
 import argparse
 from typing import Any
 
-from bench.gateway_parts import Bench, Part, alternate, load, machine, median
+from bench.gateway_parts import Bench, Part, load
+from bench.rounds import alternate, machine, median
 
 TOKENS = 64
 CLIENTS = 256

@@ -7,7 +7,8 @@ import argparse
 import subprocess
 import time
 
-from bench.gateway_parts import OTHERS, Bench, Part, alternate, load, machine, median, tool
+from bench.gateway_parts import OTHERS, Bench, Part, load, tool
+from bench.rounds import alternate, machine, median
 
 STREAMS = 64
 TOKENS = 256

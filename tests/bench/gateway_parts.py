@@ -8,14 +8,13 @@ import itertools
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,23 +196,3 @@ def load(
     seen["cpu"] = part.cpu() - before
     seen["ok"] = seen["statuses"].get("200", 0)
     return seen
-
-
-def alternate(rounds: int, *measures: Callable[[], dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Each in turn, so many times; the first turn only warms up."""
-    seen: list[list[dict[str, Any]]] = [[] for _ in measures]
-    for number in range(rounds + 1):
-        for into, measure in zip(seen, measures, strict=True):
-            result = measure()
-            if number:
-                into.append(result)
-    return seen
-
-
-def median(results: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> float:
-    return statistics.median(value(result) for result in results)
-
-
-def machine() -> str:
-    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    return f"{os.cpu_count()} x {model[1] if model else 'unknown'}, load average {os.getloadavg()[0]:.0f}"

@@ -17,7 +17,8 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-from bench.gateway_parts import Bench, Part, load, machine
+from bench.gateway_parts import Bench, Part, load
+from bench.rounds import machine
 
 _TOTAL = re.compile(r"^localmodel_gateway_requests_total\{(.*?)\} (\S+)$", re.M)
 

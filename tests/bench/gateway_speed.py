@@ -9,7 +9,8 @@ version: Debian's, which is in the image, is built with a profile; pyenv's by de
 import argparse
 import sys
 
-from bench.gateway_parts import Bench, alternate, load, machine, median
+from bench.gateway_parts import Bench, load
+from bench.rounds import alternate, machine, median
 
 
 def per_core(result: dict[str, float]) -> float:

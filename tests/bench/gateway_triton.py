@@ -15,8 +15,9 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import weights
-from bench.cancels import shorten
-from bench.gateway_parts import OTHERS, Bench, Part, alternate, load, machine, median
+from bench.gateway_parts import OTHERS, Bench, Part, load
+from bench.rounds import alternate, machine, median
+from bench.standing import shorten
 from gateway.conftest import ROOT, free_ports
 from localmodel.cli.triton_runtime import triton_command
 

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.gateway_parts import Bench, Part, alternate, load, machine
+from bench.gateway_parts import Bench, Part, load
+from bench.rounds import alternate, machine
 
 MODES = ("None", "Metadata", "Full")
 PROMPT = "What is the capital of France? " * 8 + "Write to zhang.san@bank.cn or call 138 0013 8000."

@@ -1,8 +1,8 @@
-"""tests/bench/chain_streams: what tokens that came at certain times are worth."""
+"""tests/bench/chain_rates: what tokens that came at certain times are worth."""
 
 import pytest
 
-from bench.chain_streams import Stream, decode_rate
+from bench.chain_rates import Stream, decode_rate
 
 
 def test_only_the_time_when_all_streams_decode_counts():

@@ -12,7 +12,7 @@ import pytest
 from bench import on_card
 from bench.card_benches import BENCHES, ROOT, Bar, Bench
 from bench.card_pack import PACKAGES, THERE
-from bench.engine_cuda import save
+from bench.shape_cuda import save
 from localmodel.engine.loader import load_model
 from needed_imports import needed
 

@@ -35,7 +35,7 @@ class DescriptorTarget:
 
     def write(self, data: bytes) -> None:
         left = memoryview(b"\n" + data if self._torn else data)
-        size = len(left)
+        size, began = len(left), self._place()
         try:
             while left:
                 try:
@@ -44,9 +44,26 @@ class DescriptorTarget:
                     sleep(_PAUSE_SECONDS)
         except OSError as error:
             self.gone = error.errno in _NEVER_AGAIN
-            self._torn = self._torn or len(left) < size
+            written = size - len(left)
+            self._torn = self._torn or (written > 0 and not self._take_back(began, written))
             raise
         self._torn = False
+
+    def _place(self) -> int | None:
+        """Where in a file the next line goes; None of a pipe."""
+        with contextlib.suppress(OSError):
+            return os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        return None
+
+    def _take_back(self, began: int | None, written: int) -> bool:
+        """Of a file that nobody else wrote to meanwhile: lines that are whole would come again, with other words."""
+        if began is None or self._place() != began + written:
+            return False
+        with contextlib.suppress(OSError):
+            if os.fstat(self._descriptor).st_size == began + written:
+                os.ftruncate(self._descriptor, began)
+                return os.lseek(self._descriptor, began, os.SEEK_SET) == began
+        return False
 
 
 class FilesTarget:

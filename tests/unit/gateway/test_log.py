@@ -271,6 +271,27 @@ def test_a_full_disk_loses_records_says_so_and_recovers(tmp_path: Path, monkeypa
     assert all("edited" not in str(problem) for problem in report.problems)
 
 
+@pytest.mark.parametrize("kind", ["file", "stdout"])
+def test_a_disk_that_is_full_in_the_midst_of_many_lines_breaks_no_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(sinks_module, "_RETRY_SECONDS", 0.0)
+    with (tmp_path / "requests-000001.log").open("wb") if kind == "stdout" else (tmp_path / "unused").open("wb") as file:
+        target = DescriptorTarget(file.fileno()) if kind == "stdout" else FilesTarget(tmp_path, 1 << 20, 3)
+        disk = FullDisk(monkeypatch, takes=500)
+        sink = Sink(kind, target, {})  # type: ignore[arg-type]
+        until(lambda: sink._opened)
+        disk.full = True
+        sink.put([(b'{"kind":"request","n":1}', "ok")] * 9)
+        until(lambda: sink.lost == 9)
+        disk.full = False
+        sink.put([(b'{"kind":"request","n":2}', "ok")])
+        sink.close(5)
+    report = check([("f0", (tmp_path / "requests-000001.log").read_bytes())])
+    assert [str(problem) for problem in report.problems] == []
+    assert (report.chains[0].requests, report.chains[0].lost, report.chains[0].ended) == (1, 9, True)
+
+
 def test_a_directory_that_can_not_be_written_loses_records_until_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sinks_module, "_RETRY_SECONDS", 0.0)
     directory = tmp_path / "later"

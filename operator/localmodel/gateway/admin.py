@@ -59,6 +59,13 @@ class AdminSite:
             case "/metrics":
                 return 200, self._metrics(), CONTENT_TYPE_LATEST
             case "/drain":
+                _refuse_other_sites(request)
                 complete = await self._drain()
                 return 200, b"drained\n" if complete else b"not waited for\n", _TEXT
         return 200, b"ok\n", _TEXT
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Any page in a browser on this machine can ask for a URL of it, and Triton's hook can only GET. Browsers say who asks."""
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise errors.ApiError(403, None, "A page of another site may not drain this replica. Ask yourself.", outcome="rejected")

@@ -95,7 +95,7 @@ async def test_the_process_dies_and_comes_back(start: Start, triton: FakeTriton)
     held = asyncio.create_task(gateway.chat())
     await eventually(lambda: [triton.told[each["id"]] for each in triton.user_submits] == [2, 2])
     await triton.die()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         assert check_stream(await streaming.read()).error is not None
         status, unary = await held
     assert status == 502 and json.loads(unary)["error"]["code"] == "upstream_error"
@@ -169,7 +169,7 @@ async def test_a_hang_is_seen_without_tcp_ending(start: Start, triton: FakeTrito
 
     triton.frozen = True
     held = asyncio.create_task(gateway.chat(stream=True))
-    await eventually(lambda: has_code(gateway, "/livez/backend", 503), 20)
+    await eventually(lambda: has_code(gateway, "/livez/backend", 503))
     assert (await held)[0] in (502, 503)
     began = monotonic()
     assert await gateway.code("/drain") == 200

@@ -12,8 +12,8 @@ from gateway.test_backend import has_code, state_is
 
 
 async def test_drain_loses_no_stream_and_sigterm_exits_zero(start: Start, triton: FakeTriton) -> None:
-    gateway = await start(endpoint_removal_seconds=2.0)
-    triton.plan = Plan(texts=("a ",) * 250, gap=0.02)
+    gateway = await start(endpoint_removal_seconds=3.0)
+    triton.plan = Plan(texts=("a ",) * 400, gap=0.02)
     streams = [asyncio.create_task(gateway.chat(stream=True)) for _ in range(3)]
     await eventually(lambda: len(triton.user_submits) == 3)
     draining = asyncio.create_task(gateway.code("/drain"))
@@ -21,13 +21,13 @@ async def test_drain_loses_no_stream_and_sigterm_exits_zero(start: Start, triton
     assert (await gateway.status())["reason"] == "Draining"
     late = asyncio.create_task(gateway.chat(stream=True))
     await eventually(lambda: len(triton.user_submits) == 4)
-    await asyncio.sleep(2.1)
+    await asyncio.sleep(3.1)
     async with await gateway.post("/v1/chat/completions", CHAT) as refused:
         assert refused.status == 503 and (await refused.json())["error"]["code"] == "draining"
         assert refused.headers["connection"] == "close", "a retry must not come to this replica again"
     assert not draining.done()
     for _, stream in await asyncio.gather(*streams, late):
-        assert check_stream(stream).text == "a " * 250
+        assert check_stream(stream).text == "a " * 400
     assert await draining == 200
     assert (await gateway.status())["draining"] is True
     gateway.terminate()

@@ -102,7 +102,7 @@ async def test_an_engine_that_dies_leaves_no_request_waiting(start: Start, trito
     await eventually(lambda: any(request["inputs"] != [[1]] for request in triton.embeds))
     triton.plan = Plan()
     triton.stub_dead = True
-    status, body = await asyncio.wait_for(asked, 20)
+    status, body = await asyncio.wait_for(asked, 60)
     assert status == 200 and len(body["data"]) == 1
     assert (await gateway.record())["retries"] <= 1
     await gateway.idle()

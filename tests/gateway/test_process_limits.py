@@ -17,7 +17,7 @@ async def test_more_connections_than_the_soft_limit_of_files(start: Start) -> No
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4 * LOW) if hard < 0 else min(hard, max(soft, 4 * LOW)), hard))
     connections = [await connect(gateway) for _ in range(LOW + 50)]
-    status, _ = await asyncio.wait_for(gateway.chat(), 20)
+    status, _ = await asyncio.wait_for(gateway.chat(), 60)
     assert status == 200
     for _, writer in connections:
         writer.close()

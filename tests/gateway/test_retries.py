@@ -76,7 +76,7 @@ async def test_a_request_in_the_moment_of_death(start: Start, triton: FakeTriton
 
 
 async def test_what_is_not_tried_again(start: Start, triton: FakeTriton) -> None:
-    gateway = await start(breaker={"failures": 0}, timeouts={"first_token_seconds": 1.0})
+    gateway = await start(breaker={"failures": 0}, timeouts={"first_token_seconds": 3.0})
     plans = [
         Plan(first_delay=60),
         Plan(reply={"RESPONSE": '{"code": "invalid_request", "message": "no"}'}),
@@ -115,7 +115,7 @@ async def test_a_backend_that_stays_away_ends_the_wait(start: Start, triton: Fak
     held = asyncio.create_task(gateway.chat())
     await eventually(lambda: triton.accepted_users)
     await triton.die()
-    status, body = await asyncio.wait_for(held, 20)
+    status, body = await asyncio.wait_for(held, 60)
     assert (status, error_of(body)["code"]) == (502, "upstream_error")
     await gateway.balanced()
 

@@ -67,7 +67,7 @@ async def test_total_caps_the_others(start: Start, triton: FakeTriton) -> None:
 
 
 async def test_queue_and_overload(start: Start, triton: FakeTriton) -> None:
-    gateway = await start(timeouts={**LONG, "queue_seconds": 3.0}, max_batch_size=2, concurrency={"queue": 1})
+    gateway = await start(timeouts={**LONG, "queue_seconds": 5.0}, max_batch_size=2, concurrency={"queue": 1})
     triton.plan = Plan(stall_after=0)
     held = [asyncio.create_task(gateway.chat()) for _ in range(2)]
     await eventually(lambda: len(triton.user_submits) == 2)

@@ -23,7 +23,7 @@ async def converse(gateway: GatewayProcess, data: bytes) -> bytes:
     reader, writer = await connect(gateway)
     writer.write(data)
     try:
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), 60)
     finally:
         writer.close()
 

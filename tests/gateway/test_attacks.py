@@ -206,7 +206,7 @@ async def test_slow_heads(start: Start) -> None:
 
     clients = [asyncio.create_task(loris(b"" if number % 2 else NEXT)) for number in range(100)]
     for _ in range(5):
-        await serves(gateway)
+        await serves(gateway, within=8)
         await asyncio.sleep(1)
     for number, (seconds, statuses) in enumerate(await asyncio.gather(*clients)):
         assert statuses == [408] if number % 2 else [200, 408]

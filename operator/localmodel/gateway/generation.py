@@ -54,7 +54,7 @@ class Generator:
             if self.long_input.mode == "Segment":
                 await self._read_in_parts(request, exchange, call, deadlines, refused)
                 return
-            call, shorter = await self.long_input.shorten(call, refused, self._room)
+            call, shorter = await self.long_input.shorten(call, refused, self._room, deadlines.total)
             exchange.tell_truncated(len(prompt) - len(shorter))
             prompt, sampling = shorter, self._sampling(call, shorter)
         exchange.reserve(len(prompt) + call.n * (sampling.max_tokens or 0))
@@ -69,7 +69,7 @@ class Generator:
     async def _read_in_parts(
         self, request: Request, exchange: Exchange, call: Call, deadlines: Deadlines, refused: errors.ApiError
     ) -> None:
-        reading = await self.long_input.cut(call, refused, self._room)
+        reading = await self.long_input.cut(call, refused, self._room, deadlines.total)
         exchange.tell_segments(len(reading.segments))
         exchange.reserve(most_tokens(reading.sizes, len(reading.segments), call.n))
         async with AsyncExitStack() as stack:

@@ -14,6 +14,8 @@ from localmodel.gateway.openai_request import Call
 from localmodel.gateway.prompts import Prompts
 from localmodel.gateway.reading_plan import MOST_SEGMENTS, Sizes, fit_sizes
 from localmodel.gateway.segments import split
+from localmodel.gateway.time_limit import within
+from localmodel.gateway.timers import Limit
 from localmodel.gateway.truncation import Shortened, shorten
 
 Mode = Literal["Reject", "Truncate", "Segment"]
@@ -55,12 +57,16 @@ class LongInput:
     def helps(self, call: Call, refused: errors.ApiError) -> bool:
         return self.mode != "Reject" and call.endpoint == "chat" and refused.code == "context_length_exceeded"
 
-    async def shorten(self, call: Call, refused: errors.ApiError, room: int) -> Shortened:
+    async def shorten(self, call: Call, refused: errors.ApiError, room: int, limit: Limit | None = None) -> Shortened:
         """An open max_tokens gets a quarter of the room."""
-        return await shorten(self._prompts, call, room - (call.sampling.max_tokens or room // 4), refused)
+        least = call.sampling.max_tokens or room // 4
+        return await within(limit, shorten(self._prompts, call, room - least, refused))
 
-    async def cut(self, call: Call, refused: errors.ApiError, room: int) -> Reading:
+    async def cut(self, call: Call, refused: errors.ApiError, room: int, limit: Limit | None = None) -> Reading:
         """Raises 400 if there is no document, or what comes with each part leaves no room for it."""
+        return await within(limit, self._cut(call, refused, room))
+
+    async def _cut(self, call: Call, refused: errors.ApiError, room: int) -> Reading:
         document = await self._prompts.in_thread(find_document, call.messages)
         if document is None:
             raise refused

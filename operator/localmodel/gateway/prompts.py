@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
 from typing import TypeVar
 
 import jinja2
@@ -20,6 +19,7 @@ from localmodel.gateway.chat_template import ChatTemplate, find_template
 from localmodel.gateway.client_texts import BREAK, ClientTexts
 from localmodel.gateway.openai_messages import place_of_tools
 from localmodel.gateway.openai_request import Call
+from localmodel.gateway.time_limit import within
 from localmodel.gateway.timers import Limit
 from localmodel.gateway.token_ids import token_ids, token_starts
 from localmodel.gateway.token_texts import TokenTexts
@@ -126,12 +126,7 @@ class Prompts:
 
     async def in_thread(self, work: Callable[[A], R], argument: A, limit: Limit | None = None) -> R:
         """What takes long with a long text. Others may be worked on first: raises the error of `limit` when it is reached."""
-        try:
-            async with asyncio.timeout(limit.at - monotonic() if limit is not None else None):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work, argument)
-        except TimeoutError:
-            assert limit is not None
-            raise limit.error() from None
+        return await within(limit, asyncio.get_running_loop().run_in_executor(self._threads, work, argument))
 
 
 def _size(call: Call) -> int:

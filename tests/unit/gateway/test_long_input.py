@@ -1,7 +1,9 @@
 """A chat that is too long, with a real tokenizer and template: what is left out, and into what a document is cut."""
 
+import asyncio
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from localmodel.gateway import long_input as module
 from localmodel.gateway.long_input import LongInput, Mode
 from localmodel.gateway.openai_request import Call, fit_window, parse_call
 from localmodel.gateway.prompts import Prompts, load_prompts
+from localmodel.gateway.timers import Limit
 
 WINDOW = 512
 
@@ -155,3 +158,18 @@ async def test_a_long_text_is_not_cut_while_everybody_waits(prompts: Prompts, mo
     cuts = len(where)
     await LongInput("Truncate", prompts).shorten(call, refusal(prompts, call), WINDOW)
     assert cuts == 2 < len(where) and threading.main_thread() not in where
+
+
+async def test_the_requests_deadline_holds_while_a_text_is_cut(prompts: Prompts) -> None:
+    call = build(("user", f"Summarize:\n\n{words(2000)}"), max_tokens=20)
+    refused, done = refusal(prompts, call), threading.Event()
+    busy = asyncio.create_task(prompts.in_thread(done.wait, 30.0))
+    limit = Limit(monotonic() + 0.05, "total_timeout", 0.05)
+    for waiting in (
+        LongInput("Segment", prompts).cut(call, refused, WINDOW, limit),
+        LongInput("Truncate", prompts).shorten(call, refused, WINDOW, limit),
+    ):
+        with pytest.raises(errors.ApiError, match="not finished within"):
+            await asyncio.wait_for(waiting, 20)
+    done.set()
+    await busy

@@ -5,6 +5,7 @@ It only reads the command line; the work is elsewhere.
 
 import argparse
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from localmodel.cli.launch import RunOptions
 from localmodel.cli.problems import Problem
 from localmodel.cli.run import run
 from localmodel.cli.verify_log import VerifyOptions, verify_log
+
+UNREAD = 141
+"""As of a program that a shell's pipe has ended."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,7 +68,18 @@ def _add_key(commands: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 it failed while running, 2 something to put right first, 130 interrupted twice."""
+    """Exit codes: 0 done, 1 it failed while running, 2 something to put right first, 130 interrupted twice, 141 nobody reads
+    what it says."""
+    try:
+        status = _main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return UNREAD
+    return status
+
+
+def _main(arguments: list[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         if options.command == "validate":

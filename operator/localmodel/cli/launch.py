@@ -65,6 +65,8 @@ class Launch:
     page_url: str = ""
     """Empty without a chat page."""
     task: Task = "TextGeneration"
+    keyed: bool = False
+    """Whether requests need an API key."""
 
 
 def prepare(options: RunOptions, directory: Path) -> Launch:
@@ -95,6 +97,7 @@ def prepare(options: RunOptions, directory: Path) -> Launch:
         model_name=model.name,
         served_name=served_names(model)[0],
         task=model.spec.model.task,
+        keyed=model.spec.gateway.auth.mode == "APIKey",
         base_url=f"http://{HOST}:{options.port}/v1",
         admin_url=f"http://{HOST}:{options.admin_port}",
         triton_argv=[

@@ -78,10 +78,12 @@ class Session:
         launch = self._launch
         if launch.task == "Predict":
             signature = (status.backend.engine or {}).get("signature", "") if status else ""
-            return describe_predict_ready(launch.base_url, launch.admin_url, launch.served_name, str(signature))
+            return describe_predict_ready(
+                launch.base_url, launch.admin_url, launch.served_name, str(signature), keyed=launch.keyed
+            )
         if launch.task == "Embedding":
-            return describe_embedding_ready(launch.base_url, launch.admin_url, launch.served_name)
-        return describe_ready(launch.base_url, launch.admin_url, launch.served_name, launch.page_url)
+            return describe_embedding_ready(launch.base_url, launch.admin_url, launch.served_name, keyed=launch.keyed)
+        return describe_ready(launch.base_url, launch.admin_url, launch.served_name, launch.page_url, keyed=launch.keyed)
 
     async def _ask(self, question: str) -> None:
         tell(f"> {question}")

@@ -22,7 +22,8 @@ def verify_log(options: VerifyOptions) -> int:
     """0 if the log is whole, 1 if not. Raises Problem if a file can't be read or needs another key."""
     files = [(str(path), _read(path)) for path in _expand(options.files)]
     key = _read(options.key_file).rstrip(b"\r\n") if options.key_file else b""
-    if not key and any(_says_keyed(data) for _, data in files):
+    keyed = any(_says_keyed(data) for _, data in files)
+    if keyed and not key:
         raise Problem("This log was made with a key. Give the same with --key-file.")
     report = check(files, key, running=options.running)
     if not report.chains:
@@ -31,6 +32,8 @@ def verify_log(options: VerifyOptions) -> int:
         print(problem)
     for note in report.notes:
         print(f"note: {note}")
+    if key and report.problems and not keyed:
+        print("note: no line says that a key was used. If none was, leave out --key-file; if one was, this log was written anew.")
     for chain in report.chains:
         print(_summary(chain))
     missing = options.expect is not None and not any(f'"hash":"{options.expect}"}}'.encode() in data for _, data in files)

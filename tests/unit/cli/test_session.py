@@ -180,8 +180,10 @@ def test_a_failure_that_is_not_the_engines_is_shown_as_it_is():
 
 
 @pytest.mark.parametrize("describe", [describe_ready, describe_embedding_ready])
-def test_the_ready_text_can_be_copied(describe):
-    text = describe("http://127.0.0.1:8080/v1", "http://127.0.0.1:9090", "qwen")
+@pytest.mark.parametrize("keyed", [False, True])
+def test_the_ready_text_can_be_copied(describe, keyed):
+    text = describe("http://127.0.0.1:8080/v1", "http://127.0.0.1:9090", "qwen", keyed=keyed)
+    assert text.count("LOCALMODEL_API_KEY") == 2 * keyed and ('api_key="none"' in text) != keyed
     body = text.split("-d '")[1].split("'")[0]
     assert json.loads(body)["model"] == "qwen"
     compile("\n".join(line.strip() for line in text.split("\n\n")[1].splitlines()), "snippet", "exec")

@@ -1,6 +1,9 @@
 """`localmodel verify-log`: exit status and sentences, on files."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,27 @@ def test_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, tmp_path / "a.log", "--key-file", tmp_path / "key")[0] == 0
     status, said = run(capsys, tmp_path / "a.log")
     assert status == 2 and "--key-file" in said
+
+
+def test_a_key_for_a_log_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told, but not whole: whoever writes a log anew without the key leaves it out, too."""
+    write(tmp_path / "a.log")
+    (tmp_path / "key").write_bytes(KEY)
+    status, said = run(capsys, tmp_path / "a.log", "--key-file", tmp_path / "key")
+    assert status == 1 and "note: no line says that a key was used. If none was, leave out --key-file" in said
+
+
+def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
+    """`verify-log FILE | head -1`"""
+    write(tmp_path / "a.log")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "localmodel.cli", "verify-log", str(tmp_path / "a.log")]
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    os.close(writer)
+    assert done.stderr == "" and done.returncode == 141
 
 
 def test_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

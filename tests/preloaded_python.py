@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from localmodel.engine.interpreter import environment, find_interpreter
@@ -48,22 +49,28 @@ class Adopted:
     def __init__(self, pid):
         self.pid = pid
         self.returncode = None
+        self._lock = threading.Lock()
+        """Several threads wait, and only one of them can collect it."""
+
+    def _poll(self):
+        with self._lock:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+            return self.returncode
 
     def wait(self, timeout=None):
         until = None if timeout is None else time.monotonic() + timeout
-        while self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-            elif until is not None and time.monotonic() > until:
+        while self._poll() is None:
+            if until is not None and time.monotonic() > until:
                 raise subprocess.TimeoutExpired("rank", timeout)
-            else:
-                time.sleep(0.005)
+            time.sleep(0.005)
         return self.returncode
 
     def kill(self):
-        if self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
+        with self._lock:
+            if self.returncode is None:
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def _serve(connection):

@@ -38,7 +38,7 @@ class Operator:
     def __init__(self, settings: OperatorSettings, connection: KubernetesConnection) -> None:
         self._settings, self._connection = settings, connection
         self._store, self._metrics = Store(), OperatorMetrics()
-        self._elector = Elector(
+        self.elector = Elector(
             connection,
             settings.lease,
             namespace=settings.namespace,
@@ -47,11 +47,11 @@ class Operator:
         )
         self._cluster = Cluster(
             connection,
-            may_write_for=self._elector.may_write_for,
+            may_write_for=self.elector.may_write_for,
             count_write=self._metrics.count_write,
             request_timeout_seconds=settings.request_timeout_seconds,
         )
-        self._prober = Prober(self._store, settings.prober, on_change=self._wake, is_leader=self._is_leader)
+        self._prober = Prober(self._store, settings.prober, on_change=self._wake, is_leader=self.is_leader)
         self._recorder = Recorder(self._cluster, replica=settings.replica, wall_clock=_now)
         reconciler = Reconciler(
             self._store,
@@ -60,7 +60,7 @@ class Operator:
             self._recorder,
             self._metrics,
             settings.options(),
-            is_leader=self._is_leader,
+            is_leader=self.is_leader,
             resync_seconds=settings.resync_seconds,
             wall_clock=_now,
         )
@@ -99,25 +99,21 @@ class Operator:
             await self._connection.close()
 
     async def _start(self, **_: Any) -> None:
-        server = self._settings.server
+        settings, server = self._settings, self._settings.server
         self._metrics.attach(
             Sources(
                 bodies=lambda: (body for key in self._store.model_keys() if (body := self._store.model(key))),
                 queue_depth=lambda: self._queue.depth,
                 queue_age_seconds=lambda: self._queue.age_seconds,
-                is_leader=self._is_leader,
+                is_leader=self.is_leader,
                 watch_ages=lambda: {name: time.monotonic() - moment for name, moment in list(self._seen.items())},
             )
         )
         await self._metrics.serve(server.metrics_host, server.metrics_port)
         lists = list_for_ever(
-            self._store,
-            self._cluster,
-            self._settings.watch_namespaces,
-            pause_seconds=self._settings.resync_seconds,
-            on_change=self._wake,
+            self._store, self._cluster, settings.watch_namespaces, pause_seconds=settings.resync_seconds, on_change=self._wake
         )
-        parts = (self._prober.run(), self._queue.run(), self._recorder.run(), self._elector.run(), lists)
+        parts = (self._prober.run(), self._queue.run(), self._recorder.run(), self.elector.run(), lists)
         self._tasks = [asyncio.create_task(part) for part in parts]
         for task in self._tasks:
             task.add_done_callback(_end_process_if_failed)
@@ -127,17 +123,19 @@ class Operator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._elector.release()
+        await self.elector.release()
 
     async def _probe(self, **_: Any) -> dict[str, Any]:
-        return {"leader": self._is_leader(), "queueDepth": self._queue.depth}
+        return {"leader": self.is_leader(), "queueDepth": self._queue.depth}
 
-    def _is_leader(self) -> bool:
+    def is_leader(self) -> bool:
         """And knows what it needs for it."""
-        return self._elector.may_write_for() > 0 and self._caught_up_in_term == self._elector.term
+        return self.elector.may_write_for() > 0 and self._caught_up_in_term == self.elector.term
 
     def _take_over(self) -> None:
-        self._catching_up = asyncio.create_task(self._catch_up(self._elector.term))
+        if self._catching_up:
+            self._catching_up.cancel()  # of an earlier term: ending later, it would say that this one knows nothing
+        self._catching_up = asyncio.create_task(self._catch_up(self.elector.term))
         self._catching_up.add_done_callback(_end_process_if_broken)
 
     async def _catch_up(self, term: int) -> None:

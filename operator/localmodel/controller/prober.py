@@ -61,11 +61,9 @@ class Prober:
     async def _probe(self, target: Target) -> float | None:
         key, name = target
         pod = self._store.pod(key, name)
-        if pod is None or not _can_answer(pod):
-            self._reports.pop(target, None)
+        if pod is None or not _can_answer(pod) or not self._is_leader():
+            self._reports.pop(target, None)  # who leads later asks again, instead of believing what was so in an earlier term
             self._failures.pop(target, None)
-            return None
-        if not self._is_leader():
             return None
         before = report_signature(self._reports.get(target))
         known = target in self._reports

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -34,8 +34,8 @@ def put_pod(store: Store, ip: str, name: str = "p0") -> Pod:
 
 
 @contextlib.asynccontextmanager
-async def running(store: Store, news: list[Any], *, leader: bool = True) -> AsyncIterator[Prober]:
-    prober = Prober(store, SETTINGS, on_change=news.append, is_leader=lambda: leader)
+async def running(store: Store, news: list[Any], *, is_leader: Callable[[], bool] = lambda: True) -> AsyncIterator[Prober]:
+    prober = Prober(store, SETTINGS, on_change=news.append, is_leader=is_leader)
     task = asyncio.create_task(prober.run())
     await asyncio.sleep(0)
     yield prober
@@ -94,7 +94,29 @@ async def test_the_answer_of_another_pod_is_no_answer(gateway: FakeGateway) -> N
 async def test_a_follower_asks_nobody(gateway: FakeGateway) -> None:
     store, news = Store(), []
     put_pod(store, gateway.ip)
-    async with running(store, news, leader=False) as prober:
+    async with running(store, news, is_leader=lambda: False) as prober:
         prober.look(KEY, "p0")
         await asyncio.sleep(0.2)
         assert news == []
+
+
+async def test_who_leads_again_judges_nobody_by_what_was_said_in_an_earlier_term(gateway: FakeGateway) -> None:
+    store, terms = Store(), [True]
+    pod = put_pod(store, gateway.ip)
+    followed = asyncio.Event()
+
+    def is_leader() -> bool:
+        if not terms[-1]:
+            followed.set()
+        return terms[-1]
+
+    async with running(store, [], is_leader=is_leader) as prober:
+        report = (await prober.reports(KEY, (pod,)))["p0"]
+        assert report and report.ready
+        terms.append(False)
+        prober.look(KEY, "p0")
+        await followed.wait()
+        gateway.report = build_report("p0", "LoadFailed", "x")
+        terms.append(True)
+        report = (await prober.reports(KEY, (pod,)))["p0"]
+        assert report and report.backend.state == "LoadFailed"

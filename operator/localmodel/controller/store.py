@@ -28,6 +28,8 @@ class Store:
         self._models: dict[Key, bytes] = {}
         self._rivals: dict[Key, Rival] = {}
         self._served: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._owners: dict[ObjectKey, Key] = {}
+        """Of children and pods: the label may be changed, and then the object is another model's."""
         self._children: dict[Key, dict[ChildKey, bytes]] = defaultdict(dict)
         self._pods: dict[Key, dict[str, Pod]] = defaultdict(dict)
         self._claims: set[Key] = set()
@@ -60,17 +62,8 @@ class Store:
 
     def remove_unseen(self, kind: str, id_: Key, version: int) -> set[Key]:
         """An object whose deletion no watch reported: it was not in a list of `version`."""
-        if kind == LOCAL_MODEL.name or kind == VOLUME_CLAIM.name:
-            owners = [id_]
-        else:
-            table: dict[Key, dict[Any, Any]] = self._pods if kind == POD.name else self._children
-            member = id_[1] if kind == POD.name else (kind, id_[1])
-            owners = [key for key, members in table.items() if key[0] == id_[0] and member in members]
-        touched: set[Key] = set()
-        for _, owner in owners:
-            metadata = {"namespace": id_[0], "name": id_[1], "resourceVersion": str(version)}
-            touched |= self.remove(kind, {"metadata": {**metadata, "labels": {constants.LABEL_MODEL: owner}}})
-        return touched
+        metadata = {"namespace": id_[0], "name": id_[1], "resourceVersion": str(version)}
+        return self.remove(kind, {"metadata": metadata})
 
     def model(self, key: Key) -> dict[str, Any] | None:
         packed = self._models.get(key)
@@ -113,6 +106,9 @@ class Store:
             self._claims.add((namespace, name))
             return self._users_of_claim(namespace, name) if new else set()
         key = _owner(body)
+        former = self._owners.get(id_, key)
+        touched = {key} if former == key else {key} | self._drop(id_, former)
+        self._owners[id_] = key
         if kind == POD.name:
             pod = summarize_pod(body)
             if self._pods[key].get(name) == pod:
@@ -120,7 +116,7 @@ class Store:
             self._pods[key][name] = pod
         elif kind in _CHILD_KINDS:
             self._children[key][(kind, name)] = pack(trim(kind, body))
-        return {key}
+        return touched
 
     def _remove(self, id_: ObjectKey, body: dict[str, Any]) -> set[Key]:
         kind, namespace, name = id_
@@ -129,7 +125,10 @@ class Store:
         if kind == VOLUME_CLAIM.name:
             self._claims.discard((namespace, name))
             return self._users_of_claim(namespace, name)
-        key = _owner(body)
+        return self._drop(id_, self._owners.pop(id_, _owner(body)))
+
+    def _drop(self, id_: ObjectKey, key: Key) -> set[Key]:
+        kind, _, name = id_
         table: dict[Key, dict[Any, Any]] = self._pods if kind == POD.name else self._children
         table.get(key, {}).pop(name if kind == POD.name else (kind, name), None)
         if not table.get(key):

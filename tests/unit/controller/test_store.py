@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from localmodel.controller.store import Store
 from localmodel.core.permissions import MODEL_PERMISSIONS, is_permitted
 
@@ -50,6 +52,21 @@ def test_a_pod_that_changed_in_nothing_we_know_wakes_nobody() -> None:
     assert store.put("Pod", body("Pod", "p", 3, status={"phase": "Failed"})) == {KEY}
     store.remove("Pod", body("Pod", "p", 4))
     assert store.pods(KEY) == ()
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Service"])
+def test_what_got_another_models_label_is_no_longer_the_firsts(kind: str) -> None:
+    """As people do to take a pod out of a Service and look at it."""
+    store, other = Store(), ("llm", "aside")
+    store.put(kind, body(kind, "p", 1, status={"phase": "Running"}))
+    moved = body(kind, "p", 2, status={"phase": "Running"})
+    moved["metadata"]["labels"]["localmodel.dev/name"] = "aside"
+    assert store.put(kind, moved) == {KEY, other}
+    assert store.pods(KEY) == () and store.children(KEY) == {}
+    assert store.pods(other) or store.children(other)
+    moved["metadata"]["resourceVersion"] = "3"
+    assert store.remove(kind, moved) == {other}
+    assert not store.pods(other) and not store.children(other)
 
 
 def test_who_shares_a_served_name_is_woken_when_it_comes_and_goes() -> None:

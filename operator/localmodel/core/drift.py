@@ -16,6 +16,9 @@ _LIST_KEYS = ("mountPath", "topologyKey", "uid", "name")
 _WHOLE = (".selector", ".podSelector", ".matchLabels", ".nodeSelector")
 """Where one key more changes what is selected: a Service with an addition to its selector reaches no pod."""
 
+_ABSENT_WHEN_FALSE = ".spec.paused"
+"""Of a Deployment; the API server does not write it out."""
+
 
 def digest(document: object, length: int = 16) -> str:
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
@@ -39,17 +42,22 @@ def find_drift(desired: dict[str, Any], live: dict[str, Any] | None) -> str | No
     return _difference(desired, live, "")
 
 
-def _difference(desired: Any, live: Any, path: str) -> str | None:
+def _difference(desired: Any, live: Any, path: str, *, whole: bool = False) -> str | None:
+    """`whole`: nobody else may have added anything, here or below."""
     if isinstance(desired, dict):
         if not isinstance(live, dict):
             return path if desired or live is not None else None
-        if path.endswith(_WHOLE) and set(live) - set(desired):
+        whole = whole or path.endswith(_WHOLE)
+        if whole and set(live) - set(desired):
             return path
-        return next((d for key, each in desired.items() if (d := _difference(each, live.get(key), f"{path}.{key}"))), None)
+        pairs = ((each, live.get(key), f"{path}.{key}") for key, each in desired.items())
+        return next((d for pair in pairs if (d := _difference(*pair, whole=whole))), None)
     if isinstance(desired, list):
         return _list_difference(desired, live, path)
     if desired in ("", None) and live in ("", None):
         return None
+    if path == _ABSENT_WHEN_FALSE:
+        live = bool(live)
     return None if desired == live and type(desired) is type(live) else path
 
 
@@ -60,7 +68,8 @@ def _list_difference(desired: list[Any], live: Any, path: str) -> str | None:
     if key is None:
         if len(desired) != len(live):
             return path
-        return next((d for i, each in enumerate(desired) if (d := _difference(each, live[i], f"{path}[{i}]"))), None)
+        pairs = ((each, live[i], f"{path}[{i}]") for i, each in enumerate(desired))
+        return next((d for pair in pairs if (d := _difference(*pair, whole=True))), None)
     present = {each.get(key): each for each in live if isinstance(each, dict)}
     return next((d for each in desired if (d := _difference(each, present.get(each[key]), f"{path}[{each[key]}]"))), None)
 

@@ -71,6 +71,34 @@ def test_a_selector_is_ours_as_a_whole(kind: str, path: list[str]) -> None:
     assert find_drift(desired, live) == ".spec." + ".".join(path)
 
 
+OPENED: list[Change] = [
+    lambda b: b["spec"]["ingress"][0]["from"][0].update(namespaceSelector={}),
+    lambda b: b["spec"]["ingress"][0]["ports"][0].update(endPort=9999),
+    lambda b: b["spec"]["ingress"][1]["from"][0].update(podSelector={"matchLabels": {"a": "b"}}),
+    lambda b: b["spec"]["ingress"][1]["from"][0]["namespaceSelector"].update(matchExpressions=[1]),
+    lambda b: b["spec"]["egress"][0].update(to=[{"podSelector": {}}]),
+]
+
+
+@pytest.mark.parametrize("change", OPENED)
+def test_an_item_of_a_list_without_keys_is_ours_as_a_whole(change: Change) -> None:
+    """To apply such a list is to replace it. One more member of a peer lets the whole cluster in, or nobody."""
+    desired = next(child for child in CHILDREN if child["kind"] == "NetworkPolicy")
+    live = copy.deepcopy(desired)
+    assert find_drift(desired, live) is None
+    change(live)
+    assert (find_drift(desired, live) or "").startswith(".spec.")
+
+
+def test_a_deployment_that_was_paused_by_hand_goes_on() -> None:
+    """`kubectl rollout pause`: no change of the model would ever arrive, and nothing would say why."""
+    live = copy.deepcopy(DEPLOYMENT)
+    live["spec"].pop("paused", None)
+    assert find_drift(DEPLOYMENT, live) is None, "the API server leaves out what is false"
+    live["spec"]["paused"] = True
+    assert find_drift(DEPLOYMENT, live) == ".spec.paused"
+
+
 def test_a_field_that_is_no_longer_wanted_is_a_change() -> None:
     body = {"metadata": {"name": "a"}, "spec": {"x": 1, "y": 2}}
     fewer = {"metadata": {"name": "a"}, "spec": {"x": 1}}

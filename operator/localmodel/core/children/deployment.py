@@ -16,6 +16,7 @@ def build_deployment(model: LocalModel, options: Options, template: dict[str, An
         "kind": DEPLOYMENT.name,
         "metadata": child_metadata(model, deployment_name(model)),
         "spec": {
+            "paused": False,
             "replicas": model.spec.replicas,
             "selector": {"matchLabels": selector_labels(model)},
             "strategy": {

@@ -51,6 +51,8 @@ class Pod:
     ready: bool = False
     requests: tuple[tuple[str, str], ...] = ()
     """Of the container that runs the model."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
     containers: tuple[Container, ...] = ()
 
     @property
@@ -146,6 +148,8 @@ def summarize_pod(body: dict[str, Any]) -> Pod:
         ended=": ".join(filter(None, (status.get("reason"), status.get("message", "").strip()))) if phase == "Failed" else "",
         ready=told.get("Ready") == "True",
         requests=tuple(sorted((engine.get("resources", {}).get("requests") or {}).items())),
+        node_selector=spec.get("nodeSelector") or {},
+        tolerations=tuple(spec.get("tolerations") or ()),
         containers=tuple(_summarize_container(each) for each in statuses),
     )
 

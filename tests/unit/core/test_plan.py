@@ -12,7 +12,7 @@ from localmodel.api import constants
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.values import parse_quantity
 from localmodel.core.drift import find_drift
-from localmodel.core.observe import Observed, Rival
+from localmodel.core.observe import Observed, Rival, summarize_pod
 from localmodel.core.options import Images
 from localmodel.core.plan import plan
 from localmodel.core.reasons import Reason
@@ -232,15 +232,52 @@ def test_paused_writes_nothing() -> None:
     assert planned.apply == () and planned.prune == ()
 
 
-@pytest.mark.parametrize(
-    ("freed", "in_place"),
-    [({"nvidia.com/gpu": "1", "cpu": "1", "memory": "9Gi", "ephemeral-storage": "1Gi"}, True), ({"nvidia.com/gpu": "0"}, False)],
-)
-def test_in_place_only_if_an_old_pod_frees_what_the_new_one_waits_for(freed: dict[str, str], in_place: bool) -> None:
-    model = build_model(**GPU)
+ALL = {"nvidia.com/gpu": "1", "cpu": "1", "memory": "9Gi", "ephemeral-storage": "1Gi"}
+FULL = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+MIXED = "0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint(s)."
+TAINT = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
+DEFAULT = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+
+
+def _derive_update(freed: dict[str, str], said: str, before: dict[str, Any], placement: dict[str, Any]) -> dict[str, int]:
+    """How a model's pods are replaced while the new one waits; `before` is what the old one's spec says of its place."""
+    model = build_model(**GPU, placement=placement)
     revision = plan(model, OPTIONS, Observed()).revision
-    old = build_pod("p0", "older", requests=tuple(freed.items()))
-    new = build_pod("p1", revision, ready=False, scheduled=False, unschedulable="Insufficient nvidia.com/gpu")
+    spec = {"nodeName": "n1", "containers": [{"name": "triton", "resources": {"requests": freed}}], **before}
+    old = summarize_pod({"metadata": {"name": "p0"}, "spec": spec, "status": {"phase": "Running"}})
+    new = build_pod("p1", revision, ready=False, scheduled=False, unschedulable=said)
     planned = plan(model, OPTIONS, Observed(pods=(old, new)))
-    update = child(planned, "Deployment")["spec"]["strategy"]["rollingUpdate"]
-    assert update == ({"maxSurge": 0, "maxUnavailable": 1} if in_place else {"maxSurge": 1, "maxUnavailable": 0})
+    update: dict[str, int] = child(planned, "Deployment")["spec"]["strategy"]["rollingUpdate"]
+    return update
+
+
+@pytest.mark.parametrize(
+    ("before", "placement"),
+    [
+        ({}, {}),
+        ({"nodeSelector": {"disk": "ssd", "zone": "a"}}, {"nodeSelector": {"disk": "ssd"}}),
+        ({"tolerations": [TAINT, DEFAULT]}, {"tolerations": [TAINT]}),
+        ({"tolerations": [TAINT]}, {"tolerations": [{"key": "gpu", "operator": "Exists"}]}),
+        ({"tolerations": [{"key": "gpu", "value": "a"}]}, {"tolerations": [{"operator": "Exists"}]}),
+    ],
+)
+def test_in_place_if_an_old_pod_frees_what_the_new_one_waits_for(before: dict[str, Any], placement: dict[str, Any]) -> None:
+    assert _derive_update(ALL, MIXED, before, placement) == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+@pytest.mark.parametrize(
+    ("freed", "said", "before", "placement"),
+    [
+        ({"nvidia.com/gpu": "0"}, FULL, {}, {}),
+        (ALL, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.", {}, {"nodeSelector": {"a": "b"}}),
+        (ALL, "0/1 nodes are available: 1 node(s) were unschedulable.", {}, {}),
+        (ALL, MIXED, {"nodeSelector": {"pool": "a"}}, {"nodeSelector": {"pool": "b"}}),
+        (ALL, MIXED, {"tolerations": [TAINT, DEFAULT]}, {}),
+        (ALL, MIXED, {"tolerations": [TAINT]}, {"tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]}),
+    ],
+)
+def test_a_pod_that_serves_is_not_ended_for_one_that_could_not_take_its_place(
+    freed: dict[str, str], said: str, before: dict[str, Any], placement: dict[str, Any]
+) -> None:
+    """A wrong nodeSelector, a forgotten toleration, a cordoned node: the change waits, and what serves goes on."""
+    assert _derive_update(freed, said, before, placement) == {"maxSurge": 1, "maxUnavailable": 0}

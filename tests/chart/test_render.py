@@ -158,6 +158,21 @@ def test_everything_namespaced_is_in_the_release_namespace_and_says_whose_it_is(
             assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == RELEASE
 
 
+def test_names_of_digits_stay_texts(helm):
+    """A namespace may be called 2026, and a ServiceAccount `on`."""
+    values = {"serviceAccount": {"name": "on"}, "priorityClassName": "7", "config": {"watchNamespaces": ["1", "no"]}}
+    everything = "networkPolicy.enabled=true,monitoring.rules=true,monitoring.podMonitors=true"
+    result = helm.run("template", "0815", str(CHART), "-n", "2026", "--set", everything, values=values)
+    documents = [each for each in yaml.safe_load_all(result.stdout) if each]
+    namespaced = {each["metadata"].get("namespace", "2026") for each in documents}
+    assert namespaced == {"2026", "1", "no"}
+    labels = [each["metadata"].get("labels", {}) for each in documents]
+    assert {each["app.kubernetes.io/instance"] for each in labels if each} == {"0815"}
+    pod = pick(documents, "Deployment")["spec"]["template"]["spec"]
+    assert (pod["serviceAccountName"], pod["priorityClassName"]) == ("on", "7")
+    assert {each["metadata"]["name"] for each in documents if each["kind"] == "ServiceAccount"} == {"on"}
+
+
 def test_selectors_select_the_pods(helm):
     documents = helm.template({"networkPolicy": {"enabled": True}, "monitoring": {"podMonitors": True}})
     labels = pick(documents, "Deployment")["spec"]["template"]["metadata"]["labels"].items()

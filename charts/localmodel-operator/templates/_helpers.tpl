@@ -2,7 +2,7 @@
 
 {{- define "localmodel-operator.selector" -}}
 app.kubernetes.io/name: localmodel-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "localmodel-operator.labels" -}}

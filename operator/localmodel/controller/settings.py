@@ -7,7 +7,7 @@ LOCALMODEL_OPERATOR_LEASE__DURATION_SECONDS=5. Nothing here may be read anywhere
 
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -27,6 +27,8 @@ from localmodel.core.options import (
 )
 
 ENV_PREFIX = "LOCALMODEL_OPERATOR_"
+NamespaceName = Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+"""No pattern of names: rights are given by name."""
 
 
 class LeaseSettings(Section):
@@ -91,7 +93,9 @@ class OperatorSettings(BaseSettings):
     rollout: Rollout = Rollout()
     network_policy: NetworkPolicyOptions = NetworkPolicyOptions()
     namespace: str = Field("default", min_length=1, description="Namespace of the operator's own pods and of its lease.")
-    watch_namespaces: tuple[str, ...] = Field((), description="Namespaces to serve. Empty: all of the cluster.")
+    watch_namespaces: tuple[NamespaceName, ...] = Field(
+        (), description="Namespaces to serve, by name. Empty: all of the cluster.", json_schema_extra={"uniqueItems": True}
+    )
     identity: str = Field("", description="Name of this replica in the lease. Default: the host's name, which is the pod's.")
     lease: LeaseSettings = LeaseSettings()
     queue: QueueSettings = QueueSettings()

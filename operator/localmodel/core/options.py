@@ -5,10 +5,10 @@ The controller's settings embed these sections unchanged, so a name here is a na
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from localmodel.api.peers import Peer
+from localmodel.api.peers import AllowedPeer
 from localmodel.api.values import parse_quantity
 
 Amount = Annotated[
@@ -62,6 +62,14 @@ class GatewayDefaults(Section):
     endpoint_removal_seconds: float = Field(3.0, ge=0, le=60, description="On drain: how long new requests are still served.")
     step_timeout_seconds: float = Field(30.0, gt=0, description="An engine step older than this counts as hung.")
 
+    @model_validator(mode="after")
+    def _within_limits(self) -> "GatewayDefaults":
+        """The API server would refuse the Deployment of every model."""
+        for name in ("cpu", "memory", "ephemeral_storage"):
+            if parse_quantity(getattr(self, f"{name}_request")) > parse_quantity(getattr(self, f"{name}_limit")):
+                raise ValueError(f"write {to_camel(name)}Request not above {to_camel(name)}Limit")
+        return self
+
 
 class ProbeTimes(Section):
     """When the kubelet decides that a container started, lives, and has died."""
@@ -88,7 +96,7 @@ class NetworkPolicyOptions(Section):
     """Who may reach the gateways' admin port besides the operator itself."""
 
     enabled: bool = True
-    monitoring_peers: tuple[Peer, ...] = Field((), description="NetworkPolicy peers that may scrape the models' metrics.")
+    monitoring_peers: tuple[AllowedPeer, ...] = Field((), description="NetworkPolicy peers that may scrape the models' metrics.")
 
 
 class Options(Section):

@@ -42,9 +42,18 @@ def test_a_variable_without_the_prefix_is_not_ours(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     "document",
-    [{"resyncSecond": 1}, {"lease": {"duration": 1}}, {"engine": {"cpuLimit": "lots"}}, {"lease": {"retrySeconds": 3}}],
+    [
+        {"resyncSecond": 1},
+        {"lease": {"duration": 1}},
+        {"engine": {"cpuLimit": "lots"}},
+        {"lease": {"retrySeconds": 3}},
+        {"watchNamespaces": ["team-*"]},
+        {"gateway": {"memoryRequest": "2Gi"}},
+        {"gateway": {"cpuLimit": "50m"}},
+        {"networkPolicy": {"monitoringPeers": [{}]}},
+    ],
 )
-def test_a_typo_is_an_error(tmp_path: Path, document: dict[str, object]) -> None:
+def test_what_would_make_every_model_fail_is_an_error(tmp_path: Path, document: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         load_settings(write(tmp_path, **document))
 

@@ -48,6 +48,8 @@ class Pod:
     """Its containers were ready when its kubelet was last heard of, and the cluster has given it up."""
     ended: str = ""
     """Why Kubernetes itself ended it, if it did: an eviction, or the end of its node."""
+    ended_at: str = ""
+    """When a condition of such a pod last changed."""
     ready: bool = False
     requests: tuple[tuple[str, str], ...] = ()
     """Of the container that runs the model."""
@@ -146,6 +148,7 @@ def summarize_pod(body: dict[str, Any]) -> Pod:
         setting_up=phase == "Pending" and told.get("PodReadyToStartContainers") == "False" and bool(spec.get("nodeName")),
         node_lost=phase == "Running" and told.get("ContainersReady") == "True" and told.get("Ready") == "False",
         ended=": ".join(filter(None, (status.get("reason"), status.get("message", "").strip()))) if phase == "Failed" else "",
+        ended_at=max(c.get("lastTransitionTime") or "" for c in (*conditions.values(), {})) if phase == "Failed" else "",
         ready=told.get("Ready") == "True",
         requests=tuple(sorted((engine.get("resources", {}).get("requests") or {}).items())),
         node_selector=spec.get("nodeSelector") or {},
@@ -173,12 +176,12 @@ def summarize_rollout(deployment: dict[str, Any] | None) -> Rollout:
     if deployment is None:
         return Rollout()
     status = deployment.get("status", {})
-    conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+    seen = status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 0)
+    conditions = {c.get("type"): c for c in status.get("conditions") or () if seen}
     failure = conditions.get("ReplicaFailure", {})
     wanted = deployment.get("spec", {}).get("replicas", 1)
     return Rollout(
-        settled=status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 0)
-        and status.get("replicas", 0) == status.get("updatedReplicas", 0) == wanted,
+        settled=seen and status.get("replicas", 0) == status.get("updatedReplicas", 0) == wanted,
         refusal=failure.get("message", "") if failure.get("status") == "True" else "",
         deadline_exceeded=conditions.get("Progressing", {}).get("reason") == "ProgressDeadlineExceeded",
     )

@@ -3,6 +3,8 @@
 Lost nodes and evictions belong here: to whoever is called at night they look like a model that starts for ever.
 """
 
+from datetime import datetime, timedelta
+
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.status import ConditionType
 from localmodel.core.cause import Cause
@@ -12,6 +14,7 @@ from localmodel.core.reasons import Reason
 
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
 """The scheduler's words."""
+_REPLACED_WITHIN = timedelta(minutes=5)
 
 
 def find_scheduling_cause(model: LocalModel, plan: Plan, observed: Observed, pods: list[Pod]) -> Cause | None:
@@ -44,9 +47,17 @@ def find_eviction(plan: Plan, observed: Observed, pods: list[Pod]) -> Cause | No
         return None
     ended = [pod for pod in observed.pods if pod.ended and not pod.deleting and pod.revision == plan.revision]
     last = max(ended, key=lambda pod: (pod.created, pod.name), default=None)
-    if last is None:
+    if last is None or (new and not any(_is_soon_after(pod.created, last.ended_at) for pod in new)):
         return None
     return Cause(ConditionType.SCHEDULED, Reason.POD_ENDED, f"Pod {last.name} was ended on node {last.node}: {last.ended}")
+
+
+def _is_soon_after(created: str, end: str) -> bool:
+    """Whether a pod may have been made in place of one that ended then. True if a time is not known."""
+    try:
+        return datetime.fromisoformat(created) - datetime.fromisoformat(end) < _REPLACED_WITHIN
+    except ValueError:
+        return True
 
 
 def describe_setting_up(pods: list[Pod]) -> str:

@@ -113,6 +113,46 @@ def test_an_eviction_is_told_until_the_next_pod_answers() -> None:
     assert told(derive(model, replace(observed, pods=(older, new), gateways={})), "Ready")[1] == "Starting"
 
 
+@pytest.mark.parametrize(("created", "reason"), [("2026-11-25T08:00:09Z", "PodEnded"), ("2026-11-25T11:59:00Z", "Starting")])
+def test_an_eviction_explains_the_pod_that_was_made_for_it_and_none_of_later(created: str, reason: str) -> None:
+    """What was evicted stays listed for weeks; a drained node or one replica more is no eviction."""
+    model = build_model()
+    planned, observed = observe_running(model, OPTIONS)
+    times = {"Ready": "2026-11-25T08:00:00Z", "DisruptionTarget": "2026-11-25T08:00:07Z", "PodScheduled": "2026-11-24T08:00:00Z"}
+    ended = summarize_pod(
+        {
+            "metadata": {"name": "a", "annotations": {ANNOTATION_CONFIG_HASH: planned.revision}},
+            "spec": {"nodeName": "node-1"},
+            "status": {
+                "phase": "Failed",
+                "reason": "Evicted",
+                "conditions": [{"type": type_, "status": "False", "lastTransitionTime": at} for type_, at in times.items()],
+            },
+        }
+    )
+    new = build_pod("p0", planned.revision, ready=False, created=created)
+    status = derive(model, replace(observed, pods=(ended, new), gateways={"p0": build_report("p0", "Starting")}))
+    assert told(status, "Ready")[:2] == ("False", reason)
+
+
+@pytest.mark.parametrize("at", ["before", "now"])
+def test_what_the_deployments_controller_said_of_an_earlier_spec_is_not_said_of_this_one(at: str) -> None:
+    model = build_model()
+    _, observed = observe_running(model, OPTIONS)
+    key = ("Deployment", "chat")
+    conditions = [
+        {"type": "ReplicaFailure", "status": "True", "message": "pods is forbidden: exceeded quota: q"},
+        {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"},
+    ]
+    seen = {"conditions": conditions, "observedGeneration": 2 if at == "now" else 1}
+    body = observed.children[key]
+    body = {**body, "metadata": {**body["metadata"], "generation": 2}, "status": seen}
+    status = derive(model, replace(observed, children={**observed.children, key: body}, pods=(), gateways={}))
+    assert told(status, "Scheduled")[1] == ("QuotaExceeded" if at == "now" else "Pending")
+    pending = replace(observed, children={**observed.children, key: body}, pods=(replace(observed.pods[0], ready=False),))
+    assert told(derive(model, pending), "Progressing")[1] == ("DeadlineExceeded" if at == "now" else "Starting")
+
+
 def test_a_ready_pod_that_the_operator_cannot_ask_is_not_called_starting() -> None:
     model = build_model()
     observed = observe_running(model, OPTIONS)[1]

@@ -32,6 +32,8 @@ class FakeConnection:
             if path in self.objects:
                 raise ApiError(409, "already exists")
         if method == "PUT":
+            if path not in self.objects:
+                raise ApiError(404, "not found")
             stale = self.objects[path]["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]
             if stale:
                 raise ApiError(409, "the object has been modified")

@@ -19,6 +19,8 @@ from localmodel.core.permissions import is_permitted
 
 logger = logging.getLogger(__name__)
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+_DELETED = {"spec": {"holderIdentity": "whoever held it"}}
+"""In place of a lease that was there and is not any more. It counts as held for its time: its holder may not know yet."""
 
 
 class Elector:
@@ -66,10 +68,8 @@ class Elector:
             if self._lease is None or self._is_mine() or self._is_over():
                 await self._take()
         except ApiError as error:
-            if error.status == 409:
-                self._lease = None
-                if self.may_write_for() > 0:
-                    self._held_until = 0.0
+            if error.status in (404, 409):
+                self._held_until = 0.0
             logger.debug("lease", extra={"error": error.message})
         self._tell_loss()
 
@@ -92,6 +92,8 @@ class Elector:
             logger.warning("could not release the lease", extra={"error": error.message})
 
     def _see(self, lease: dict[str, Any] | None) -> None:
+        if lease is None and self._lease is not None:
+            lease = _DELETED
         if lease is None or self._lease is None or _version(lease) != _version(self._lease):
             self._seen_at = self._monotonic()
         self._lease = lease
@@ -115,7 +117,7 @@ class Elector:
             "renewTime": now,
             "leaseTransitions": before.get("leaseTransitions", 0) + (0 if mine or not self._lease else 1),
         }
-        if self._lease is None:
+        if self._lease is None or self._lease is _DELETED:
             metadata = {"name": self._settings.name, "namespace": self._namespace}
             lease = {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": metadata, "spec": spec}
             self._see(await self._send("create", "POST", lease))

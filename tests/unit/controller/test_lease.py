@@ -104,6 +104,23 @@ async def test_release_lets_the_next_one_in_at_once() -> None:
     assert b.may_write_for() > 0
 
 
+async def test_a_lease_that_was_deleted_is_nobodys_until_its_holder_must_know() -> None:
+    server, clock = FakeConnection(), Clock()
+    (a, _, _), (b, _, elected) = build(server, clock, "a"), build(server, clock, "b")
+    await a.attempt()
+    await b.attempt()
+    del server.objects[PATH]
+    await b.attempt()
+    assert b.may_write_for() == 0 < a.may_write_for()
+    await a.attempt()
+    assert a.may_write_for() == 0, "it is not there any more"
+    clock.now += 3.1
+    await b.attempt()
+    assert elected == ["b"] and b.may_write_for() > 0
+    await a.attempt()
+    assert a.may_write_for() == 0
+
+
 async def test_a_clock_that_jumps_changes_nothing() -> None:
     server, clock = FakeConnection(), Clock()
     (a, _, elected_a), (b, _, elected_b) = build(server, clock, "a"), build(server, clock, "b")
@@ -136,7 +153,7 @@ async def test_errors_never_raise_and_never_prolong(error: ApiError) -> None:
 
 STEPS = st.tuples(
     st.sampled_from("ab"),
-    st.sampled_from(["attempt"] * 5 + ["cut", "heal", "release"]),
+    st.sampled_from(["attempt"] * 5 + ["cut", "heal", "release", "delete"]),
     st.sampled_from([0.1, 0.5, 1.9, 2.1, 2.9, 3.1]),
 )
 
@@ -145,6 +162,8 @@ STEPS = st.tuples(
 async def test_never_two_leaders(steps: list[tuple[str, str, float]]) -> None:
     server, clock = FakeConnection(), Clock()
     replicas = {name: build(server, clock, name) for name in "ab"}
+    for elector, _, _ in replicas.values():
+        await elector.attempt()
     for name, step, pause in steps:
         clock.now += pause
         elector, way, _ = replicas[name]
@@ -152,6 +171,8 @@ async def test_never_two_leaders(steps: list[tuple[str, str, float]]) -> None:
             await elector.attempt()
         elif step == "release":
             await elector.release()
+        elif step == "delete":
+            server.objects.pop(PATH, None)
         else:
             way.cut = step == "cut"
         assert sum(each.may_write_for() > 0 for each, _, _ in replicas.values()) <= 1

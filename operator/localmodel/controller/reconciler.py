@@ -152,12 +152,9 @@ class Reconciler:
                 raise result
 
     async def _report_invalid(self, invalid: Invalid, body: dict[str, Any]) -> None:
-        parsed = parse_localmodel({**body, "spec": _ANY_SPEC})
-        previous = parsed.status if isinstance(parsed, LocalModel) else LocalModelStatus()
-        status = derive_invalid_status(invalid, previous, self._now())
-        if status != previous:
-            answer = await self._cluster.apply_status(invalid.namespace, invalid.name, invalid.uid, _dump(status))
-            self._store.put(LOCAL_MODEL.name, answer)
+        model = parse_localmodel({**body, "spec": _ANY_SPEC})
+        assert isinstance(model, LocalModel)
+        await self._write_status(model, derive_invalid_status(invalid, model.status, self._now()))
 
     async def _write_status(self, model: LocalModel, status: LocalModelStatus) -> None:
         if status == model.status:

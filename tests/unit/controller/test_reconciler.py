@@ -1,0 +1,54 @@
+"""One look at a model, against an API server in memory. What is planned and told is core's, and tested there."""
+
+import datetime
+from typing import Any
+
+from localmodel.controller.cluster import Cluster
+from localmodel.controller.metrics import OperatorMetrics
+from localmodel.controller.prober import Prober
+from localmodel.controller.reconciler import Reconciler
+from localmodel.controller.recorder import Recorder
+from localmodel.controller.settings import ProberSettings
+from localmodel.controller.store import Store
+from localmodel.core.transitions import EventNote
+from simulation.fake_connection import FakeConnection
+from simulation.world import CPU, build_options
+
+KEY = ("llm", "chat")
+MOMENT = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
+
+
+class Notes(Recorder):
+    """Of what would be posted."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, replica="r", wall_clock=lambda: MOMENT)
+        self.noted: list[EventNote] = []
+
+    def record(self, model: Any, note: EventNote) -> None:
+        self.noted.append(note)
+
+
+def build(connection: FakeConnection, store: Store) -> tuple[Reconciler, Notes]:
+    cluster = Cluster(connection, may_write_for=lambda: 60, count_write=lambda *_: None, request_timeout_seconds=10)
+    prober = Prober(store, ProberSettings(), on_change=lambda _: None, is_leader=lambda: True)
+    notes = Notes(cluster)
+    options = {"is_leader": lambda: True, "resync_seconds": 600.0, "wall_clock": lambda: MOMENT}
+    return Reconciler(store, cluster, prober, notes, OperatorMetrics(), build_options(), **options), notes  # type: ignore[arg-type]
+
+
+def put_model(store: Store, **spec: Any) -> None:
+    metadata = {"name": "chat", "namespace": "llm", "uid": "u1", "generation": 2, "resourceVersion": "1"}
+    store.put("LocalModel", {"kind": "LocalModel", "metadata": metadata, "spec": {**CPU, **spec}})
+
+
+async def test_what_cannot_be_read_is_told_in_the_status_and_in_one_event_and_changes_nothing() -> None:
+    connection, store = FakeConnection(), Store()
+    reconciler, notes = build(connection, store)
+    put_model(store, placement={"nodeSelector": {"no label!": "x"}})
+    await reconciler.reconcile(KEY)
+    [(method, path, body)] = connection.requests
+    assert method == "PATCH" and path.split("?")[0].endswith("/localmodels/chat/status")
+    assert {c["type"]: c["reason"] for c in body["status"]["conditions"]} == dict.fromkeys(("Ready", "Accepted"), "InvalidSpec")
+    assert [(note.type, note.reason) for note in notes.noted] == [("Warning", "InvalidSpec")]
+    assert "no label!" in notes.noted[0].message

@@ -73,8 +73,8 @@ def _predict(**more: Any) -> Fields:
 
 _GOOD_DURATIONS = ["1ms", "30s", "1m30s", "24h", "86400s", "86400000ms"]
 _BAD_DURATIONS = ["0s", "-5s", "1d", "24h1ms", "1.5s", "30", "", "99999h", "9999999999s"]
-_GOOD_CPUS: list[Any] = [1, "2", "500m", "0.5", "1k"]
-_GOOD_BYTES: list[Any] = [8589934592, "8589934592", "8Gi", "1.5Ti", "100M"]
+_GOOD_CPUS: list[Any] = [1, "2", "500m", "0.5", "1k", "1M", 1000000]
+_GOOD_BYTES: list[Any] = [8589934592, "8589934592", "8Gi", "1.5Ti", "100M", "1Pi", 2**50]
 _BAD_QUANTITIES: list[Any] = [0, -1, "0", "0Gi", "-1", "8GB", "8 Gi", "", "1e3", "abc"]
 _GOOD_CIDRS = ["10.0.0.0/8", "192.168.1.7/32", "0.0.0.0/0", "fd00::/8"]
 _BAD_CIDRS = ["10.0.0.0", "10.0.0.0/33", "lan", "10.0.0/8", "", "10.0.0.5/8", "fd00:0::/8"]
@@ -222,7 +222,9 @@ CASES: list[Case] = [
             [{f"resources.{kind}.{name}": value} for value in (_GOOD_CPUS if name == "cpu" else _GOOD_BYTES)],
             [
                 {f"resources.{kind}.{name}": value}
-                for value in (_BAD_QUANTITIES if name == "cpu" else [*_BAD_QUANTITIES, "500m", "0.5"])
+                for value in (
+                    [*_BAD_QUANTITIES, "1001k", 1000001] if name == "cpu" else [*_BAD_QUANTITIES, "500m", "0.5", "1025Ti", 2**50 + 1]
+                )
             ],
         )
         for kind in ("requests", "limits")

@@ -4,8 +4,9 @@ Types and parsers only; nothing here knows which field uses them.
 """
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -16,15 +17,18 @@ _DURATION = r"([0-9]{1,8}ms|[0-9]{1,5}[smh])+"
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST_DURATION_SECONDS = 24 * 3600
 _DURATION_HELP = "write a duration of more than zero and at most 24h, such as 30s, 1m30s or 500ms"
-_QUANTITY = r"[0-9]{1,15}(\.[0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?"
+_QUANTITY = r"[0-9]{1,16}(\.[0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?"
 _QUANTITY_UNITS = {
     "": Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
     "T": Decimal(10**12), "P": Decimal(10**15), "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
     "Ti": Decimal(2**40), "Pi": Decimal(2**50),
 }  # fmt: skip
 _QUANTITY_HELP = "write a quantity of more than zero, such as 2, 500m or 8Gi"
-BYTES_PATTERN = r"[0-9]{1,15}|[0-9]{1,15}(\.[0-9]{1,9})?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)"
-_BYTES_HELP = "write an amount of more than zero bytes, such as 8Gi or 500M (m would be thousandths of a byte)"
+BYTES_PATTERN = r"[0-9]{1,16}|[0-9]{1,16}(\.[0-9]{1,9})?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)"
+_BYTES_HELP = "write an amount of more than zero bytes and at most 1Pi, such as 8Gi or 500M (m would be thousandths of a byte)"
+_MOST_BYTES = "1Pi"
+_CORES_HELP = "write a quantity of more than zero and at most 1M, such as 2 or 500m"
+_MOST_CORES = "1M"
 _SHARE = r"([1-9][0-9]?|100)%"
 _CAP_QUANTITY = r"[0-9]{1,15}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|k|M|G|T)"
 _CAP_HELP = "write a share of each card from 1% to 100%, such as 60%, or a quantity with a unit, such as 60Gi"
@@ -87,8 +91,15 @@ def _checked_keys(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-def _quantity_cel(pattern: str) -> str:
-    return f"type(self) == int ? self > 0 : (self.matches(r'^({pattern})$') && quantity(self).isGreaterThan(quantity('0')))"
+def _quantity_rule(pattern: str, parse: Callable[[Any], Decimal | int], most: str, message: str) -> Rule:
+    """More would not fit into the numbers of the API server, and no status could be written."""
+    limit = parse_quantity(most)
+    return Rule(
+        f"type(self) == int ? self > 0 && self <= {limit} : (self.matches(r'^({pattern})$')"
+        f" && quantity(self).isGreaterThan(quantity('0')) && quantity(self).compareTo(quantity('{most}')) <= 0)",
+        message,
+        lambda value: 0 < parse(value) <= limit,
+    )
 
 
 INT_OR_STRING = WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32})
@@ -103,8 +114,8 @@ Duration = Annotated[
         _is_duration,
     ),
 ]
-Quantity = Annotated[str | int | float, INT_OR_STRING, Rule(_quantity_cel(_QUANTITY), _QUANTITY_HELP, parses(parse_quantity))]
-Bytes = Annotated[str | int, INT_OR_STRING, Rule(_quantity_cel(BYTES_PATTERN), _BYTES_HELP, parses(parse_bytes))]
+Quantity = Annotated[str | int | float, INT_OR_STRING, _quantity_rule(_QUANTITY, parse_quantity, _MOST_CORES, _CORES_HELP)]
+Bytes = Annotated[str | int, INT_OR_STRING, _quantity_rule(BYTES_PATTERN, parse_bytes, _MOST_BYTES, _BYTES_HELP)]
 MemoryCap = Annotated[
     str,
     Field(max_length=32),

@@ -222,9 +222,7 @@ CASES: list[Case] = [
             [{f"resources.{kind}.{name}": value} for value in (_GOOD_CPUS if name == "cpu" else _GOOD_BYTES)],
             [
                 {f"resources.{kind}.{name}": value}
-                for value in (
-                    [*_BAD_QUANTITIES, "1001k", 1000001] if name == "cpu" else [*_BAD_QUANTITIES, "500m", "0.5", "1025Ti", 2**50 + 1]
-                )
+                for value in [*_BAD_QUANTITIES, *(["1001k", 1000001] if name == "cpu" else ["500m", "0.5", "1025Ti", 2**50 + 1])]
             ],
         )
         for kind in ("requests", "limits")

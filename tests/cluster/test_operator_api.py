@@ -178,6 +178,7 @@ def test_other_default_images_restart_nothing(operator: OperatorProcess, workloa
     ("kind", "patch", "part", "member"),
     [
         ("deployment", {"spec": {"replicas": 7}}, "spec", "replicas"),
+        ("deployment", {"spec": {"paused": True}}, "spec", "paused"),
         ("service", {"spec": {"selector": {"localmodel.dev/name": "other"}}}, "spec", "selector"),
         ("networkpolicy", {"spec": {"egress": [{}]}}, "spec", "egress"),
         ("poddisruptionbudget", {"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}, "metadata", "labels"),
@@ -188,7 +189,7 @@ def test_drift_is_repaired(operator, workload: Workload, kind: str, patch: dict[
     before = until(lambda: workload.get(kind, "chat"), kind)
     until(lambda: workload.condition("chat", "Ready"), "status")
     workload.api.kubectl("patch", kind, "chat", "-n", workload.namespace, "--type=merge", "-p", json.dumps(patch))
-    until(lambda: workload.get(kind, "chat")[part][member] == before[part][member], f"{kind} is as it was")
+    until(lambda: workload.get(kind, "chat")[part].get(member) == before[part].get(member), f"{kind} is as it was")
     until(lambda: "DriftRepaired" in workload.api.kubectl("get", "events", "-n", workload.namespace), "an Event about it")
 
 

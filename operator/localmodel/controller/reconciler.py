@@ -125,7 +125,7 @@ class Reconciler:
             for each in planned.prune:
                 await self._cluster.delete(KINDS[each.kind], model.namespace, each.name, each.uid)
         except ApiError as error:
-            if error.status not in _REFUSALS or _is_ending(error):
+            if not _is_refusal(error):
                 raise
             return replace(observed, children=children, refused=error.message)
         return replace(observed, children=children)
@@ -178,5 +178,8 @@ def _dump(status: LocalModelStatus) -> dict[str, Any]:
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _is_ending(error: ApiError) -> bool:
-    return error.status == 403 and "because it is being terminated" in error.message
+def _is_refusal(error: ApiError) -> bool:
+    """A webhook that is away stays so until somebody looks; a namespace that ends needs nobody."""
+    if error.status == 500:
+        return "failed calling webhook" in error.message
+    return error.status in _REFUSALS and "because it is being terminated" not in error.message

@@ -1,15 +1,20 @@
 """One look at a model, against an API server in memory. What is planned and told is core's, and tested there."""
 
 import datetime
+import re
 from typing import Any
 
+import pytest
+
 from localmodel.controller.cluster import Cluster
+from localmodel.controller.connection import ApiError
 from localmodel.controller.metrics import OperatorMetrics
 from localmodel.controller.prober import Prober
 from localmodel.controller.reconciler import Reconciler
 from localmodel.controller.recorder import Recorder
 from localmodel.controller.settings import ProberSettings
 from localmodel.controller.store import Store
+from localmodel.controller.workqueue import Failed
 from localmodel.core.transitions import EventNote
 from simulation.fake_connection import FakeConnection
 from simulation.world import CPU, build_options
@@ -52,3 +57,43 @@ async def test_what_cannot_be_read_is_told_in_the_status_and_in_one_event_and_ch
     assert {c["type"]: c["reason"] for c in body["status"]["conditions"]} == dict.fromkeys(("Ready", "Accepted"), "InvalidSpec")
     assert [(note.type, note.reason) for note in notes.noted] == [("Warning", "InvalidSpec")]
     assert "no label!" in notes.noted[0].message
+
+
+class Refusing(FakeConnection):
+    """Of one kind of child, in these words."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__()
+        self._refusal = ApiError(status, words)
+
+    async def request(self, method: str, path: str, *args: Any, **options: Any) -> tuple[int, dict[str, Any]]:
+        if method == "PATCH" and "/services/" in path:
+            raise self._refusal
+        return await super().request(method, path, *args, **options)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "told"),
+    [
+        (403, "services is forbidden: exceeded quota: q", True),
+        (422, "Service is invalid: spec.ports", True),
+        (500, 'Internal error occurred: failed calling webhook "policy.lan": connection refused', True),
+        (500, "etcdserver: request timed out", False),
+        (429, "too many requests", False),
+        (0, "the API server does not answer", False),
+        (403, "unable to create new content in namespace llm because it is being terminated", False),
+    ],
+)
+async def test_a_refusal_that_somebody_has_to_do_something_about_is_told(status: int, words: str, *, told: bool) -> None:
+    connection, store = Refusing(status, words), Store()
+    reconciler, notes = build(connection, store)
+    put_model(store)
+    with pytest.raises(Failed, match=re.escape(words)):
+        await reconciler.reconcile(KEY)
+    statuses = [body["status"] for _, path, body in connection.requests if "/status?" in path]
+    assert bool(statuses) == told
+    if told:
+        accepted = next(c for c in statuses[0]["conditions"] if c["type"] == "Accepted")
+        assert accepted["reason"] == "ChildRefused" and words in accepted["message"]
+        assert [note.reason for note in notes.noted] == ["ChildRefused"]
+    assert not any("/deployments/" in path and method == "PATCH" for method, path, _ in connection.requests)

@@ -138,15 +138,18 @@ class Reconciler:
             if why is None:
                 continue
             logger.info("apply", extra={"namespace": model.namespace, "localmodel": model.name, "object": id_, "why": why})
-            if why.startswith("."):
-                message = f"{id_[0]} {id_[1]} was changed by somebody else at {why[1:]}; it is set back to what the spec wants."
-                self._recorder.record(model, EventNote("Warning", "DriftRepaired", message))
-            due.append((id_, desired))
-        results = await asyncio.gather(*(self._cluster.apply(desired) for _, desired in due), return_exceptions=True)
-        for (id_, _), result in zip(due, results, strict=True):
+            due.append((id_, desired, why))
+        results = await asyncio.gather(*(self._cluster.apply(desired) for _, desired, _ in due), return_exceptions=True)
+        for (id_, desired, why), result in zip(due, results, strict=True):
             if not isinstance(result, BaseException):
                 self._store.put(id_[0], result)
                 children[id_] = result
+                if left := find_drift(desired, result):
+                    logger.warning("changed again while it was applied", extra={"object": id_, "why": left})
+                elif why.startswith("."):
+                    what = f"{id_[0]} {id_[1]} was changed by somebody else at {why[1:]}"
+                    message = f"{what}; it is set back to what the spec wants."
+                    self._recorder.record(model, EventNote("Warning", "DriftRepaired", message))
         for result in results:
             if isinstance(result, BaseException):
                 raise result

@@ -42,8 +42,8 @@ def build(connection: FakeConnection, store: Store) -> tuple[Reconciler, Notes]:
     return Reconciler(store, cluster, prober, notes, OperatorMetrics(), build_options(), **options), notes  # type: ignore[arg-type]
 
 
-def put_model(store: Store, **spec: Any) -> None:
-    metadata = {"name": "chat", "namespace": "llm", "uid": "u1", "generation": 2, "resourceVersion": "1"}
+def put_model(store: Store, version: int = 1, **spec: Any) -> None:
+    metadata = {"name": "chat", "namespace": "llm", "uid": "u1", "generation": 2, "resourceVersion": str(version)}
     store.put("LocalModel", {"kind": "LocalModel", "metadata": metadata, "spec": {**CPU, **spec}})
 
 
@@ -97,3 +97,37 @@ async def test_a_refusal_that_somebody_has_to_do_something_about_is_told(status:
         assert accepted["reason"] == "ChildRefused" and words in accepted["message"]
         assert [note.reason for note in notes.noted] == ["ChildRefused"]
     assert not any("/deployments/" in path and method == "PATCH" for method, path, _ in connection.requests)
+
+
+class Stubborn(FakeConnection):
+    """Refuses a Service, or changes what was applied as a mutating webhook may, once `how` is set."""
+
+    how = ""
+
+    async def request(self, method: str, path: str, *args: Any, **options: Any) -> tuple[int, dict[str, Any]]:
+        if self.how == "refuses" and "/services/" in path:
+            raise ApiError(403, "not now")
+        status, body = await super().request(method, path, *args, **options)
+        if self.how == "changes" and "/services/" in path:
+            body["spec"]["type"] = "NodePort"
+        return status, body
+
+
+@pytest.mark.parametrize("how", ["", "refuses", "changes"])
+async def test_only_what_was_set_back_is_called_so(how: str) -> None:
+    connection, store = Stubborn(), Store()
+    reconciler, notes = build(connection, store)
+    put_model(store)
+    await reconciler.reconcile(KEY)
+    service = store.children(KEY)[("Service", "chat")]
+    put_model(store, 1000)
+    metadata = {**service["metadata"], "resourceVersion": "1000"}
+    store.put("Service", {**service, "metadata": metadata, "spec": {**service["spec"], "type": "NodePort"}})
+    notes.noted.clear()
+    connection.how = how
+    if how == "refuses":
+        with pytest.raises(Failed):
+            await reconciler.reconcile(KEY)
+    else:
+        await reconciler.reconcile(KEY)
+    assert ("DriftRepaired" in [note.reason for note in notes.noted]) == (how == "")

@@ -29,8 +29,8 @@ _COLUMNS = "| reason | means | what to do |\n|---|---|---|\n"
 _ASKED = {
     "the LocalModel has no status at all": "The operator is not running: "
     "`kubectl get pods -A -l app.kubernetes.io/name=localmodel-operator`. If it is, its log says what it lacks.",
-    "an Event `DriftRepaired`": "Somebody changed an object that is made for the model, and it was set back: change the LocalModel "
-    "instead. `--show-managed-fields` of `kubectl get` tells who it was.",
+    "an Event `DriftRepaired`": "Somebody changed an object that is made for the model, and it was set back: change the "
+    "LocalModel instead. `--show-managed-fields` of `kubectl get` tells who it was.",
     "a client gets 404 `model_not_found`": "Use one of `spec.model.servedNames`; without them, the LocalModel's name. "
     "`GET /v1/models` lists them.",
     "a client gets 400 `context_length_exceeded`": "Shorten the prompt, lower `max_tokens`, or raise `spec.contextWindow`.",

@@ -29,7 +29,7 @@ def _find_served_name_conflict(model: LocalModel, observed: Observed) -> Refusal
         shared = sorted(own.intersection(rival.served_names))
         if shared and (rival.creation_timestamp, rival.uid) < rank:
             names = ", ".join(shared)
-            return Refusal(Reason.SERVED_NAME_CONFLICT, f"LocalModel {rival.name} is older and has {names} among its served names.")
+            return Refusal(Reason.SERVED_NAME_CONFLICT, f"LocalModel {rival.name} is older and is to serve {names}, too.")
     return None
 
 

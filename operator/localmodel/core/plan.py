@@ -69,7 +69,7 @@ def plan(model: LocalModel, options: Options, observed: Observed) -> Plan:
     if refusal := find_conflict(model, [_key(child) for child in wanted], observed):
         left = _live_replicas(model, observed)
         return Plan(sizing, left, notes=(refusal.message,), refusal=refusal, revision=live_revision(observed))
-    strategy = derive_strategy(model, revision.name, revision.template, observed)
+    strategy = derive_strategy(model, revision.name, observed)
     kept = revision.name != rendered.name
     notes = [strategy.note] if strategy.note else []
     if kept:
@@ -98,7 +98,7 @@ def _revision_in_force(model: LocalModel, rendered: Revision, observed: Observed
 
 
 def _build_children(model: LocalModel, options: Options, revision: Revision, observed: Observed) -> list[dict[str, Any]]:
-    strategy = derive_strategy(model, revision.name, revision.template, observed)
+    strategy = derive_strategy(model, revision.name, observed)
     policies = [build_networkpolicy(model, options)] if options.network_policy.enabled else []
     children = [
         build_serviceaccount(model),

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from localmodel.api import constants
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.values import parse_quantity
 from localmodel.core.observe import Observed, Pod
@@ -27,28 +26,27 @@ IN_PLACE = Strategy(
 
 _SHORTAGE = "Insufficient "
 """The scheduler's word where a node would do if less of it were taken."""
-_ADMITTED = "node.kubernetes.io/"
-"""Begins the key of tolerations that Kubernetes gives to each pod."""
 
 
-def derive_strategy(model: LocalModel, revision: str, template: dict[str, Any], observed: Observed) -> Strategy:
-    """In place only if the new pod waits and could take an old one's place: else a serving pod dies for nothing."""
+def derive_strategy(model: LocalModel, revision: str, observed: Observed) -> Strategy:
+    """In place only if a new pod waits and could take an old one's place: else a serving pod dies for nothing."""
     if not model.spec.gpu.count:
         return SURGE
-    waiting = any(pod.revision == revision and _SHORTAGE in pod.unschedulable for pod in observed.live_pods)
+    new = [pod for pod in observed.live_pods if pod.revision == revision and _SHORTAGE in pod.unschedulable]
     old = [pod for pod in observed.live_pods if pod.revision != revision and pod.scheduled]
-    return IN_PLACE if waiting and any(_makes_room(pod, template["spec"]) for pod in old) else SURGE
+    return IN_PLACE if any(_can_replace(waiting, serving) for waiting in new for serving in old) else SURGE
 
 
-def _makes_room(old: Pod, wanted: dict[str, Any]) -> bool:
-    """It frees all that the new pod asks for, on a node that the new pod may run on."""
-    engine = next(c for c in wanted["containers"] if c["name"] == constants.CONTAINER_TRITON)
-    freed, selector, tolerations = dict(old.requests), wanted.get("nodeSelector", {}), wanted.get("tolerations", ())
-    needed = (each for each in old.tolerations if not each.get("key", "").startswith(_ADMITTED))
+def _can_replace(new: Pod, old: Pod) -> bool:
+    """The old one frees all that the new one asks for, on a node that the new one may run on.
+
+    Pods are compared, not what we wrote: the cluster may add to all of them, such as a toleration of the GPU's taint.
+    """
+    freed = dict(old.requests)
     return (
-        all(parse_quantity(freed.get(k, "0")) >= parse_quantity(v) for k, v in engine["resources"]["requests"].items())
-        and selector.items() <= old.node_selector.items()
-        and all(any(_covers(each, one) for each in tolerations) for one in needed)
+        all(parse_quantity(freed.get(name, "0")) >= parse_quantity(amount) for name, amount in new.requests)
+        and new.node_selector.items() <= old.node_selector.items()
+        and all(any(_covers(each, needed) for each in new.tolerations) for needed in old.tolerations)
     )
 
 

@@ -12,7 +12,7 @@ from localmodel.api import constants
 from localmodel.api.localmodel import LocalModel
 from localmodel.api.values import parse_quantity
 from localmodel.core.drift import find_drift
-from localmodel.core.observe import Observed, Rival, summarize_pod
+from localmodel.core.observe import Observed, Pod, Rival, summarize_pod
 from localmodel.core.options import Images
 from localmodel.core.plan import plan
 from localmodel.core.reasons import Reason
@@ -236,16 +236,30 @@ ALL = {"nvidia.com/gpu": "1", "cpu": "1", "memory": "9Gi", "ephemeral-storage": 
 FULL = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 MIXED = "0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 node(s) had untolerated taint(s)."
 TAINT = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
-DEFAULT = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+ADMITTED = [
+    {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+    {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+]
+"""What admission gives to each pod."""
+
+
+def _summarize(name: str, revision: str, requests: dict[str, str], place: dict[str, Any], **status: Any) -> Pod:
+    spec = {"containers": [{"name": "triton", "resources": {"requests": requests}}], **place}
+    spec["tolerations"] = [*place.get("tolerations", ()), *ADMITTED]
+    metadata = {"name": name, "annotations": {constants.ANNOTATION_CONFIG_HASH: revision}}
+    return summarize_pod({"metadata": metadata, "spec": spec, "status": status})
 
 
 def _derive_update(freed: dict[str, str], said: str, before: dict[str, Any], placement: dict[str, Any]) -> dict[str, int]:
     """How a model's pods are replaced while the new one waits; `before` is what the old one's spec says of its place."""
     model = build_model(**GPU, placement=placement)
     revision = plan(model, OPTIONS, Observed()).revision
-    spec = {"nodeName": "n1", "containers": [{"name": "triton", "resources": {"requests": freed}}], **before}
-    old = summarize_pod({"metadata": {"name": "p0"}, "spec": spec, "status": {"phase": "Running"}})
-    new = build_pod("p1", revision, ready=False, scheduled=False, unschedulable=said)
+    template = child(plan(model, OPTIONS, Observed()), "Deployment")["spec"]["template"]["spec"]
+    place = {name: template[name] for name in ("nodeSelector", "tolerations") if name in template}
+    waits = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
+    requests = template["containers"][0]["resources"]["requests"]
+    new = _summarize("p1", revision, requests, place, phase="Pending", conditions=[waits])
+    old = _summarize("p0", "older", freed, {"nodeName": "n1", **before}, phase="Running")
     planned = plan(model, OPTIONS, Observed(pods=(old, new)))
     update: dict[str, int] = child(planned, "Deployment")["spec"]["strategy"]["rollingUpdate"]
     return update
@@ -256,7 +270,7 @@ def _derive_update(freed: dict[str, str], said: str, before: dict[str, Any], pla
     [
         ({}, {}),
         ({"nodeSelector": {"disk": "ssd", "zone": "a"}}, {"nodeSelector": {"disk": "ssd"}}),
-        ({"tolerations": [TAINT, DEFAULT]}, {"tolerations": [TAINT]}),
+        ({"tolerations": [TAINT]}, {"tolerations": [TAINT, {"key": "more", "operator": "Exists"}]}),
         ({"tolerations": [TAINT]}, {"tolerations": [{"key": "gpu", "operator": "Exists"}]}),
         ({"tolerations": [{"key": "gpu", "value": "a"}]}, {"tolerations": [{"operator": "Exists"}]}),
     ],
@@ -272,7 +286,7 @@ def test_in_place_if_an_old_pod_frees_what_the_new_one_waits_for(before: dict[st
         (ALL, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.", {}, {"nodeSelector": {"a": "b"}}),
         (ALL, "0/1 nodes are available: 1 node(s) were unschedulable.", {}, {}),
         (ALL, MIXED, {"nodeSelector": {"pool": "a"}}, {"nodeSelector": {"pool": "b"}}),
-        (ALL, MIXED, {"tolerations": [TAINT, DEFAULT]}, {}),
+        (ALL, MIXED, {"tolerations": [TAINT]}, {}),
         (ALL, MIXED, {"tolerations": [TAINT]}, {"tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]}),
     ],
 )

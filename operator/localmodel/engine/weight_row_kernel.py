@@ -107,6 +107,22 @@ def halves(block):
 
 
 @triton.jit
+def load_block4(x, weight, scales, minima, n, at, K: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr):
+    """16 bytes of each row from each of `at` [CHUNKS] on, their scales and minima, and float32 [CHUNKS, 8] that the first and the
+    last 8 low halves and as many high ones are multiplied with."""
+    half: tl.constexpr = G // 2
+    inside, group = at < K // 2, at // half
+    w = load_rows(weight, n, at, inside, K // 2, ROWS, 16)
+    factors = load_of_groups(scales, n, group, inside, K // G, ROWS)
+    lowest = load_of_groups(minima, n, group, inside, K // G, ROWS)
+    place = group * G + at % half
+    low, low_more = load_numbers(x, place, inside).to(tl.float32), load_numbers(x, place + 8, inside).to(tl.float32)
+    place += half
+    high, high_more = load_numbers(x, place, inside).to(tl.float32), load_numbers(x, place + 8, inside).to(tl.float32)
+    return w, factors, lowest, low, low_more, high, high_more
+
+
+@triton.jit
 def raised_product(w, low_x, high_x, FAST: tl.constexpr):
     """Sums of 8 low halves and of 8 high ones [CHUNKS], each too large by what raising the bits added."""
     low, high = raised_nibbles(w, FAST)
@@ -119,24 +135,11 @@ def _row4_kernel(
     K: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr, BIASED: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """The same with 16 bytes at once, which are 32 numbers of one group."""
-    half: tl.constexpr = G // 2
     n = first_row(N, ROWS)
     totals = (tl.zeros([CHUNKS], tl.float32),) * ROWS
     for start in range(0, K // 2, CHUNKS * 16):
         at = start + tl.arange(0, CHUNKS) * 16
-        inside = at < K // 2
-        w = load_rows(weight, n, at, inside, K // 2, ROWS, 16)
-        factors = load_of_groups(scales, n, at // half, inside, K // G, ROWS)
-        lowest = load_of_groups(minima, n, at // half, inside, K // G, ROWS)
-        place = at // half * G + at % half
-        low, low_more = load_numbers(x, place, inside), load_numbers(x, place + 8, inside)
-        high, high_more = load_numbers(x, place + half, inside), load_numbers(x, place + half + 8, inside)
-        low, low_more, high, high_more = (
-            low.to(tl.float32),
-            low_more.to(tl.float32),
-            high.to(tl.float32),
-            high_more.to(tl.float32),
-        )
+        w, factors, lowest, low, low_more, high, high_more = load_block4(x, weight, scales, minima, n, at, K, G, ROWS)
         low_sum, high_sum = tl.sum(low + low_more, 1), tl.sum(high + high_more, 1)
         raised = 128 * low_sum + 2048 * high_sum
         sums = ()

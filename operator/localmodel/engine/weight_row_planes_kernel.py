@@ -16,8 +16,8 @@ from localmodel.engine.weight_row_kernel import (
     at_most,
     first_row,
     halves,
+    load_block4,
     load_numbers,
-    load_of_groups,
     load_rows,
     store_sums,
 )
@@ -136,19 +136,11 @@ def _row4_planes_kernel(
     x, weight, scales, minima, bias, output, N,
     K: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr, CHUNKS: tl.constexpr, BIASED: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    half: tl.constexpr = G // 2
     n = first_row(N, ROWS)
     totals = (tl.zeros([CHUNKS], tl.float32),) * ROWS
     for start in range(0, K // 2, CHUNKS * 16):
         at = start + tl.arange(0, CHUNKS) * 16
-        inside = at < K // 2
-        w = load_rows(weight, n, at, inside, K // 2, ROWS, 16)
-        factors = load_of_groups(scales, n, at // half, inside, K // G, ROWS)
-        lowest = load_of_groups(minima, n, at // half, inside, K // G, ROWS)
-        place = at // half * G + at % half
-        low1, low2 = load_numbers(x, place, inside).to(tl.float32), load_numbers(x, place + 8, inside).to(tl.float32)
-        place += half
-        high1, high2 = load_numbers(x, place, inside).to(tl.float32), load_numbers(x, place + 8, inside).to(tl.float32)
+        w, factors, lowest, low1, low2, high1, high2 = load_block4(x, weight, scales, minima, n, at, K, G, ROWS)
         x_sum = tl.sum((low1 + low2) + (high1 + high2), 1)
         step = larger(step_of(low1, low2), step_of(high1, high2))
         inverse, sixteenth = 1 / step, step / 16

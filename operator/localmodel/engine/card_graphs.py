@@ -71,6 +71,12 @@ class CardGraphs:
         for graph in (*self._decoding.values(), *self._mixed.values()):
             graph.run()
 
+    def close(self) -> None:
+        """Gives back what graphs hold: they and this object name each other, so that it would be kept until Python looks for
+        such circles, which may be after the next one has taken all that was left of the card."""
+        self._decoding.clear()
+        self._mixed.clear()
+
     def resolve(self, numbers: Tensor) -> Tensor:
         """Token ids [rows] of numbers [KINDS, rows], those that the step before chose included."""
         source = numbers[SOURCE]

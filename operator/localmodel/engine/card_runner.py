@@ -55,6 +55,10 @@ class CardRunner:
         """Computes the largest steps once more without their graphs, as one more graph's capture would."""
         self._graphs.warm_up()
 
+    def close(self) -> None:
+        """No step can be launched any more; what it took of the card goes with the last who knows it."""
+        self._graphs.close()
+
     def _make_graphs(self, network: Network, cache: KVCache, vocabulary: int) -> CardGraphs:
         return CardGraphs(network, cache, self._tables, self._chosen, vocabulary)
 

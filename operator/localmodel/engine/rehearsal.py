@@ -134,3 +134,4 @@ def rehearse(
         runner = Rehearsed(short, cache, config.vocabulary)
         launch_largest(runner, slots=slots, context=context, prompt_tokens=prompt_tokens, beside=beside)
         runner.take_graphs(every_graph)
+        runner.close()

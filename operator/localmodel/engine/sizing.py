@@ -55,6 +55,7 @@ def measure_step(
         runner.warm_up()
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_reserved(device) - cache.size_bytes
+    runner.close()
     del runner, cache
     torch.cuda.empty_cache()
     return peak

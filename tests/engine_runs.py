@@ -1,6 +1,10 @@
 """Runs a bare engine, without threads or channel, over prompts made up from a seed."""
 
+import os
 import random
+import subprocess
+import sys
+from typing import Any
 
 from localmodel.api.channel import Sampling
 from localmodel.engine.service import build_engine
@@ -21,6 +25,22 @@ def run_greedy(engine, prompts, count=12):
     """Greedy tokens of every prompt, all submitted at once."""
     sampling = Sampling(temperature=0, max_tokens=count, ignore_eos=True)
     return list(run_all(engine, {key: (prompt, sampling) for key, prompt in enumerate(prompts)}).values())
+
+
+ALONE = "LOCALMODEL_TEST_ALONE"
+
+
+def passes_alone(request: Any) -> bool:
+    """False in a process of its own, which this starts for the test of `request`: what a process takes of a card depends on all
+    that it has run. Fails if that process does."""
+    name = request.node.nodeid
+    if os.environ.get(ALONE) == name:
+        return False
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", name]
+    done = subprocess.run(command, cwd=request.config.rootpath, env={**os.environ, ALONE: name}, capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return True
 
 
 def make_prompts(count, shortest, longest, seed=3):

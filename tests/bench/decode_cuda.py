@@ -1,22 +1,21 @@
 """What a step that only decodes costs on a CUDA card, with weights of 16, 8 and 4 bits in Qwen2.5-7B's shape.
 
-    PYTHONPATH=operator python tests/bench/decode_cuda.py [--bits 16 8 4] [--batches 1 16 64 256] [--profile] [--whole 8 4]
+    PYTHONPATH=operator python tests/bench/decode_cuda.py [--bits 16 8 4] [--batches 1 16 64 256] [--profile] [--apart]
 
 Numbers are random and loaded from nowhere, so it starts in seconds; each sequence has 1,000 tokens behind it, 600 from 128
 sequences on. Prints for each number of sequences milliseconds of its graph's replay, tokens per second, and the ratio to the
-first of `--bits`. `--whole`: weights of so many bits once more with whole numbers for one row (`weight_products.WHOLE`).
-Nothing is asserted.
+first of `--bits`. `--apart`: by turns with kernels of which each begins when the one ahead has ended (0041), and how many times
+as long that takes. Nothing is asserted.
 """
 
 import argparse
 import gc
-import itertools
 from dataclasses import replace
 
 import torch
 from steps_cuda import print_profile, time_graph
 
-from localmodel.engine import card_runner, weight_products
+from localmodel.engine import card_runner, kernels
 from localmodel.engine.card_inputs import decode_rows
 from localmodel.engine.card_runner import CardRunner
 from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
@@ -74,7 +73,17 @@ def measure(network: Qwen2Network, batch: int, profile: bool) -> float:
     milliseconds = time_graph(graph, decode_rows(works, batch, {}, GPU_BLOCK))
     if profile:
         print_profile(graph)
+    runner.close()
     return milliseconds
+
+
+def measure_apart(network: Qwen2Network, batch: int) -> float:
+    overlaps = kernels.overlaps
+    kernels.overlaps = lambda device: False
+    try:
+        return measure(network, batch, False)
+    finally:
+        kernels.overlaps = overlaps
 
 
 @torch.inference_mode()
@@ -83,19 +92,20 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", type=int, default=[16, 8, 4])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64, 128, 256])
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--whole", nargs="*", type=int, default=[])
+    parser.add_argument("--apart", action="store_true")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
     card_runner.largest_steps = lambda slots, context: []  # no graphs with prompts
     first: dict[int, float] = {}
     for bits in arguments.bits:
         network = make_network(bits)
-        for whole, batch in itertools.product((False, True) if bits in arguments.whole else (False,), arguments.batches):
-            weight_products.WHOLE[bits] = whole
+        for batch in arguments.batches:
             time = measure(network, batch, arguments.profile)
             ratio = first.setdefault(batch, time) / time
-            name = f"{bits:2} bits{' whole' if whole else ''}"
-            print(f"{name}, {batch:3}: {time:7.3f} ms, {batch / time * 1e3:9.1f} tokens/s, {ratio:.3f} x", flush=True)
+            line = f"{bits:2} bits, {batch:3}: {time:7.3f} ms, {batch / time * 1e3:9.1f} tokens/s, {ratio:.3f} x"
+            if arguments.apart:
+                line += f"; apart {measure_apart(network, batch) / time:.3f} x as long"
+            print(line, flush=True)
         del network
         gc.collect()
         torch.cuda.empty_cache()

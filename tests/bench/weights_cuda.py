@@ -22,18 +22,19 @@ from localmodel.engine.quantize import QuantizedWeight
 from localmodel.engine.weight_hopper import multiply_many
 from localmodel.engine.weight_planes_kernel import multiply_planes
 from localmodel.engine.weight_products import LEAST_MANY, LEAST_PLANES, choose_planes, choose_row, choose_rows
-from localmodel.engine.weight_row_kernel import multiply_row, multiply_row4
+from localmodel.engine.weight_row_kernel import multiply_row
 from localmodel.engine.weight_row_planes_kernel import multiply_row_planes
 from localmodel.engine.weight_rows_kernel import multiply_rows
 
 SHAPES = {"qkv": (4608, 3584), "o": (3584, 3584), "gate_up": (37888, 3584), "down": (3584, 18944), "head": (152064, 3584)}
 PROCESSES = 14
+"""Each holds the largest matrix three times over: 4 GiB."""
 
 
 def chosen(rows, bits, count):
     """(kernel, its options)"""
     if rows == 1:
-        return multiply_row4 if bits == 4 else multiply_row, choose_row(count, bits)
+        return multiply_row if bits == 16 else multiply_row_planes, choose_row(bits)
     if bits < 16 and rows >= LEAST_MANY[bits]:
         return multiply_many, {}
     if bits == 8 and rows >= LEAST_PLANES:
@@ -44,19 +45,16 @@ def chosen(rows, bits, count):
 def variants(rows, bits, count):
     """[(kernel, its options)] to choose from."""
     found = []
-    if rows == 1 and bits > 4:
-        shapes = [(1, 128, 4), (2, 128, 4), (4, 128, 4), (8, 128, 4), (4, 32, 1), (8, 32, 1), (4, 64, 2), (2, 64, 2), (4, 256, 8)]
-        found += [(multiply_row, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
+    if rows == 1:
+        shapes = [(1, 128, 4), (2, 128, 4), (4, 128, 4), (8, 128, 4), (8, 32, 1), (4, 64, 2), (8, 64, 2), (4, 256, 8)]
+        kernel = multiply_row if bits == 16 else multiply_row_planes
+        found += [
+            (kernel, {"rows": r, "chunks": c, "ahead": a, "warps": w}) for (r, c, w), a in itertools.product(shapes, (1, 2))
+        ]
     if bits == 16:
         return found
     if rows >= LEAST_MANY[bits]:
         found.append((multiply_many, {}))
-    if rows == 1 and bits == 4:
-        shapes = [(4, 32, 1), (8, 32, 1), (8, 128, 4), (2, 128, 4), (4, 128, 4), (4, 64, 2), (2, 64, 2)]
-        found += [(multiply_row4, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
-    if rows == 1:
-        shapes = [(4, 32, 1), (8, 32, 1), (16, 32, 1), (4, 64, 2), (8, 64, 2), (4, 128, 4), (8, 128, 4), (2, 128, 4)]
-        found += [(multiply_row_planes, {"rows": r, "chunks": c, "warps": w}) for r, c, w in shapes]
 
     def add(kernel, blocks, options):
         for splits in (1, 2, 4, 8):
@@ -112,9 +110,9 @@ def measure(name, rows, bits, tune, shard=None):
                 return kernel(x, data, scales, minima, bias, bits)
             if kernel is multiply_row_planes:
                 return kernel(x, data, scales, minima, bias, bits, group, **options)
-            if kernel is multiply_row4:
-                return kernel(x, data, scales, minima, bias, group, **options)
-            return kernel(x, data, scales, bias, *([bits] if kernel is multiply_row else []), **options)
+            if kernel is multiply_row:
+                return kernel(x, data, bias, **options)
+            return kernel(x, data, scales, bias, **options)
 
         try:
             error = ((product().float() - expected).norm() / expected.norm()).item()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import triton
 from localmodel.engine.kernels import launch
+from localmodel.engine.overlap_kernel import wait_for_inputs
 from localmodel.engine.paged_attention_kernel import LOG2_E, MOST_SPLITS, combine
 
 LEAST_CHUNK_KEYS = 512
@@ -26,11 +27,13 @@ def _chunk_kernel(
     queries, keys, values, tables, tiles, output, partials, logsums, scale, table_stride, window, splits, first_row,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, PAGE: tl.constexpr,
     ROWS: tl.constexpr, TILE: tl.constexpr, WINDOWED: tl.constexpr, WHOLE: tl.constexpr, PRECISION: tl.constexpr,
+    OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     head = tl.program_id(0)
     tile = tl.program_id(1)
     split = tl.program_id(2)
     kv_head = head // (HEADS // KV_HEADS)
+    wait_for_inputs(OVERLAP)
     row = tl.load(tiles + tile * 4)
     count = tl.load(tiles + tile * 4 + 1)
     position = tl.load(tiles + tile * 4 + 2)
@@ -124,8 +127,8 @@ def chunk_attention(
         _chunk_kernel, (heads, count, splits),
         queries, keys, values, tables, tiles, output, partials, logsums, scale * LOG2_E, tables.stride(0), window or context,
         splits, first_row, HEADS=heads, KV_HEADS=keys.shape[1], D=size, D_PAD=triton.next_power_of_2(max(16, size)), PAGE=page,
-        ROWS=tile_rows(queries.dtype, size, longest), TILE=32 if exact else 64, WINDOWED=window is not None, WHOLE=splits == 1,
-        PRECISION="ieee", num_warps=4, num_stages=2 if exact else 3,
+        ROWS=tile_rows(queries.dtype, size, longest), TILE=16 if exact else 64, WINDOWED=window is not None, WHOLE=splits == 1,
+        PRECISION="ieee", num_warps=8 if exact else 4, num_stages=2 if exact else 3,
     )  # fmt: skip
     if splits > 1:
         combine(partials, logsums, output[first_row:])

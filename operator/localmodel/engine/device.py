@@ -11,9 +11,10 @@ from localmodel.engine.errors import DeviceUnavailable, OutOfMemory
 
 GPU_MEMORY_SHARE = 0.8
 LEAST_CAPABILITY = (8, 0)
-CONTEXT_BYTES = 928 * 2**20
+CONTEXT_BYTES = 944 * 2**20
 """What a CUDA process takes of the card beside torch's allocator: 744 MiB after the engine's first steps, 816 with graphs, 914
-where weights of 8 or 4 bits meet a sliding window; 924 after 30 networks (H100, CUDA 13, torch 2.11, by `nvidia-smi`)."""
+where weights of 8 or 4 bits meet a sliding window; 934 at most in processes of 70 networks each (H100, CUDA 13, torch 2.11, by
+`nvidia-smi`)."""
 COMMUNICATION_BYTES = 384 * 2**20
 """What NCCL takes beside that where cards share a network: 346 MiB with two H100s (NCCL 2.28)."""
 SLACK_SHARE = 0.01

@@ -9,23 +9,27 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
-from localmodel.engine.kernels import launch
+from localmodel.engine.kernels import launch, overlap_of
+from localmodel.engine.overlap_kernel import wait_for_inputs
 
 SILU_TILE = 1024
 
 
 @triton.jit
-def _add_rms_norm_kernel(x, delta, weight, total, normed, epsilon, SIZE: tl.constexpr, PAD: tl.constexpr):
+def _add_rms_norm_kernel(
+    x, delta, weight, total, normed, epsilon, SIZE: tl.constexpr, PAD: tl.constexpr, OVERLAP: tl.constexpr = ""
+):
     row = tl.program_id(0).to(tl.int64) * SIZE
     at = tl.arange(0, PAD)
     real = at < SIZE
+    w = tl.load(weight + at, mask=real, other=0.0).to(tl.float32)
+    wait_for_inputs(OVERLAP)
     a = tl.load(x + row + at, mask=real, other=0.0).to(tl.float32)
     b = tl.load(delta + row + at, mask=real, other=0.0).to(tl.float32)
     rounded = (a + b).to(total.dtype.element_ty)
     tl.store(total + row + at, rounded, mask=real)
     value = rounded.to(tl.float32)
     scale = tl.rsqrt(tl.sum(value * value, 0) / SIZE + epsilon)
-    w = tl.load(weight + at, mask=real, other=0.0).to(tl.float32)
     tl.store(normed + row + at, (value * scale * w).to(normed.dtype.element_ty), mask=real)
 
 
@@ -35,26 +39,31 @@ def add_rms_norm(x: Tensor, delta: Tensor, weight: Tensor, epsilon: float) -> tu
     size = x.shape[-1]
     pad = triton.next_power_of_2(size)
     warps = max(1, min(16, pad // 512))
-    launch(_add_rms_norm_kernel, (x.shape[0],), x, delta, weight, total, normed, epsilon, SIZE=size, PAD=pad, num_warps=warps)
+    launch(
+        _add_rms_norm_kernel, (x.shape[0],), x, delta, weight, total, normed, epsilon,
+        SIZE=size, PAD=pad, overlap=overlap_of(x.shape[0]), num_warps=warps,
+    )  # fmt: skip
     return total, normed
 
 
 @triton.jit
 def _turn_and_store_kernel(
     qkv, cos, sin, cache_rows, queries, keys, values,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, HALF_PAD: tl.constexpr,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, HALF_PAD: tl.constexpr, OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     row = tl.program_id(0)
     head = tl.program_id(1)
     half: tl.constexpr = D // 2
     d = tl.arange(0, HALF_PAD)
     real = d < half
+    wait_for_inputs(OVERLAP)
     source = qkv + (row.to(tl.int64) * (HEADS + 2 * KV_HEADS) + head) * D + d
     low = tl.load(source, mask=real, other=0.0)
     high = tl.load(source + half, mask=real, other=0.0)
+    cosine = tl.load(cos + row * D + d, mask=real, other=0.0).to(tl.float32)
+    sine = tl.load(sin + row * D + half + d, mask=real, other=0.0).to(tl.float32)
+    cache_row = tl.load(cache_rows + row)
     if head < HEADS + KV_HEADS:
-        cosine = tl.load(cos + row * D + d, mask=real, other=0.0).to(tl.float32)
-        sine = tl.load(sin + row * D + half + d, mask=real, other=0.0).to(tl.float32)
         turned_low = (low.to(tl.float32) * cosine - high.to(tl.float32) * sine).to(low.dtype)
         turned_high = (high.to(tl.float32) * cosine + low.to(tl.float32) * sine).to(low.dtype)
         low = turned_low
@@ -64,7 +73,6 @@ def _turn_and_store_kernel(
         tl.store(place, low, mask=real)
         tl.store(place + half, high, mask=real)
     else:
-        cache_row = tl.load(cache_rows + row)
         kv_head = (head - HEADS) % KV_HEADS
         offset = (cache_row * KV_HEADS + kv_head) * D + d
         if cache_row >= 0:
@@ -90,16 +98,18 @@ def turn_and_store(
     launch(
         _turn_and_store_kernel, (rows, heads + 2 * kv_heads),
         qkv, cos, sin, cache_rows, queries, keys, values,
-        HEADS=heads, KV_HEADS=kv_heads, D=size, HALF_PAD=triton.next_power_of_2(size // 2), num_warps=1,
+        HEADS=heads, KV_HEADS=kv_heads, D=size, HALF_PAD=triton.next_power_of_2(size // 2),
+        overlap=overlap_of(rows), num_warps=1,
     )  # fmt: skip
     return queries
 
 
 @triton.jit
-def _gated_silu_kernel(gate_up, output, SIZE: tl.constexpr, TILE: tl.constexpr):
+def _gated_silu_kernel(gate_up, output, SIZE: tl.constexpr, TILE: tl.constexpr, OVERLAP: tl.constexpr = ""):
     row = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * TILE + tl.arange(0, TILE)
     real = at < SIZE
+    wait_for_inputs(OVERLAP)
     gate = tl.load(gate_up + row * 2 * SIZE + at, mask=real, other=0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * SIZE + SIZE + at, mask=real, other=0.0).to(tl.float32)
     tl.store(output + row * SIZE + at, (gate * tl.sigmoid(gate) * up).to(output.dtype.element_ty), mask=real)
@@ -110,5 +120,8 @@ def gated_silu(gate_up: Tensor) -> Tensor:
     rows, width = gate_up.shape
     size = width // 2
     output = torch.empty((rows, size), dtype=gate_up.dtype, device=gate_up.device)
-    launch(_gated_silu_kernel, (triton.cdiv(size, SILU_TILE), rows), gate_up, output, SIZE=size, TILE=SILU_TILE, num_warps=4)
+    launch(
+        _gated_silu_kernel, (triton.cdiv(size, SILU_TILE), rows), gate_up, output,
+        SIZE=size, TILE=SILU_TILE, overlap=overlap_of(rows), num_warps=4,
+    )  # fmt: skip
     return output

@@ -12,7 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
-from localmodel.engine.kernels import launch
+from localmodel.engine.kernels import launch, overlap_of
+from localmodel.engine.overlap_kernel import wait_for_inputs
 
 LOG2_E = 1.4426950408889634
 DECODE_TILE = 64
@@ -26,12 +27,13 @@ PROGRAMS = 528
 def _decode_kernel(
     queries, keys, values, tables, slots, positions, output, partials, logsums, scale, table_stride, window, splits,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, G_PAD: tl.constexpr,
-    PAGE: tl.constexpr, TILE: tl.constexpr, WHOLE: tl.constexpr, PRECISION: tl.constexpr,
+    PAGE: tl.constexpr, TILE: tl.constexpr, WHOLE: tl.constexpr, PRECISION: tl.constexpr, OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     row = tl.program_id(0)
     head = tl.program_id(1)
     split = tl.program_id(2)
     group: tl.constexpr = HEADS // KV_HEADS
+    wait_for_inputs(OVERLAP)
     length = tl.load(positions + row) + 1
     first = tl.maximum(length - window, 0) // TILE * TILE
     each = tl.cdiv(tl.cdiv(length - first, TILE), splits) * TILE
@@ -78,15 +80,19 @@ def _decode_kernel(
 
 
 @triton.jit(do_not_specialize=["splits"])
-def _combine_kernel(partials, logsums, output, splits, D: tl.constexpr, D_PAD: tl.constexpr, MOST: tl.constexpr):
+def _combine_kernel(
+    partials, logsums, output, splits, D: tl.constexpr, D_PAD: tl.constexpr, MOST: tl.constexpr, OVERLAP: tl.constexpr = ""
+):
     row = tl.program_id(0).to(tl.int64)
     s = tl.arange(0, MOST)
     d = tl.arange(0, D_PAD)
+    wait_for_inputs(OVERLAP)
     logsum = tl.load(logsums + row * splits + s, mask=s < splits, other=float("-inf"))
+    there = (s < splits)[:, None] & (d < D)[None, :]
+    part = tl.load(partials + (row * splits + s)[:, None] * D + d[None, :], mask=there, other=0.0)
     share = tl.exp2(logsum - tl.max(logsum, 0))
-    used = share > 0
-    part = tl.load(partials + (row * splits + s)[:, None] * D + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0)
-    result = tl.sum(part * share[:, None], 0) / tl.sum(share, 0)
+    # What a split of nothing has not written may be no number at all.
+    result = tl.sum(tl.where((share > 0)[:, None], part * share[:, None], 0.0), 0) / tl.sum(share, 0)
     tl.store(output + row * D + d, result.to(output.dtype.element_ty), mask=d < D)
 
 
@@ -117,18 +123,18 @@ def decode_attention(
         queries, keys, values, tables, slots, positions, output, partials, logsums, scale * LOG2_E, tables.stride(0),
         window or context, splits, HEADS=heads, KV_HEADS=kv_heads, D=size, D_PAD=wide,
         G_PAD=max(16, triton.next_power_of_2(heads // kv_heads)), PAGE=page, WHOLE=splits == 1,
-        TILE=DECODE_TILE // 2 if exact and wide > 128 else DECODE_TILE, PRECISION="ieee", num_warps=4,
-        num_stages=2 if exact else 3,
+        TILE=DECODE_TILE // 2 if exact and wide > 128 else DECODE_TILE, PRECISION="ieee",
+        overlap=overlap_of(rows), num_warps=8 if exact else 4, num_stages=2 if exact else 3,
     )  # fmt: skip
     if splits > 1:
-        combine(partials, logsums, output)
+        combine(partials, logsums, output, overlap_of(rows))
 
 
-def combine(partials: Tensor, logsums: Tensor, output: Tensor) -> None:
+def combine(partials: Tensor, logsums: Tensor, output: Tensor, overlap: str = "") -> None:
     """partials [R, A, S, D] and logsums [R, A, S] of parts of the keys -> output [R, A, D]."""
     rows, heads, splits, size = partials.shape
     launch(
         _combine_kernel, (rows * heads,),
         partials, logsums, output, splits,
-        D=size, D_PAD=triton.next_power_of_2(max(16, size)), MOST=triton.next_power_of_2(splits), num_warps=4,
+        D=size, D_PAD=triton.next_power_of_2(max(16, size)), MOST=triton.next_power_of_2(splits), overlap=overlap, num_warps=4,
     )  # fmt: skip

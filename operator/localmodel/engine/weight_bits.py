@@ -10,15 +10,7 @@ import triton
 
 # Four bytes in a register become numbers without the slow conversion: bits are put under the exponent of a power of two,
 # which is then subtracted. Triton's interpreter has no registers, so there it is said plainly.
-NIBBLES_FLOAT = tl.constexpr("""{
-.reg .b32 t;
-lop3.b32 $2, $8, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $5, $8, 0x0000F000, 0x43000000, 0xEA;
-shl.b32 t, $8, 16; lop3.b32 $0, t, 0x000F0000, 0x43000000, 0xEA;
-shl.b32 t, $8, 8; lop3.b32 $1, t, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $4, t, 0x0000F000, 0x43000000, 0xEA;
-shr.u32 t, $8, 8; lop3.b32 $3, t, 0x000F0000, 0x43000000, 0xEA; lop3.b32 $6, t, 0x0000F000, 0x43000000, 0xEA;
-shr.u32 t, $8, 16; lop3.b32 $7, t, 0x0000F000, 0x43000000, 0xEA;
-}""")
-# They are subtracted by a multiplication with one, or minus one: cards before Hopper have no other difference of two bfloat16.
+# Subtracted by a multiplication with one, or minus one: cards before Hopper have no other difference of two bfloat16.
 NIBBLES_BFLOAT16 = tl.constexpr("""{
 .reg .b32 l, h, c, one;
 mov.b32 c, 0xC300C300; mov.b32 one, 0x3F803F80;
@@ -66,18 +58,6 @@ prmt.b32 l, l, 0x43434343, 0x4140; sub.rn.bf16x2 l, l, c; fma.rn.bf16x2 l, l, s,
 prmt.b32 h, h, 0x43434343, 0x4140; sub.rn.bf16x2 h, h, c; fma.rn.bf16x2 h, h, s, m;
 mov.b32 {$0, $1}, l; mov.b32 {$2, $3}, h;
 }""")
-
-
-@triton.jit
-def raised_nibbles(packed, FAST: tl.constexpr):
-    """uint8 [...] -> float32: (128 + low, 128 + high / 16), which no instruction has to take apart."""
-    if FAST:
-        low, high = tl.inline_asm_elementwise(
-            NIBBLES_FLOAT, "=&f,=&f,=&f,=&f,=&f,=&f,=&f,=&f,r", [packed], dtype=(tl.float32, tl.float32), is_pure=True, pack=4
-        )
-    else:
-        low, high = (packed & 15).to(tl.float32) + 128, (packed >> 4).to(tl.float32) * 0.0625 + 128
-    return low, high
 
 
 @triton.jit

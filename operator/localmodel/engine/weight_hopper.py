@@ -12,7 +12,7 @@ from torch import Tensor
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from localmodel.engine.kernels import launch
+from localmodel.engine.kernels import WORTH, launch
 from localmodel.engine.weight_hopper_kernel import HEIGHT, product_kernel
 from localmodel.engine.weight_rows_kernel import sum_parts
 
@@ -94,7 +94,7 @@ def multiply_many(x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bia
         TensorDescriptor.from_tensor(output, [columns, height], ROWS),
         rows, count, work.items, work.whole, work.splits, steps, work.blocks,
         BITS=bits, COLUMNS=columns, STAGES=STAGES[columns][bits == 4], REGISTERS=REGISTERS[shared][1], BIASED=bias is not None,
-        num_warps=4, maxnreg=REGISTERS[shared][0],
+        overlap="early" if rows <= WORTH else "", num_warps=4, maxnreg=REGISTERS[shared][0],
     )  # fmt: skip
     if work.splits > 1:
         sum_parts(partials, scales if bits == 8 else None, bias, output, cut_from)

@@ -12,6 +12,7 @@ afterwards. Triton's interpreter can't run it: only a card shows what it compute
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from localmodel.engine.weight_bits import BYTE_PAIRS, NIBBLE_PAIRS
 
@@ -38,7 +39,7 @@ def find_item(item, whole, splits, steps):
 
 
 @gluon.jit
-def _load(weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr):
+def _load(weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr, OVERLAP: gl.constexpr):
     parts, rows, _results, filled, emptied, _ended = buffers
     items, whole, splits, steps, blocks = work
     stages: gl.constexpr = filled.shape[0]
@@ -55,6 +56,9 @@ def _load(weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr):
             mbarrier.expect(full, 2 * HEIGHT * 64 + halves * COLUMNS * 128)
             for group in gl.static_range(2):
                 load_tile(weight, [n + group * HEIGHT, step * 32], full, parts.index(stage * 2 + group))
+            if OVERLAP != "":  # noqa: SIM102 - one is decided when it is compiled
+                if count == 0:  # only here, where x is read: the others wait for what is loaded here
+                    gdc_wait()
             for half in gl.static_range(halves):
                 load_tile(x, [m, (step * halves + half) * 64], full, rows.index(stage * halves + half))
             count += 1
@@ -172,7 +176,10 @@ def _compute(
 def product_kernel(
     scales, minima, bias, partials, weight, x, output, M, N, items, whole, splits, steps, blocks,
     BITS: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr, REGISTERS: gl.constexpr, BIASED: gl.constexpr,
+    OVERLAP: gl.constexpr = "",
 ):  # fmt: skip
+    if OVERLAP == "early":
+        gdc_launch_dependents()
     parts = gl.allocate_shared_memory(gl.int16, [STAGES * 2, HEIGHT, 32], weight.layout)
     rows = gl.allocate_shared_memory(gl.bfloat16, [STAGES * (8 // BITS), COLUMNS, 64], x.layout)
     results = gl.allocate_shared_memory(gl.bfloat16, [2 if BITS == 8 else 1, COLUMNS if BITS == 8 else 8, HEIGHT], output.layout)
@@ -189,7 +196,7 @@ def product_kernel(
         [
             (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 0, BITS, COLUMNS, BIASED)),
             (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 1, BITS, COLUMNS, BIASED)),
-            (_load, (weight, x, buffers, work, BITS, COLUMNS)),
+            (_load, (weight, x, buffers, work, BITS, COLUMNS, OVERLAP)),
         ],
         [4, 1], [REGISTERS, 24],
     )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 from localmodel.engine.quantize import QuantizedWeight
 from localmodel.engine.weight_hopper import fits, multiply_many
 from localmodel.engine.weight_planes_kernel import multiply_planes
-from localmodel.engine.weight_row_kernel import multiply_row, multiply_row4
+from localmodel.engine.weight_row_kernel import multiply_row
 from localmodel.engine.weight_row_planes_kernel import multiply_row_planes
 from localmodel.engine.weight_rows_kernel import multiply_rows
 
@@ -24,23 +24,11 @@ MOST_ROWS = 448
 """With more rows a weight is made bfloat16 first, for the library's dense product, on other cards."""
 LEAST_PLANES = 97
 """Rows of x from which on 8 bits are multiplied in whole numbers, on other cards."""
-WHOLE = {8: False, 4: False}
-"""Whether one row is multiplied in whole numbers, by bits. By its compiled code that is half as many instructions; it is off
-because it has not been measured on a card (`decode_cuda.py --batches 1 --whole 8 4`)."""
 
 
-def choose_row(count: int, bits: int) -> dict[str, int]:
-    """Block shape for one row and a weight of `count` rows."""
-    if bits == 4 and count > LARGE:
-        return {"rows": 8 if count > HUGE else 4, "chunks": 32, "warps": 1}
-    if bits == 4:
-        return {"rows": 4, "chunks": 128, "warps": 4}
-    return {"rows": 4 if count > LARGE else 2, "chunks": 128, "warps": 4}
-
-
-def choose_row_planes(count: int) -> dict[str, int]:
-    """Block shape for one row in whole numbers."""
-    return {"rows": 8, "chunks": 32, "warps": 1} if count > LARGE else {"rows": 4, "chunks": 128, "warps": 4}
+def choose_row(bits: int) -> dict[str, int]:
+    """Block shape for one row."""
+    return {"rows": 1 if bits == 16 else 8, "ahead": 1, "warps": 4}
 
 
 def choose_rows(rows: int, count: int, bits: int) -> dict[str, int]:
@@ -70,7 +58,7 @@ EXACT = {"rows": 32, "columns": 32, "tile": 64, "splits": 1, "warps": 4, "stages
 
 def multiply_one(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [1, K] @ weight.T + bias of a 16-bit weight: 5 to 19 % faster than cuBLAS on an H100."""
-    return multiply_row(x, weight, weight, bias, 16, **choose_row(weight.shape[0], 16))
+    return multiply_row(x, weight, bias, **choose_row(16))
 
 
 def multiply_rounded(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> Tensor:
@@ -84,13 +72,10 @@ def multiply_rounded(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) ->
         return multiply_many(x, weight.data, weight.scales, weight.minima, bias, bits)
     if rows > MOST_ROWS:
         return F.linear(x, weight.dense(), bias)
-    if rows == 1 and WHOLE[bits] and fast and size % 16 == 0:
-        return multiply_row_planes(x, weight.data, weight.scales, weight.minima, bias, bits, group, **choose_row_planes(count))
-    if bits == 8 and rows == 1 and size % 8 == 0:
-        return multiply_row(x, weight.data, weight.scales, bias, bits, **choose_row(count, bits))
+    if rows == 1 and fast and size % 16 == 0:
+        tables = weight.data, weight.scales, weight.minima
+        return multiply_row_planes(x, *tables, bias, bits, group, overlap="early" if bits == 4 else "late", **choose_row(bits))
     if bits == 8 and rows >= LEAST_PLANES and size % 16 == 0 and fast:
         return multiply_planes(x, weight.data, weight.scales, bias, **choose_planes(rows, count))
-    if bits == 4 and rows == 1 and fast:
-        return multiply_row4(x, weight.data, weight.scales, weight.minima, bias, group, **choose_row(count, bits))
     shape = choose_rows(rows, count, bits) if fast else EXACT
     return multiply_rows(x, weight.data, weight.scales, weight.minima, bias, bits, group, **shape)

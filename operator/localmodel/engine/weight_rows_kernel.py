@@ -12,7 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 import triton
-from localmodel.engine.kernels import launch, uses_kernels
+from localmodel.engine.kernels import launch, overlap_of, uses_kernels
+from localmodel.engine.overlap_kernel import let_next_begin, wait_for_inputs
 from localmodel.engine.weight_bits import nibbles, signed_bytes
 
 SUM_TILE = 512
@@ -22,7 +23,7 @@ SUM_TILE = 512
 def _rows_kernel(
     x, weight, scales, minima, bias, output, partials, M, N, splits,
     K: tl.constexpr, BITS: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TILE: tl.constexpr,
-    BIASED: tl.constexpr, SPLIT: tl.constexpr, FAST: tl.constexpr,
+    BIASED: tl.constexpr, SPLIT: tl.constexpr, FAST: tl.constexpr, OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     m = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -33,6 +34,7 @@ def _rows_kernel(
     each = tl.cdiv(tiles, splits)
     start = split * each
     end = tl.minimum(start + each, tiles)
+    wait_for_inputs(OVERLAP)
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     if BITS == 4:
         half: tl.constexpr = G // 2
@@ -54,6 +56,7 @@ def _rows_kernel(
             w = tl.load(weight + row[:, None] * K + at[None, :], mask=real[:, None] & (at < K)[None, :], other=0)
             part = tl.load(x + m[None, :] * K + at[:, None], mask=(m[None, :] < M) & (at < K)[:, None], other=0.0)
             total = tl.dot(signed_bytes(w, x.dtype.element_ty, FAST), part, total, input_precision="ieee")
+    let_next_begin(OVERLAP)
     wanted = real[:, None] & (m[None, :] < M)
     if SPLIT:
         tl.store(partials + (split * M + m[None, :]).to(tl.int64) * N + n[:, None], total, mask=wanted)
@@ -67,12 +70,14 @@ def _rows_kernel(
 
 @triton.jit(do_not_specialize=["M", "first", "splits"])
 def _sum_kernel(
-    partials, scales, bias, output, M, N, first, splits, SCALED: tl.constexpr, BIASED: tl.constexpr, TILE: tl.constexpr
+    partials, scales, bias, output, M, N, first, splits, SCALED: tl.constexpr, BIASED: tl.constexpr, TILE: tl.constexpr,
+    OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     m = tl.program_id(1)
     at = tl.program_id(0) * TILE + tl.arange(0, TILE)
     n = first + at
     real = n < N
+    wait_for_inputs(OVERLAP)
     total = tl.zeros([TILE], tl.float32)
     for split in range(splits):
         total += tl.load(partials + (split * M + m).to(tl.int64) * (N - first) + at, mask=real, other=0.0)
@@ -98,7 +103,7 @@ def multiply_rows(
         _rows_kernel, (triton.cdiv(count, rows), triton.cdiv(height, columns), splits),
         x, weight, scales, minima, x if bias is None else bias, output, partials, height, count, splits,
         K=size, BITS=bits, G=group, ROWS=rows, COLUMNS=columns, TILE=tile, BIASED=bias is not None, SPLIT=splits > 1,
-        FAST=uses_kernels(x), num_warps=warps, num_stages=stages,
+        FAST=uses_kernels(x), overlap="late", num_warps=warps, num_stages=stages,
     )  # fmt: skip
     if splits > 1:
         sum_parts(partials, scales if bits == 8 else None, bias, output)
@@ -112,5 +117,5 @@ def sum_parts(partials: Tensor, scales: Tensor | None, bias: Tensor | None, outp
     launch(
         _sum_kernel, (triton.cdiv(width, SUM_TILE), height),
         partials, *places, output, height, first + width, first, splits,
-        SCALED=scales is not None, BIASED=bias is not None, TILE=SUM_TILE, num_warps=2,
+        SCALED=scales is not None, BIASED=bias is not None, TILE=SUM_TILE, overlap=overlap_of(height), num_warps=2,
     )  # fmt: skip

@@ -19,7 +19,14 @@ def main(bits: int, columns: int) -> None:
         "output": f"tensordesc<bf16[{columns}, 64],{ROWS!r}>",
     }
     numbers = dict.fromkeys(("M", "N", "items", "whole", "splits", "steps", "blocks"), "i32")
-    constants = {"BITS": bits, "COLUMNS": columns, "STAGES": STAGES[columns][bits == 4], "REGISTERS": registers, "BIASED": True}
+    constants = {
+        "BITS": bits,
+        "COLUMNS": columns,
+        "STAGES": STAGES[columns][bits == 4],
+        "REGISTERS": registers,
+        "BIASED": True,
+        "OVERLAP": "early",
+    }
     signature = {**pointers, **descriptors, **numbers, **dict.fromkeys(constants, "constexpr")}
     names = product_kernel.arg_names
     assert list(signature) == names

@@ -1,5 +1,5 @@
-"""Compiles the products of one row for cards, which need not be there; prints name and bytes of shared memory of each, and how
-many its last sum needs."""
+"""Compiles the products of one row for cards, which need not be there. Prints of each its name, bytes of shared memory, how many
+its last sum needs, and how many loads from the card's memory come before it waits for the kernel ahead, 0 if it does not."""
 
 import sys
 from types import SimpleNamespace
@@ -11,12 +11,17 @@ from triton.runtime import driver
 from localmodel.engine import weight_products, weight_row_kernel, weight_row_planes_kernel
 from localmodel.engine.quantize import QuantizedWeight
 
-SIZE = 2048
+COUNT, SIZE = 4096, 2048
 
 
-def compile_for_target(kernel, grid, *arguments, **options):
+def compile_for_target(kernel, grid, *arguments, overlap, **options):
+    if driver.active.get_current_target().arch >= 90:
+        options |= {"OVERLAP": overlap, "launch_pdl": True}
+    kernel.device_caches.clear()  # it would stay with the first card
     compiled = kernel.warmup(*arguments, grid=grid, **options)
-    print(kernel.__name__, compiled.metadata.shared, 4 * options["ROWS"] * options["num_warps"])
+    before, waits, _ = compiled.asm["ptx"].partition("griddepcontrol.wait")
+    ahead = before.count("ld.global") if waits else 0
+    print(kernel.__name__, compiled.metadata.shared, 4 * options["ROWS"] * options["num_warps"], ahead)
 
 
 def main(capability: int) -> None:
@@ -29,13 +34,9 @@ def main(capability: int) -> None:
     for module in (weight_row_kernel, weight_row_planes_kernel):
         module.launch, module.uses_kernels = compile_for_target, lambda x: True
     x = torch.zeros(1, SIZE, dtype=torch.bfloat16)
-    for count in (weight_products.LARGE // 2, weight_products.LARGE * 2):
-        weight_products.multiply_one(x, torch.zeros(count, SIZE, dtype=x.dtype), None)
-        for bits in (8, 4):
-            weight = QuantizedWeight.empty(count, SIZE, bits, x.dtype, x.device)
-            for whole in (False, True):
-                weight_products.WHOLE[bits] = whole
-                weight_products.multiply_rounded(x, weight, None)
+    weight_products.multiply_one(x, torch.zeros(COUNT, SIZE, dtype=x.dtype), None)
+    for bits in (8, 4):
+        weight_products.multiply_rounded(x, QuantizedWeight.empty(COUNT, SIZE, bits, x.dtype, x.device), None)
 
 
 if __name__ == "__main__":

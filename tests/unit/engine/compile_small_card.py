@@ -21,7 +21,7 @@ WIDE = 256
 """Numbers of the widest heads (Gemma 3)."""
 
 
-def compile_for_target(kernel, grid, *arguments, **options):
+def compile_for_target(kernel, grid, *arguments, overlap="", **options):
     compiled = kernel.warmup(*arguments, grid=grid, **{**options, "num_stages": 1})
     print(kernel.__name__, compiled.metadata.shared)
 

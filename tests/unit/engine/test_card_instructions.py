@@ -78,7 +78,7 @@ def planes(numbers, step=1.0):
     """(high, low) of numbers, four at a time, as the kernel makes them."""
     made = []
     for four in np.asarray(numbers, np.float32).reshape(-1, 4):
-        inputs = [*map(bits_of, four), *[bits_of(1 / step)] * 4]
+        inputs = [*map(bits_of, four), bits_of(1 / step)]
         words = carry_out(PLANES.value, dict(enumerate(inputs, 2)))
         made.append((words["$0"], words["$1"]))
     high, low = np.array(made, "<u4").T
@@ -103,11 +103,11 @@ def test_sums_are_those_of_whole_numbers(random, extreme):
             x[:], w[:], nibbles[:] = (random.choice((-32512, 32512)), random.choice((-127, 127)), 15)
         high, low = planes(x)
         operands = [*words_of(w), *words_of(high[:8]), *words_of(low[:8])]
-        words = carry_out(BYTES_PRODUCT.value, dict(enumerate(operands, 8)))
+        words = carry_out(BYTES_PRODUCT.value, dict(enumerate(operands, 2)))
         assert words["$0"] == int(w.astype(int) @ x[:8]) & WORD
-        assert [words[f"${place}"] for place in range(1, 8)] == [0] * 7
+        assert words["$1"] == 0
         packed = (nibbles[:8] | nibbles[8:] << 4).astype("<u1")
         operands = [*words_of(packed), *(word for part in (high[:8], low[:8], high[8:], low[8:]) for word in words_of(part))]
-        words = carry_out(NIBBLES_PRODUCT.value, dict(enumerate(operands, 8)))
+        words = carry_out(NIBBLES_PRODUCT.value, dict(enumerate(operands, 2)))
         assert words["$0"] == int(nibbles @ x) * 16 & WORD
-        assert [words[f"${place}"] for place in range(1, 8)] == [0] * 7
+        assert words["$1"] == 0

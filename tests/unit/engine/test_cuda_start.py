@@ -51,7 +51,7 @@ def test_every_kernel_of_a_start_and_a_first_request_was_compiled_while_weights_
     engine = build_engine(load_model(cuda_config(kind, quantization=quantization, dtype=dtype, max_batch_size=5)))
     for prompt in [*make_prompts(3, 1, 100), *make_prompts(1, 120, 120)]:
         run_greedy(engine, [prompt], 4)
-    assert len(compiled) > 6
+    assert len(compiled) > 5
     assert [name for name, ahead in compiled if not ahead] == []
 
 

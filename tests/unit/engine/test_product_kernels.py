@@ -14,7 +14,7 @@ if DEVICE == "cpu":
 from localmodel.engine.quantize import QuantizedWeight
 from localmodel.engine.weight_expand import expand
 from localmodel.engine.weight_planes_kernel import multiply_planes
-from localmodel.engine.weight_row_kernel import multiply_row, multiply_row4
+from localmodel.engine.weight_row_kernel import multiply_row
 from localmodel.engine.weight_row_planes_kernel import multiply_row_planes
 from localmodel.engine.weight_rows_kernel import multiply_rows
 
@@ -34,32 +34,17 @@ def check(product, x, weight, bias, error=6e-3):
     assert ((product.double() - expected).norm() / expected.norm()).item() < error
 
 
-@pytest.mark.parametrize(("count", "size"), [(37, 1000), (21, 2064), (8, 8), (5, 4096)])
-def test_one_row_of_8_bits(count, size):
-    weight, x, bias = make(count, size, 8)
-    for each in (None, bias):
-        product = multiply_row(x[:1], weight.data, weight.scales, each, 8, rows=4, chunks=32)
-        check(product, x[:1], weight, each)
-
-
-@pytest.mark.parametrize(("count", "size"), [(37, 96), (21, 576), (6, 3584), (9, 2112), (5, 1088), (3, 32)])
-def test_one_row_of_4_bits(count, size):
-    weight, x, bias = make(count, size, 4)
-    for each in (None, bias):
-        product = multiply_row4(x[:1], weight.data, weight.scales, weight.minima, each, weight.group, chunks=32)
-        check(product, x[:1], weight, each)
-
-
 @pytest.mark.parametrize(
     ("count", "size", "bits"),
     [(37, 1008, 8), (21, 2064, 8), (8, 16, 8), (37, 96, 4), (21, 576, 4), (6, 3584, 4), (9, 2112, 4), (5, 1088, 4), (3, 32, 4)],
 )
-def test_one_row_in_whole_numbers(count, size, bits):
+@pytest.mark.parametrize("ahead", [1, 2, 3])
+def test_one_row_in_whole_numbers(count, size, bits, ahead):
     weight, x, bias = make(count, size, bits)
     x[0, :16] *= 1000  # a large number makes coarse only those that share its step
     for each in (None, bias):
         tables = weight.data, weight.scales, weight.minima
-        product = multiply_row_planes(x[:1], *tables, each, bits, weight.group, rows=4, chunks=32)
+        product = multiply_row_planes(x[:1], *tables, each, bits, weight.group, rows=4, ahead=ahead, warps=1)
         check(product, x[:1], weight, each)
 
 
@@ -69,16 +54,17 @@ def test_one_row_in_whole_numbers(count, size, bits):
 def test_what_is_no_number_stays_none_in_whole_numbers(bits, number):
     weight, x, _ = make(5, 2112, bits)
     x[0, 2000] = number
-    product = multiply_row_planes(x[:1], weight.data, weight.scales, weight.minima, None, bits, weight.group, rows=4, chunks=32)
+    product = multiply_row_planes(x[:1], weight.data, weight.scales, weight.minima, None, bits, weight.group, rows=4, warps=1)
     assert not product.isfinite().any()
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 3])
 @pytest.mark.parametrize("size", [1000, 8])
-def test_one_row_of_16_bits(size):
+def test_one_row_of_16_bits(size, ahead):
     torch.manual_seed(0)
     weight, x, bias = (torch.randn(shape, dtype=torch.bfloat16, device=DEVICE) for shape in ((37, size), (1, size), (37,)))
     expected = x.double() @ weight.double().T + bias.double()
-    product = multiply_row(x, weight, weight, bias, 16, rows=4, chunks=32)
+    product = multiply_row(x, weight, bias, rows=4, ahead=ahead, warps=1)
     assert ((product.double() - expected).norm() / expected.norm()).item() < 6e-3
 
 

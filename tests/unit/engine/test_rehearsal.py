@@ -1,7 +1,9 @@
 """What is compiled while weights are read, against what a start and first requests launch: here neither is done."""
 
+import gc
 import os
 import threading
+import weakref
 from concurrent.futures import wait
 from dataclasses import replace
 from types import SimpleNamespace
@@ -149,7 +151,7 @@ def test_of_kernels_that_wait_those_that_take_long_are_compiled_first():
         def __init__(self, name):
             self.__name__ = name
 
-        def warmup(self, *, grid):
+        def warmup(self, x, *, grid):
             futures.append(pool.submit(self.compile))
 
         def compile(self):
@@ -162,12 +164,35 @@ def test_of_kernels_that_wait_those_that_take_long_are_compiled_first():
 
     futures = []
     with rehearsal.Loading(1) as pool, only_compiling():
-        launch(Kernel("first"), (1,))
+        launch(Kernel("first"), (1,), torch.empty(0))
         assert began.wait(30)
         for name in ("_sum_kernel", "_chunk_kernel", "broken", "product_kernel"):
-            launch(Kernel(name), (1,))
+            launch(Kernel(name), (1,), torch.empty(0))
         may_go.set()
         wait(futures, 30)
     assert order == ["first", "_chunk_kernel", "product_kernel", "_sum_kernel", "broken"]
     assert futures[2].result().__name__ == "_chunk_kernel"
     assert isinstance(futures[3].exception(), ValueError)
+
+
+@pytest.mark.parametrize("compile", ["Auto", "Max"])
+def test_what_it_took_of_the_card_is_given_back_at_once(compile, seen, monkeypatch):
+    family, parse = choose_decoder("Qwen2ForCausalLM")
+    config = divide(parse(CONFIG), 0, 1)
+    made = {"dtype": torch.bfloat16, "device": torch.device("cpu")}
+    network = family(config, LIMITS["context"], *made.values())
+    caches = []
+    allocate = KVCache.allocate
+
+    def note(*arguments):
+        cache = allocate(*arguments)
+        caches.append(weakref.ref(cache))
+        return cache
+
+    monkeypatch.setattr(KVCache, "allocate", note)
+    gc.disable()
+    try:
+        rehearsal.rehearse(network, config, every_graph=compile == "Max", **made, **LIMITS)
+        assert [cache() for cache in caches] == [None]
+    finally:
+        gc.enable()

@@ -5,8 +5,7 @@ multiplies by turns. Here a warp only loads, and two groups of four warps take t
 weight, in registers, while the other multiplies. It chooses nothing; forms of a weight: see `weight_rows_kernel`.
 
 A tile is 2 * 64 rows of the weight and COLUMNS rows of x, a step 64 bytes of each of its rows. Programs stay, and take items
-of work (`find_item`): whole tiles, or where tiles are too few for all programs, parts of K of them, which are summed
-afterwards. Triton's interpreter can't run it: only a card shows what it computes.
+of work (`find_item`): whole tiles, or parts of K of them, which are summed afterwards. Only a card shows what it computes.
 """
 
 from triton.experimental import gluon
@@ -66,8 +65,7 @@ def _load(weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr, O
 
 @gluon.jit
 def _steps_of(scales, minima, place, BITS: gl.constexpr):
-    scale = place
-    minimum = place
+    scale, minimum = place, place
     if BITS == 4:
         scale = gl.load(scales + place)
         minimum = gl.load(minima + place)

@@ -11,7 +11,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # as test_card_kernels
 
-from localmodel.engine.weight_row_planes_kernel import BYTES_PRODUCT, MOST, NIBBLES_PRODUCT, PLANES
+from localmodel.engine.whole_numbers import BYTES_PRODUCT, MOST, NIBBLES_PRODUCT, PLANES
 
 WORD = 0xFFFFFFFF
 

@@ -153,6 +153,13 @@ BENCHES = [
         "transformers", "--batches", "1", "16", "--rounds", "2", "--transformers", file="engine_cuda", seconds=120, limit=300,
         bars=(Bar("against transformers, one sequence", "transformers * (@ x)"),),
     ),
+    script(
+        "speculation", seconds=90, limit=240,
+        bars=(
+            Bar("guesses, one sequence, best tokens", " 1 sequences, best tokens: * tokens/s, guessing * (@ x)"),
+            Bar("guesses, one sequence, temperature 1", " 1 sequences, temperature 1: * tokens/s, guessing * (@ x)"),
+        ),
+    ),
     script("weights", "--rows", "1", "16", "64", "128", "256", file="weights_cuda", seconds=60, limit=200),
     script(
         "ranks", "--rounds", "1", seconds=150, limit=400, cards=2,

@@ -27,7 +27,7 @@ async def ask_gateway(port: int, prompt: str | list[int], answer: int, leave_aft
     stream = Stream(len(prompt))
     fields = {"prompt": prompt, "max_tokens": answer, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
     body = json.dumps({**fields, **more}).encode()
-    head = "POST /v1/completions HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
     stream.asked = monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
     try:

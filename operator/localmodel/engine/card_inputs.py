@@ -20,7 +20,7 @@ NOWHERE = -1
 
 
 def decode_rows(works: list[Work], rows: int, row_of: Mapping[Sequence, int], block_size: int) -> Numbers:
-    """[KINDS, rows] for works of one token each, padded with rows that go nowhere.
+    """[KINDS, rows] for works of one token each and their drafts, padded with rows that go nowhere.
 
     TOKEN; SOURCE, the row of the step before that chooses it, or NOWHERE; POSITION; CACHE_ROW; SLOT.
     """
@@ -40,9 +40,22 @@ def decode_rows(works: list[Work], rows: int, row_of: Mapping[Sequence, int], bl
                 slot,
             )
         )
+        for place, token in enumerate(work.draft, start + 1):
+            columns.append((token, NOWHERE, place, work.blocks[place // block_size] * block_size + place % block_size, slot))
     if columns:
         numbers[:, : len(columns)] = np.array(columns, dtype=np.int64).T
     return numbers
+
+
+def choosing_rows(works: list[Work]) -> list[int]:
+    """Those of `decode_rows` after which a token is chosen."""
+    wanted: list[int] = []
+    row = 0
+    for work in works:
+        if work.samples:
+            wanted += range(row, row + work.count)
+        row += work.count
+    return wanted
 
 
 def prompt_rows(works: list[Work], block_size: int) -> Numbers:
@@ -96,7 +109,7 @@ def step_numbers(
     table[:, shape.decoding : shape.decoding + chunks.shape[1]] = chunks
     cut = prompt_tiles(prompts, shape.decoding, tile)
     numbers[KINDS * rows : KINDS * rows + cut.size] = cut.reshape(-1)
-    wanted = [row for row, work in enumerate(decoding) if work.samples]
+    wanted = choosing_rows(decoding)
     row = shape.decoding
     for work in prompts:
         row += work.count

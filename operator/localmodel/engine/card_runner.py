@@ -18,7 +18,16 @@ from torch import Tensor
 from localmodel.engine.attention import Batch
 from localmodel.engine.card_attention import CardAttention
 from localmodel.engine.card_graphs import CardGraphs
-from localmodel.engine.card_inputs import CACHE_ROW, POSITION, TableKeeper, decode_rows, prompt_rows, prompt_tiles, step_numbers
+from localmodel.engine.card_inputs import (
+    CACHE_ROW,
+    POSITION,
+    TableKeeper,
+    choosing_rows,
+    decode_rows,
+    prompt_rows,
+    prompt_tiles,
+    step_numbers,
+)
 from localmodel.engine.card_steps import fit_step, graph_sizes, largest_steps
 from localmodel.engine.chunk_attention_kernel import tile_rows
 from localmodel.engine.engine import Launched
@@ -76,14 +85,15 @@ class CardRunner:
         elif prompts:
             parts = self._run_together(decoding, prompts)
         else:
-            parts = [self._decode(decoding, len(decoding))]
-        sequences = [work.sequence for work in works if work.samples]
-        if not sequences:
+            parts = [self._decode(decoding, count_rows(decoding))]
+        if not any(work.samples for work in works):
             return Launched(list, may_be_followed=True)
-        return self._choose([part for part in parts if part is not None], sequences)
+        sequences = [work.sequence for work in works for _ in range(work.choices)]
+        drafts = [work.draft[:ahead] for work in works for ahead in range(work.choices)] if any(w.draft for w in works) else None
+        return self._choose([part for part in parts if part is not None], sequences, drafts)
 
-    def _choose(self, parts: list[Chosen], sequences: list[Sequence]) -> Launched:
-        plan = self._sampler.prepare(sequences)
+    def _choose(self, parts: list[Chosen], sequences: list[Sequence], drafts: list[tuple[int, ...]] | None) -> Launched:
+        plan = self._sampler.prepare(sequences, drafts)
         logits = parts[0][0] if len(parts) == 1 else torch.cat([logits for logits, _ in parts])
         best = parts[0][1] if len(parts) == 1 else None
         random = plan.plain or plan.filtered or plan.adjustment or plan.logprob_rows
@@ -92,9 +102,8 @@ class CardRunner:
         self._row_of = {sequence: row for row, sequence in enumerate(sequences)}
         if plan.logprob_rows:
             return Launched(sampled.report, may_be_followed=False)
-        return Launched(
-            self._fetch(sampled.tokens), may_be_followed=not any(depends_on_answer(sequence) for sequence in sequences)
-        )
+        followed = drafts is None and not any(depends_on_answer(sequence) for sequence in sequences)
+        return Launched(self._fetch(sampled.tokens), may_be_followed=followed)
 
     @staticmethod
     def _fetch(tokens: Tensor) -> Callable[[], list[int]]:
@@ -118,24 +127,25 @@ class CardRunner:
         numbers = decode_rows(works, rows, self._row_of, self._cache.block_size)
         graph.numbers.copy_(self._pin(numbers.reshape(-1)), non_blocking=True)
         graph.graph.replay()
-        wanted = [row for row, work in enumerate(works) if work.samples]
-        if len(wanted) == len(works):
-            return graph.logits[: len(works)], graph.best[: len(works)]
+        wanted = choosing_rows(works)
+        if len(wanted) == count_rows(works):
+            return graph.logits[: len(wanted)], graph.best[: len(wanted)]
         return (graph.logits[self._send(np.array(wanted))], None) if wanted else None
 
     def _run_together(self, decoding: list[Work], prompts: list[Work]) -> list[Chosen | None]:
         """In the graph that holds all; else those that decode in theirs, and the prompts kernel by kernel."""
         cache = self._cache
         longest = max(work.start + work.count for work in prompts)
-        shape = fit_step(len(decoding), [work.count for work in prompts], longest, slots=cache.slots, context=cache.context)
+        rows = count_rows(decoding)
+        shape = fit_step(rows, [work.count for work in prompts], longest, slots=cache.slots, context=cache.context)
         if shape is None:
-            return [*([self._decode(decoding, len(decoding))] if decoding else []), self._compute(prompts)]
+            return [*([self._decode(decoding, rows)] if decoding else []), self._compute(prompts)]
         graph = self._graphs.mixed(shape)
         tile = tile_rows(cache.keys.dtype, cache.keys.shape[-1], shape.longest)
         numbers = step_numbers(decoding, prompts, shape, cache.slots, tile, self._row_of, cache.block_size)
         graph.numbers.copy_(self._pin(numbers), non_blocking=True)
         graph.graph.replay()
-        count = sum(work.samples for work in [*decoding, *prompts])
+        count = sum(work.choices for work in [*decoding, *prompts])
         return [(graph.logits[:count], graph.best[:count])] if count else []
 
     def _compute(self, prompts: list[Work]) -> Chosen | None:
@@ -158,3 +168,8 @@ class CardRunner:
     def _pin(array: np.ndarray) -> Tensor:
         """In memory that the card reads by itself; torch keeps it until then."""
         return torch.from_numpy(array).pin_memory()
+
+
+def count_rows(works: list[Work]) -> int:
+    """At most as many as there are slots: who guesses sees to that."""
+    return sum(work.count for work in works)

@@ -56,7 +56,10 @@ class Engine(Stepping):
         self._vocabulary = vocabulary
         self._stop_tokens = stop_tokens
         self._max_waiting = max(LEAST_WAITING, WAITING_PER_SLOT * slots)
-        self._launched: tuple[list[Work], Launched] | None = None
+        self._launched: tuple[list[Work], Launched, float] | None = None
+        """And when it was begun."""
+        self._taken_in = 0.0
+        """When a step was last."""
         self.should_pause = False
         """The last step's news hold an answer's first token, and the device has its next step already."""
 
@@ -88,27 +91,36 @@ class Engine(Stepping):
 
         An exception of the device passes through.
         """
+        began = time.monotonic()
         with self._changed:
-            outputs = self._scheduler.expire(time.monotonic())
+            outputs = self._scheduler.expire(began)
             works = self._scheduler.plan()
             if works and not self._launched:
                 self._step_began = time.monotonic()
         before, self._launched = self._launched, None
-        began = time.monotonic()
         if works:
-            self._launched = (works, self._launch(works))
+            self._launched = (works, self._launch(works), began)
         if before:
             outputs += self._take_in(*before)
-        if self._launched and not self._launched[1].may_be_followed:
+        if self._launched and not self._may_follow(self._launched[1]):
             now, self._launched = self._launched, None
-            outputs += self._take_in(*now, began=None if before else began)
+            outputs += self._take_in(*now)
         self.should_pause = before is not None and self._launched is not None and _begins_answer(before[0])
         return outputs
 
-    def _take_in(self, works: list[Work], launched: Launched, began: float | None = None) -> list[Output]:
-        """`began`: when the step was launched, if none ran beside it."""
+    def _may_follow(self, launched: Launched) -> bool:
+        """Not where the next step should guess: a guess needs to know the last token."""
+        if not launched.may_be_followed:
+            return False
+        with self._changed:
+            return not self._scheduler.would_draft()
+
+    def _take_in(self, works: list[Work], launched: Launched, began: float) -> list[Output]:
+        """A step takes from its beginning or, if it was launched while another ran, from the end of that one."""
         tokens = launched.wait()
-        seconds = None if began is None else time.monotonic() - began
+        seconds = -max(began, self._taken_in)
+        self._taken_in = time.monotonic()
+        seconds += self._taken_in
         with self._changed:
             outputs = self._scheduler.commit(works, tokens, seconds)
             self._step_began = time.monotonic() if self._launched else None

@@ -107,7 +107,7 @@ def _quietly(run: Any) -> None:
 class Rehearsed(EagerRunner):
     """Chooses no tokens: what the network says is garbage."""
 
-    def _choose(self, parts: list[Chosen], sequences: list[Sequence]) -> Launched:
+    def _choose(self, parts: list[Chosen], sequences: list[Sequence], drafts: list[tuple[int, ...]] | None) -> Launched:
         return Launched(list, may_be_followed=True)
 
     def take_graphs(self, every: bool) -> None:

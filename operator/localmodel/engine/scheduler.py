@@ -14,7 +14,7 @@ histories. Rules:
   prompt of a step may be such a chunk though the budget is less.
 * Where guesses pay (`speculation`), a sequence decodes its last token and guessed ones behind it; those that turn out to
   be what would have been chosen are kept. Guesses take no block that somebody may need. Such a step is committed before
-  the next is planned.
+  the next is planned, and so is the one before it (`would_draft`).
 * Else `plan` may be called while one step runs. A sequence that ends for any reason (finish, cancel, deadline) gives all back
   at once, also then: whoever gets its blocks writes after that step, and commit ignores what the step made.
 """
@@ -70,9 +70,15 @@ class Scheduler(Roster):
             prefill.sort(key=lambda work: not work.decodes)  # an answer computed anew may have one token left of the budget
         return decode + prefill
 
+    def would_draft(self) -> bool:
+        """Whether guesses pay in the next step, if its plan waits until the running one is committed."""
+        if self.speculation is None:
+            return False
+        decoding = [sequence for sequence in self._running.values() if sequence.computed >= len(sequence.prompt)]
+        return self.speculation.pays(decoding)
+
     def commit(self, works: Iterable[Work], tokens: Iterable[int], seconds: float | None = None) -> list[Output]:
-        """Takes in a step that was computed: `tokens` in order, `Work.choices` of each work; `seconds` it took, if nothing
-        ran beside it."""
+        """Takes in a step that was computed: `tokens` in order, `Work.choices` of each work; `seconds` it took."""
         works = list(works)
         if self.speculation and seconds is not None and all(work.decodes for work in works):
             self.speculation.cost.note(sum(work.count for work in works), seconds)
@@ -126,8 +132,7 @@ class Scheduler(Roster):
         """Guesses worth verifying, as far as there are blocks to spare."""
         if self.speculation is None:
             return {}
-        known = [sequence for sequence in decoding if sequence.computed + 1 == sequence.length]
-        assert not any(sequence.pending for sequence in known), "a step that may hold drafts was not committed"
+        known = [sequence for sequence in decoding if sequence.computed + 1 == sequence.length and not sequence.pending]
         drafts = zip(known, self.speculation.draft(known, len(decoding)), strict=True)
         spare = len(self._running)
         return {s: draft[: make_room(self.pool, s, 1 + len(draft), spare) - 1] for s, draft in drafts if draft}

@@ -4,7 +4,8 @@ Why it exists: a guess that is verified costs a row of every matrix product and 
 step takes guesses while they raise the tokens per second that may be expected of it: with many sequences, or a machine on
 which rows cost much, that is none. What is answered never depends on guesses, only how soon.
 
-It is for devices whose steps are taken in before the next one is planned: a guess needs to know the last token.
+A guess needs to know the last token, so its step is planned when the one before was taken in. Where a device is given its next
+step meanwhile, that is asked first (`pays`).
 """
 
 from collections.abc import Callable
@@ -41,7 +42,9 @@ LEVEL_DOUBT, SLOPE_DOUBT = 0.2, 4.0
 class StepCost:
     """Learns how long steps take that only decode: those of one row, and a line through all others."""
 
-    def __init__(self) -> None:
+    def __init__(self, second: float = SECOND_ROW_SHARE, further: float = ROW_SHARE) -> None:
+        """What is thought of the second row and of each further one where nothing was measured, of a step of one row."""
+        self._second, self._further = second, further
         self._one = 0.0
         self._weight = self._rows = self._seconds = self._squares = self._products = 0.0
 
@@ -62,7 +65,7 @@ class StepCost:
         if rows == 1 and self._one:
             return self._one
         doubt = LEVEL_DOUBT if self._one else 0.0
-        second = self._one * (1 + SECOND_ROW_SHARE)
+        second = self._one * (1 + self._second)
         weight = self._weight + doubt
         if not weight:
             return 0.0
@@ -70,13 +73,13 @@ class StepCost:
         mean_seconds = (self._seconds + doubt * second) / weight
         squares = self._squares + doubt * 4 - weight * mean_rows**2
         products = self._products + doubt * 2 * second - weight * mean_rows * mean_seconds
-        usual = ROW_SHARE * mean_seconds / (1 + SECOND_ROW_SHARE + ROW_SHARE * (mean_rows - 2))
+        usual = self._further * mean_seconds / (1 + self._second + self._further * (mean_rows - 2))
         slope = max(0.0, (products + SLOPE_DOUBT * usual) / (squares + SLOPE_DOUBT))
         return max(mean_seconds + slope * (rows - mean_rows), mean_seconds * rows / mean_rows if rows < mean_rows else 0.0)
 
 
-def choose_lengths(chances: Items[Items[float]], rows: int, seconds: Callable[[int], float]) -> list[int]:
-    """How many tokens of each guess to verify, for the most tokens per second.
+def choose_lengths(chances: Items[Items[float]], rows: int, seconds: Callable[[int], float], most: int = MOST_ROWS) -> list[int]:
+    """How many tokens of each guess to verify, at most `most` in all, for the most tokens per second.
 
     `chances[i][n]`: how likely the first n + 1 tokens of guess i are right, never rising. `rows`: those of the step without
     guesses, each of which brings a token. `seconds`: of a step of so many rows.
@@ -89,7 +92,7 @@ def choose_lengths(chances: Items[Items[float]], rows: int, seconds: Callable[[i
     everyone_gains = sum(each[0] >= LIKELY for each in chances if each) == rows
     longest = inf if everyone_gains else MOST_DELAY * alone
     best, taken, tokens = LEAST_GAIN * rows / alone, 0, float(rows)
-    for count, (chance, _) in enumerate(likeliest[:MOST_ROWS], 1):
+    for count, (chance, _) in enumerate(likeliest[: max(0, most)], 1):
         if seconds(rows + count) > longest:
             break
         tokens += chance
@@ -103,8 +106,10 @@ def choose_lengths(chances: Items[Items[float]], rows: int, seconds: Callable[[i
 class Speculation:
     """Of one engine; the guesses of a sequence are the sequence's own."""
 
-    def __init__(self) -> None:
-        self.cost = StepCost()
+    def __init__(self, cost: StepCost | None = None, most_rows: int | None = None) -> None:
+        """`most_rows` of a step, guesses included; None: no limit but that of guesses."""
+        self.cost = cost or StepCost()
+        self._most_rows = most_rows
         self._wanted = 0
         """Steps for which guesses would have paid."""
         self.drafted_tokens_total = 0
@@ -117,16 +122,27 @@ class Speculation:
 
         `rows`: of the step without them.
         """
+        guesses, lengths = self._choose(sequences, rows)
+        self._wanted += any(lengths)
+        if self._wanted % PROBE_EVERY == 1:
+            return [[] for _ in sequences]
+        return [guess[:length] for guess, length in zip(guesses, lengths, strict=True)]
+
+    def pays(self, sequences: Items[Sequence]) -> bool:
+        """Whether guesses would in a step that decodes `sequences`, as far as their tokens are known."""
+        return any(self._choose(sequences, len(sequences))[1])
+
+    def _choose(self, sequences: Items[Sequence], rows: int) -> tuple[list[list[int]], list[int]]:
+        """(guesses, how much of each to verify)"""
+        most = MOST_ROWS if self._most_rows is None else min(MOST_ROWS, self._most_rows - rows)
+        if most < 1 or (self._most_rows and rows > MOST_ROWS):  # who has that many answers is not asked to search them all
+            return [[] for _ in sequences], [0] * len(sequences)
         guesses = [self._guess(sequence) for sequence in sequences]
         chances = [
             sequence.drafter.chances(len(guess)) if sequence.drafter else []
             for sequence, guess in zip(sequences, guesses, strict=True)
         ]
-        lengths = choose_lengths(chances, rows, self.cost.seconds)
-        self._wanted += any(lengths)
-        if self._wanted % PROBE_EVERY == 1:
-            return [[] for _ in sequences]
-        return [guess[:length] for guess, length in zip(guesses, lengths, strict=True)]
+        return guesses, choose_lengths(chances, rows, self.cost.seconds, most)
 
     def note(self, drafted: int, accepted: int) -> None:
         self.drafted_tokens_total += drafted

@@ -36,6 +36,7 @@ from localmodel.engine.paged_attention_kernel import decode_attention
 from localmodel.engine.rounding_kernel import compensate_block
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.service import build_engine
+from localmodel.engine.speculation import Speculation
 
 
 class PagedCache:
@@ -213,8 +214,15 @@ class HostCard(CardRunner):
         return torch.from_numpy(array.copy())
 
 
+@pytest.fixture
+def host_card(monkeypatch):
+    for module in (card_runner, card_graphs):
+        monkeypatch.setattr(module, "CardAttention", TableAttention)
+    return HostCard
+
+
 @pytest.mark.skipif(DEVICE == "cuda", reason="on a card the whole engine runs: test_cuda_tokens")
-def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(engine_config, monkeypatch):
+def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(engine_config, host_card):
     model = load_model(engine_config("llama", max_batch_size=3))
     beginning = make_prompts(1, 33, 33)[0]
     greedy = Sampling(temperature=0, max_tokens=40, ignore_eos=True)
@@ -226,9 +234,7 @@ def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(eng
         "penalty": ([7] * 18, Sampling(temperature=0, presence_penalty=2, max_tokens=9, ignore_eos=True)),
     }
     expected = run_all(build_engine(model), requests)
-    for module in (card_runner, card_graphs):
-        monkeypatch.setattr(module, "CardAttention", TableAttention)
-    runner = HostCard(model.network, model.cache, 259)
+    runner = host_card(model.network, model.cache, 259)
     scheduler = Scheduler(3, 32, BlockPool(9, 16))
     engine = Engine(runner.launch, scheduler, slots=3, context=128, vocabulary=259, stop_tokens=frozenset())
     assert run_all(engine, requests) == expected
@@ -239,3 +245,33 @@ def test_the_runner_gives_the_same_tokens_batched_ahead_preempted_and_shared(eng
     shapes = [StepShape(3, 128, 128, several) for several in (False, True)]
     counts = [runner._graphs.replayed[len(step_numbers([], [], shape, 3, 32, {}, 16))] for shape in shapes]
     assert min(counts) >= 1 and sum(counts) > 8, "prompts were not computed in graphs"
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="on a card the whole engine runs: test_cuda_tokens")
+def test_the_runner_verifies_guesses(engine_config, host_card):
+    model = load_model(engine_config("llama", max_batch_size=6))
+    loop = [1, 2, 3, 4] * 6
+    some = {"ignore_eos": True, "max_tokens": 40}
+    requests = {
+        "a": (loop, Sampling(temperature=0, **some)),
+        "b": ([5, *loop], Sampling(temperature=0, presence_penalty=1, **some)),
+        "seeded": ([6, *loop], Sampling(temperature=1, seed=3, **some)),
+        "logprobs": ([9] * 40, Sampling(temperature=0, logprobs=2, **some)),
+    }
+    expected = run_all(build_engine(model), requests)
+    runner = host_card(model.network, model.cache, 259)
+    speculation = Speculation(most_rows=6)
+    speculation.cost.seconds = lambda rows: 1 + 0.01 * rows
+    scheduler = Scheduler(6, 32, BlockPool(40, 16), speculation=speculation)
+    rows = []
+
+    def launch(works):
+        rows.append(sum(work.count for work in works if work.decodes))
+        return runner.launch(works)
+
+    engine = Engine(launch, scheduler, slots=6, context=128, vocabulary=259, stop_tokens=frozenset())
+    assert run_all(engine, requests) == expected
+    for key, request in requests.items():
+        assert run_all(engine, {key: request})[key] == expected[key]
+    drafted, accepted = engine.drafts()
+    assert 0 < accepted < drafted and max(rows) == 6

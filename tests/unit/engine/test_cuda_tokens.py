@@ -12,6 +12,7 @@ from localmodel.engine.card_runner import CardRunner
 from localmodel.engine.loader import GPU_CHUNK, load_model
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.service import build_engine
+from localmodel.engine.speculation import Speculation
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")]
 KINDS = ["llama", "llama3", "biased", "mistral", "qwen2"]
@@ -170,3 +171,26 @@ def test_answers_that_need_the_host_follow_those_that_do_not(cuda_config, kind):
     assert {key: run_all(engine, {key: request})[key] for key, request in requests.items()} == together
     for key in (1, 3, 5):
         assert len(set(together[key])) > len(set(together[key - 1])) or len(set(together[key])) == 30
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_verified_guesses_change_no_token(cuda_config, kind):
+    """A card's engine does not guess by itself; whether that pays is `speculation_cuda`'s to say."""
+    model = load_model(cuda_config(kind, max_batch_size=8))
+    engine = build_engine(model)
+    some = {"ignore_eos": True, "max_tokens": 60}
+    requests = {
+        "a": ([1, 2, 3, 4] * 6, Sampling(temperature=0, **some)),
+        "penalty": ([5, *[1, 2, 3, 4] * 6], Sampling(temperature=0, presence_penalty=1, **some)),
+        "seeded": ([6, *[1, 2, 3, 4] * 6], Sampling(temperature=1, seed=3, **some)),
+        "logprobs": ([9] * 40, Sampling(temperature=0, logprobs=2, **some)),
+    }
+    expected = run_all(engine, requests)
+    speculation = Speculation(most_rows=8)
+    speculation.cost.seconds = lambda rows: 1 + 0.01 * rows
+    pool = BlockPool(model.cache.blocks, model.cache.block_size)
+    engine._scheduler = Scheduler(8, GPU_CHUNK, pool, speculation=speculation)
+    assert run_all(engine, requests) == expected
+    for key, request in requests.items():
+        assert run_all(engine, {key: request})[key] == expected[key]
+    assert 0 < engine.drafts()[1] < engine.drafts()[0]

@@ -71,7 +71,7 @@ class HostRunner(CardRunner):
     def _make_graphs(self, network, cache, vocabulary):
         return HostGraphs(network, cache, self._tables, self._chosen, vocabulary)
 
-    def _choose(self, parts, sequences):
+    def _choose(self, parts, sequences, drafts):
         return rehearsal.Launched(lambda: [0] * len(sequences), may_be_followed=False)
 
 

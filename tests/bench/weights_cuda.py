@@ -27,8 +27,8 @@ from localmodel.engine.weight_row_planes_kernel import multiply_row_planes
 from localmodel.engine.weight_rows_kernel import multiply_rows
 
 SHAPES = {"qkv": (4608, 3584), "o": (3584, 3584), "gate_up": (37888, 3584), "down": (3584, 18944), "head": (152064, 3584)}
-PROCESSES = 14
-"""Each holds the largest matrix three times over: 4 GiB."""
+PROCESSES = 9
+"""Each takes up to 7.7 GiB of the card."""
 
 
 def chosen(rows, bits, count):

@@ -1,18 +1,22 @@
-"""What only the local cluster shows: the processes of a container, the API server's audit log, the packets of pods.
+"""What only the local cluster shows, and what can be done to it alone: processes of a container, the API server's audit log,
+packets of pods, a node whose kubelet is gone.
 
-It only looks; what is right is said by the tests. Tests that need it take the fixture `local`, and are skipped on a cluster
-of the user's.
+What is right is said by the tests; what is stopped is started again. Tests that need it take the fixture `local`, and are skipped
+on a cluster of the user's.
 """
 
+import contextlib
 import datetime
 import json
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import deploy
-from e2e.world import until
+from e2e.world import World, until
 
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 OPERATOR_USER = f"system:serviceaccount:{deploy.SYSTEM_NAMESPACE}:"
@@ -28,6 +32,10 @@ table ip localmodel_e2e {
   }
 }
 """
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    return any((c["type"], c["status"]) == ("Ready", "True") for c in pod["status"].get("conditions", ()))
 
 
 class LocalCluster:
@@ -49,6 +57,30 @@ class LocalCluster:
             except OSError:
                 continue
         raise AssertionError(f"no tritonserver in container {container}")
+
+    # --- nodes
+
+    @contextlib.contextmanager
+    def without_kubelet(self, world: World, node: str) -> Iterator[None]:
+        """Nothing is heard of the node meanwhile, but what runs there runs on. Afterwards all is ready that was so before."""
+        before = self._pods_on(world, node, ready=True)
+        self._control("stop", f"kubelet-{node}")
+        try:
+            yield
+        finally:
+            self._control("start", f"kubelet-{node}")
+            world.kubectl("wait", "node", node, "--for=condition=Ready", "--timeout=120s")
+            until(lambda: not before & self._pods_on(world, node, ready=False), f"pods of {node} are ready again")
+
+    def _control(self, *arguments: str) -> None:
+        command = [sys.executable, str(deploy.ROOT / "hack" / "cluster" / "main.py"), *arguments]
+        subprocess.run(command, capture_output=True, text=True, check=True)
+
+    def _pods_on(self, world: World, node: str, *, ready: bool) -> set[str]:
+        """By uid, those that are going away left out."""
+        found = world.target.get("pods", "-A", f"--field-selector=spec.nodeName={node}")["items"]
+        staying = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        return {pod["metadata"]["uid"] for pod in staying if is_ready(pod) == ready}
 
     # --- the audit log
 

@@ -38,11 +38,6 @@ def test_frozen_triton_is_noticed_and_restarted_by_liveness(world: World, local:
     assert "Paris" in world.ask(chat)
 
 
-def events_of(world: World, name: str, reason: str) -> list[dict]:
-    flags = ("--field-selector", f"involvedObject.kind=LocalModel,involvedObject.name={name},reason={reason}")
-    return world.items("events", *flags)
-
-
 @pytest.mark.parametrize(
     ("path", "reason", "said"),
     [
@@ -59,7 +54,7 @@ def test_broken_model_is_explained_and_mended_by_editing(world: World, model, pa
     assert said in condition["message"] and said in failure["message"]
     assert failure["reason"] == reason and failure["hint"]
     assert world.condition(name, "Ready")["status"] == "False"
-    until(lambda: events_of(world, name, reason), f"an Event {reason}")
+    until(lambda: world.events(name, reason), f"an Event {reason}")
     world.patch(name, source("good"))
     world.wait_ready(name)
     assert "lastFailure" not in world.status(name)
@@ -69,7 +64,7 @@ def test_failure_is_told_within_five_seconds_and_then_nothing_is_written(world: 
     """From Triton's own line to our Event. The gateway goes on trying, and every try ends the same."""
     model("steady", **source("nothing"))
     world.wait_condition("steady", "ModelLoaded", "False", "ModelFilesMissing", 180)
-    event = until(lambda: events_of(world, "steady", "ModelFilesMissing"), "an Event")[0]
+    event = until(lambda: world.events("steady", "ModelFilesMissing"), "an Event")[0]
     failed = datetime.datetime.fromisoformat(failed_loads(world, "steady")[0].split(" ")[0][:19])
     assert (datetime.datetime.fromisoformat(event["eventTime"][:19]) - failed).total_seconds() < 5
     local.wait_quiet()

@@ -104,6 +104,11 @@ class World:
     def status(self, name: str) -> dict[str, Any]:
         return self.get("localmodel", name).get("status", {})
 
+    def events(self, name: str, reason: str) -> list[dict[str, Any]]:
+        """What the operator told of a model under this reason."""
+        flags = ("--field-selector", f"involvedObject.kind=LocalModel,involvedObject.name={name},reason={reason}")
+        return self.items("events", *flags)
+
     def pods(self, name: str) -> list[dict[str, Any]]:
         """Pods of a model that are not going away; their addresses are remembered for the packet record."""
         pods = [p for p in self.items("pods", "-l", f"localmodel.dev/name={name}") if "deletionTimestamp" not in p["metadata"]]

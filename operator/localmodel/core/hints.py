@@ -16,8 +16,8 @@ _HINTS: dict[str, str] = {
     Reason.POD_SECURITY: "Use a PersistentVolumeClaim (spec.model.source.pvc) instead of hostPath: this namespace forbids it.",
     Reason.QUOTA_EXCEEDED: "Raise the namespace's ResourceQuota, or ask for less in spec.resources.",
     Reason.PODS_REFUSED: "Read what the API server says about the pods, and change the spec or the policy that refuses them.",
-    Reason.NODE_LOST: "See `kubectl describe node`. After five minutes, or as soon as you `kubectl delete pod` this one, "
-    "another is made elsewhere.",
+    Reason.NODE_LOST: "See `kubectl describe node`. After five minutes (or its own tolerationSeconds), or as soon as you "
+    "`kubectl delete pod --wait=false` this one, another is made elsewhere.",
     Reason.POD_ENDED: "Kubernetes makes another pod. If that ends too, free what the node lacks, or raise spec.resources.",
     Reason.LOAD_FAILED: "Read the message of Triton; `kubectl logs` of the pod's container triton tells more.",
     Reason.CRASH_LOOP: "See the end of its log with `kubectl logs --previous`; the kubelet starts it again with growing pauses.",

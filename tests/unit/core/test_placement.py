@@ -93,6 +93,7 @@ def test_a_lost_node_is_named(others: int) -> None:
     ready, reason, message = told(status, "Ready")
     assert (ready, reason) == (("True", "Ready") if others else ("False", "NodeLost"))
     assert "node node-1, where pod p0 runs" in message and message.endswith(hint("NodeLost"))
+    assert "`kubectl delete pod --wait=false`" in message, "without a kubelet, the pod stays listed: the command would hang"
     assert ("Warning", "NodeLost") in [(note.type, note.reason) for note in derive_events(good, status)]
 
 

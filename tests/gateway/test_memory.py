@@ -73,6 +73,21 @@ async def test_memory_admits_in_order(start: Start, triton: FakeTriton) -> None:
     await gateway.balanced()
 
 
+async def test_choices_that_never_find_room_together_are_not_told_to_come_back(start: Start, triton: FakeTriton) -> None:
+    triton.status = {"kv_tokens_capacity": 100}
+    gateway = await start(max_batch_size=8, concurrency={"queue": 1})
+    await eventually(lambda: capacity_known(gateway))
+    fields = {"prompt": [5] * 10, "max_tokens": 40}
+    async with await gateway.post("/v1/completions", {**fields, "n": 4}) as reply:
+        error = (await reply.json())["error"]
+        assert (reply.status, error["param"]) == (400, "n") and "only 3" in error["message"] and "max_tokens" in error["message"]
+        assert reply.headers["x-should-retry"] == "false" and "retry-after" not in reply.headers
+    for change in ({"n": 3}, {"n": 4, "max_tokens": 15}):
+        async with await gateway.post("/v1/completions", {**fields, **change}) as reply:
+            assert reply.status == 200, change
+    await gateway.balanced()
+
+
 async def capacity_known(gateway: GatewayProcess, tokens: int = 100) -> bool:
     return f'kv_tokens{{kind="capacity"}} {tokens}.0' in await gateway.metrics()
 

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from localmodel.api.gateway import GatewaySettings, KeyLimits
-from localmodel.gateway import errors
+from localmodel.gateway import errors, unfit
 from localmodel.gateway.keys import Keyring, describe_problems
 from localmodel.gateway.limits import Account, Allowance, Grant, Refusal
 from localmodel.gateway.record import Record
@@ -141,5 +141,5 @@ def _refuse(refusal: Refusal, tokens: int, headers: dict[str, str]) -> errors.Ap
     if refusal.kind == "concurrency":
         return errors.key_busy(refusal.limit, headers)
     if refusal.retry_after is None:
-        return errors.request_above_limit(tokens, refusal.limit, headers)
+        return unfit.above_limit(tokens, refusal.limit, headers)
     return errors.rate_limited(refusal.kind, refusal.limit, refusal.retry_after, headers)

@@ -1,7 +1,7 @@
 """Every way a request can be refused or fail, as one exception that knows its HTTP form and its outcome.
 
-This is the only place that pairs a status with a code. It must not do I/O, and a message must never carry a traceback
-or a user's text: it says what was wrong and what to do.
+This is the only place that pairs a status with a code, apart from `unfit`. It must not do I/O, and a message must never carry a
+traceback or a user's text: it says what was wrong and what to do.
 """
 
 import json
@@ -49,33 +49,13 @@ def rate_limited(what: str, limit: int, retry_after: float, extra: Mapping[str, 
     return _limited("rate_limit_exceeded", what, message, retry_after, extra)
 
 
-def request_above_limit(tokens: int, limit: int, extra: Mapping[str, str]) -> ApiError:
-    """It can't pass however long the client waits."""
-    message = (
-        f"This request may use {tokens} tokens, prompt and answer, but {limit} tokens per minute are allowed. "
-        "Shorten the prompt, or ask for fewer tokens with max_tokens."
-    )
-    return _limited("rate_limit_exceeded", "tokens", message, None, extra)
-
-
 def key_busy(limit: int, extra: Mapping[str, str]) -> ApiError:
     message = f"{limit} requests at once are allowed, and as many are running. Try again when one has ended."
     return _limited("key_concurrency_exceeded", "requests", message, 1.0, extra)
 
 
-def _limited(code: str, kind: str, message: str, retry_after: float | None, extra: Mapping[str, str]) -> ApiError:
-    return ApiError(
-        429, code, message, outcome="rate_limited", kind=kind,
-        retry_after=retry_after, retry=retry_after is not None, extra=extra,
-    )  # fmt: skip
-
-
-def over_capacity(tokens: int, capacity: int) -> ApiError:
-    message = (
-        f"The prompt and the longest answer are {tokens} tokens together, but the engine's memory holds {capacity}. "
-        "Shorten the prompt, or ask for fewer tokens with max_tokens."
-    )
-    return context_length_exceeded(message, None)
+def _limited(code: str, kind: str, message: str, retry_after: float, extra: Mapping[str, str]) -> ApiError:
+    return ApiError(429, code, message, outcome="rate_limited", kind=kind, retry_after=retry_after, retry=True, extra=extra)
 
 
 def model_not_found(served: tuple[str, ...]) -> ApiError:
@@ -97,6 +77,15 @@ def unknown_v2_url(name: str, verbs: tuple[str, ...]) -> ApiError:
     """In Triton's words first: its clients look for them."""
     behind = f"{', '.join(verbs[:-1])} or {verbs[-1]}"
     return ApiError(404, "unknown_url", f"Not Found. Use /v2/models/{name}, or {behind} behind that.", outcome="rejected")
+
+
+def misdirected() -> ApiError:
+    message = (
+        "This server is for its own machine and asks for no API key, so it answers to names of that machine only. "
+        "Use http://localhost or http://127.0.0.1; a proxy in between has to send such a Host. "
+        "With API keys (spec.gateway.auth) it answers to any name."
+    )
+    return ApiError(421, "misdirected_request", message, outcome="rejected")
 
 
 def method_not_allowed(allow: str) -> ApiError:

@@ -3,7 +3,7 @@
 import asyncio
 from time import monotonic
 
-from localmodel.gateway import errors
+from localmodel.gateway import errors, unfit
 from localmodel.gateway.slots import Need, Slots
 from localmodel.gateway.timers import Limit
 
@@ -45,7 +45,7 @@ class Gate:
         """Returns when there is room. Raises 400 for what never fits, overloaded, or the limit's timeout."""
         capacity = self.slots.token_limit
         if capacity and need.tokens > capacity:
-            raise errors.over_capacity(need.tokens, capacity)
+            raise unfit.over_capacity(need.tokens, capacity)
         ticket = _Ticket(need)
         verdict = self.slots.offer(ticket, need, again=again)
         if verdict == "refuse":
@@ -54,6 +54,12 @@ class Gate:
             ticket.admitted = asyncio.get_running_loop().create_future()
             await self._wait(ticket, limit)
         return Slot(self, need)
+
+    def check_together(self, need: Need, count: int) -> None:
+        """Raises 400 for more at once than could be taken if nobody else were there."""
+        most = self.slots.most_at_once(need)
+        if count > most:
+            raise unfit.too_many_answers(count, most)
 
     async def _wait(self, ticket: _Ticket, limit: Limit) -> None:
         try:

@@ -29,6 +29,7 @@ from localmodel.gateway.reading_plan import most_tokens
 from localmodel.gateway.request import Request
 from localmodel.gateway.run import Run
 from localmodel.gateway.segmented import Segmented
+from localmodel.gateway.slots import need_of
 from localmodel.gateway.streaming import StreamAnswer
 from localmodel.gateway.timers import Deadlines
 from localmodel.gateway.tool_calls import sampling_with_tools
@@ -57,6 +58,7 @@ class Generator:
             call, shorter = await self.long_input.shorten(call, refused, self._room, deadlines.total)
             exchange.tell_truncated(len(prompt) - len(shorter))
             prompt, sampling = shorter, self._sampling(call, shorter)
+        self.lane.gate.check_together(need_of(len(prompt), sampling.max_tokens or 0), call.n)
         exchange.reserve(len(prompt) + call.n * (sampling.max_tokens or 0))
         if call.n == 1:
             with Run(self.lane, exchange, deadlines, prompt, sampling) as run:
@@ -76,7 +78,9 @@ class Generator:
 
             async def start_last(last: Call) -> Source:
                 prompt = await self.prompts.encode_async(last)
-                runs = self._runs(stack, exchange, deadlines, prompt, self._sampling(last, prompt), last.n)
+                sampling = self._sampling(last, prompt)
+                self.lane.gate.check_together(need_of(len(prompt), sampling.max_tokens or 0), last.n)
+                runs = self._runs(stack, exchange, deadlines, prompt, sampling, last.n)
                 return await stack.enter_async_context(ManyChoices(runs))
 
             source = Segmented(reading, self.prompts, self.lane, exchange, deadlines, start_last)

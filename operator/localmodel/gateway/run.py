@@ -33,13 +33,10 @@ from localmodel.gateway.gate import Slot
 from localmodel.gateway.lane import Lane, judge
 from localmodel.gateway.mailbox import Read
 from localmodel.gateway.sequences import Sequence
-from localmodel.gateway.slots import Need
+from localmodel.gateway.slots import need_of
 from localmodel.gateway.timers import Deadlines, Limit
 
 Say = Callable[[str], bool]
-
-_TOKEN_BYTES = 36
-"""Of a token id in a tuple."""
 
 
 class Run:
@@ -59,7 +56,7 @@ class Run:
         self._prompt = prompt
         self._sampling = sampling
         self._counts_prompt = counts_prompt
-        self._need = Need(len(prompt) + (sampling.max_tokens or 0), exchange.hold_body() + _TOKEN_BYTES * len(prompt))
+        self._need = need_of(len(prompt), sampling.max_tokens or 0, exchange.hold_body())
         self._patience: Limit | None = None
         """Of the first text, from the first sending on."""
         self._sequence: Sequence | None = None

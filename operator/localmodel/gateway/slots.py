@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 _RATE_WINDOW_SECONDS = 30.0
 _LONGEST_RETRY_SECONDS = 60.0
+_TOKEN_BYTES = 36
+"""Of a token id in a tuple."""
 
 
 class Need(NamedTuple):
@@ -22,6 +24,11 @@ class Need(NamedTuple):
     """Of the engine's KV cache while it runs: prompt and longest answer."""
     size: int = 0
     """Bytes it holds here while it waits."""
+
+
+def need_of(prompt_tokens: int, answer_tokens: int, body: int = 0) -> Need:
+    """Of one sequence. `body`: bytes of the request that are held with it."""
+    return Need(prompt_tokens + answer_tokens, body + _TOKEN_BYTES * prompt_tokens)
 
 
 class Slots(Generic[T]):
@@ -55,6 +62,12 @@ class Slots(Generic[T]):
         if again:
             self._waiting.move_to_end(ticket, last=False)
         return "wait"
+
+    def most_at_once(self, need: Need) -> int:
+        """How many of these, offered together, are taken if nobody else is there."""
+        fit = self.token_limit // need.tokens if self.token_limit and need.tokens else self.slots
+        places = min(self.queue_limit, self.queue_bytes // need.size) if need.size else self.queue_limit
+        return max(1, min(self.slots, fit)) + places
 
     def withdraw(self, ticket: T) -> bool:
         """Takes a waiting ticket out of the queue; False if it does not wait (any more). Then ask `admit`."""

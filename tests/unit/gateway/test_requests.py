@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from localmodel.api.channel import Sampling
-from localmodel.gateway import errors
+from localmodel.gateway import errors, unfit
 from localmodel.gateway.openai_messages import place_of_tools
 from localmodel.gateway.openai_request import Call, Endpoint, blamed, fit_window, parse_call, sampling_of_choice
 
@@ -316,5 +316,5 @@ def test_what_a_schema_is_blamed_for() -> None:
         assert (told.status, told.param) == (400, field)
         assert told.message == f"'{field}': the JSON schema can't be used: Invalid type: x. Change the schema, or leave it out."
     assert blamed(no, parse({"tools": [TOOL]})) is no
-    for other in (errors.over_capacity(9, 8), errors.draining(), errors.bad_request("x", "seed")):
+    for other in (unfit.over_capacity(9, 8), errors.draining(), errors.bad_request("x", "seed")):
         assert blamed(other, demanded) is other

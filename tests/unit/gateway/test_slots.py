@@ -23,6 +23,17 @@ ACTIONS = st.one_of(
 )
 
 
+@given(st.integers(1, 3), st.integers(0, 4), st.integers(0, 30), st.integers(0, 20), st.integers(0, 12), st.integers(0, 12))
+def test_an_idle_server_refuses_the_first_of_too_many(
+    slots: int, queue: int, queue_bytes: int, capacity: int, tokens: int, size: int
+) -> None:
+    """Whoever asks for more at once is told so: another try would meet no more room."""
+    gate: Slots[int] = Slots(slots, queue, queue_bytes)
+    gate.token_limit = capacity
+    verdicts = [gate.offer(number, Need(tokens, size)) for number in range(9)]
+    assert gate.most_at_once(Need(tokens, size)) == verdicts.index("refuse")
+
+
 @given(st.integers(1, 3), st.integers(0, 4), st.integers(0, 30), st.lists(ACTIONS, max_size=80))
 def test_slots_and_memory_are_conserved(slots: int, queue: int, queue_bytes: int, actions: list[tuple[str, int, int]]) -> None:
     gate: Slots[int] = Slots(slots, queue, queue_bytes)

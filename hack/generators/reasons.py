@@ -37,7 +37,10 @@ _ASKED = {
     "a client gets 400 `unsupported_parameter`": "Leave out the field that the answer names.",
     "a client gets 401 `invalid_api_key`": "Send `authorization: Bearer KEY`; `localmodel key create` makes keys.",
     "a client gets 403 `model_not_allowed`": "Its key has a list of models: `spec.gateway.limits`.",
-    "a client gets 429": "Its own limit is reached: `spec.gateway.limits`; the answer says when to try again.",
+    "a client gets 421 from `localmodel run`": "It asked under a name that is not of this machine, perhaps through a proxy: "
+    "[names](gateway.md#names).",
+    "a client gets 429": "Its own limit is reached: `spec.gateway.limits`; the answer says when to try again, or what to change "
+    "where that can't help.",
     "a client gets 503 `server_is_overloaded`": "Its SDK asks again by itself. If it stays: more `replicas`, or a larger "
     "`maxBatchSize`.",
     "a client gets 504": "The answer's code names the time limit that ran out; see `spec.gateway.timeouts`.",

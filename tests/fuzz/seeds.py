@@ -54,7 +54,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
             yield f"{path} {number}", bytes([4, how]) + body
             yield f"{path} {number} and away", bytes([4, how + 5 | 32]) + body
     for line in TARGETS:
-        yield line, b"\x00\x00" + f"{line} HTTP/1.1\r\nhost: x\r\n\r\n".encode() * 2
+        yield line, b"\x00\x00" + f"{line} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode() * 2
     yield "pipelined", b"\x00\x00" + chat_bytes(CHAT) * 3
     yield "pipelined and away", b"\x00\xa1" + chat_bytes(CHAT) * 3
     yield "waits to be asked", b"\x00\x00" + request(PATHS[0], json.dumps(CHAT).encode(), "expect: 100-continue")

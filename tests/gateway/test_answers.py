@@ -165,7 +165,7 @@ async def test_a_v2_answer_that_the_engine_can_not_complete_is_no_success(start:
 async def raw_get(gateway: GatewayProcess, target: str) -> tuple[int, object]:
     from gateway.wire import exchange
 
-    status, _, body = await exchange(gateway, f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    status, _, body = await exchange(gateway, f"GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
     return status, body
 
 

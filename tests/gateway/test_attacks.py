@@ -19,11 +19,11 @@ PATH = "/v1/chat/completions"
 LENGTH = f"content-length: {len(BODY)}"
 CHUNKED = "transfer-encoding: chunked"
 CLOSE = "connection: close"
-NEXT = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+NEXT = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 def post(*lines: str, body: bytes = BODY, path: str = PATH, version: str = "HTTP/1.1") -> bytes:
-    return "\r\n".join([f"POST {path} {version}", "host: x", *lines, "", ""]).encode("latin-1") + body
+    return "\r\n".join([f"POST {path} {version}", "host: localhost", *lines, "", ""]).encode("latin-1") + body
 
 
 def chunk(data: bytes) -> bytes:
@@ -50,7 +50,7 @@ SMUGGLING = {
     "vertical tab": post("transfer-encoding: \x0bchunked", body=CHUNKS),
     "folded coding": post("transfer-encoding:\r\n chunked", body=CHUNKS),
     "folded header": post(LENGTH, "x: a\r\n b"),
-    "folded first header": b"GET /v1/models HTTP/1.1\r\n x: y\r\nhost: x\r\n\r\n",
+    "folded first header": b"GET /v1/models HTTP/1.1\r\n x: y\r\nhost: localhost\r\n\r\n",
     "bare line feeds": post(LENGTH).replace(b"\r\n", b"\n"),
     "bare line feed in a header": post(LENGTH, "x: a\ntransfer-encoding: chunked"),
     "bare carriage return": post(LENGTH, "x: a\rb"),
@@ -68,8 +68,8 @@ SMUGGLING = {
     "chunk and space": post(CHUNKED, body=CHUNKS.replace(b"\r\n", b" \r\n", 1)),
     "chunk longer than said": post(CHUNKED, body=b"%x\r\n%s0\r\n\r\n" % (len(BODY), BODY)),
     "length among the trailers": post(CHUNKED, body=chunk(BODY) + b"0\r\ncontent-length: 3\r\n\r\n"),
-    "two versions": b"GET /v1/models HTTP/1.1 HTTP/1.1\r\nhost: x\r\n\r\n",
-    "small letters": b"get /v1/models http/1.1\r\nhost: x\r\n\r\n",
+    "two versions": b"GET /v1/models HTTP/1.1 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "small letters": b"get /v1/models http/1.1\r\nhost: localhost\r\n\r\n",
 }
 STATUSES: dict[str, tuple[bytes, int]] = {name: (data, 400) for name, data in SMUGGLING.items()} | {
     "quoted coding": (post('transfer-encoding: "chunked"', body=CHUNKS), 501),
@@ -77,7 +77,7 @@ STATUSES: dict[str, tuple[bytes, int]] = {name: (data, 400) for name, data in SM
     "chunked by HTTP/1.0": (post(CHUNKED, body=CHUNKS, version="HTTP/1.0"), 501),
     "absolute URI": (post(LENGTH, CLOSE, path="http://169.254.169.254" + PATH), 200),
     "two deadlines": (post(LENGTH, CLOSE, "x-request-deadline-ms: 9000", "x-request-deadline-ms: 9000"), 400),
-    "connect": (b"CONNECT 127.0.0.1:8000 HTTP/1.1\r\nhost: x\r\n\r\n" + NEXT, 404),
+    "connect": (b"CONNECT 127.0.0.1:8000 HTTP/1.1\r\nhost: localhost\r\n\r\n" + NEXT, 404),
     "header of 1 MB": (post(LENGTH, "x: " + "a" * 1_000_000), 431),
     "headers of 1 MB": (post(LENGTH, *["x: " + "a" * 1000] * 1000), 431),
     "empty lines": (b"\r\n" * 500_000, 431),
@@ -236,7 +236,7 @@ async def test_a_thousand_idle_connections(start: Start) -> None:
 async def test_pipelined_requests_are_answered_in_order(start: Start) -> None:
     gateway = await start()
     names = ["tiny", "org/tiny", "none"]
-    data = b"".join(f"GET /v1/models/{names[number % 3]} HTTP/1.1\r\nhost: x\r\n\r\n".encode() for number in range(300))
+    data = b"".join(f"GET /v1/models/{names[number % 3]} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode() for number in range(300))
     reader, writer = await connect(gateway)
     writer.write(data + request(PATH, BODY, CLOSE))
     got = answers(await asyncio.wait_for(reader.read(), 60))

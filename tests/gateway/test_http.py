@@ -15,38 +15,41 @@ PATH = "/v1/chat/completions"
 CLOSE = "connection: close"
 
 CASES: dict[str, tuple[bytes, int, str | None]] = {
-    "unknown url": (b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404, "unknown_url"),
-    "no such page": (b"GET /page HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 404, "unknown_url"),
-    "method": (b"GET /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", 405, "method_not_allowed"),
+    "unknown url": (b"GET /v1/nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", 404, "unknown_url"),
+    "no such page": (b"GET /page HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", 404, "unknown_url"),
+    "method": (b"GET /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", 405, "method_not_allowed"),
     "gzip": (request(PATH, gzip.compress(BODY), "content-encoding: gzip", CLOSE), 415, "unsupported_media_type"),
     "form": (request(PATH, BODY, CLOSE).replace(b"application/json", b"text/plain"), 415, "unsupported_media_type"),
     "declared too large": (
-        f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 8388609\r\n\r\n".encode(), 413, "request_too_large",
+        f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8388609\r\n\r\n".encode(), 413, "request_too_large",
     ),
-    "long header": (b"GET /v1/models HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 40000 + b"\r\n\r\n", 431, "request_too_large"),
+    "long header": (b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 40000 + b"\r\n\r\n", 431, "request_too_large"),
     "many headers": (
-        b"GET /v1/models HTTP/1.1\r\nhost: x\r\n" + b"x: " + b"\r\nx: ".join([b"a" * 4000] * 9) + b"\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n" + b"x: " + b"\r\nx: ".join([b"a" * 4000] * 9) + b"\r\n\r\n",
         431, "request_too_large",
     ),
-    "too many headers": (b"GET /v1/models HTTP/1.1\r\nhost: x\r\n" + b"x: y\r\n" * 500 + b"\r\n", 431, "request_too_large"),
-    "long url": (b"GET /v1/models?" + b"a" * 9000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414, "request_too_large"),
+    "too many headers": (
+        b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 500 + b"\r\n",
+        431, "request_too_large",
+    ),
+    "long url": (b"GET /v1/models?" + b"a" * 9000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", 414, "request_too_large"),
     "no http": (b"HELLO\r\n\r\n", 400, None),
     "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, None),
-    "bad length": (f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".encode(), 400, None),
+    "bad length": (f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n".encode(), 400, None),
     "two lengths": (
-        f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n".encode(), 400, None,
+        f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n".encode(), 400, None,
     ),
     "bad chunk": (
-        f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
+        f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
         f"connection: close\r\n\r\nzz\r\n".encode(), 400, None,
     ),
-    "newer http": (b"GET /v1/models HTTP/2.0\r\nhost: x\r\n\r\n", 505, None),
-    "unknown http": (b"GET /v1/models HTTP/1.2\r\nhost: x\r\n\r\n", 505, None),
+    "newer http": (b"GET /v1/models HTTP/2.0\r\nhost: localhost\r\n\r\n", 505, None),
+    "unknown http": (b"GET /v1/models HTTP/1.2\r\nhost: localhost\r\n\r\n", 505, None),
     "http/2 at once": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, None),
     "http/0.9": (b"GET /v1/models\r\n\r\n", 505, None),
-    "unknown coding": (f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: wonder\r\n\r\n".encode(), 501, None),
+    "unknown coding": (f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: wonder\r\n\r\n".encode(), 501, None),
     "two codings": (
-        f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n".encode(), 501, None,
+        f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n".encode(), 501, None,
     ),
     "expect": (request(PATH, BODY, "expect: wonders", CLOSE), 417, None),
     "no json": (request(PATH, b"{", CLOSE), 400, "invalid_json"),
@@ -73,7 +76,7 @@ async def test_a_body_that_turns_out_too_large(start: Start) -> None:
     gateway = await start()
     piece = b"10000\r\n" + b"a" * 65536 + b"\r\n"
     reader, writer = await connect(gateway)
-    writer.write(f"POST {PATH} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".encode() + piece * 129)
+    writer.write(f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n".encode() + piece * 129)
     status, _, body = split_answer(await asyncio.wait_for(reader.read(), 20))
     writer.close()
     assert (status, body["error"]["code"]) == (413, "request_too_large") and "8388608" in body["error"]["message"]

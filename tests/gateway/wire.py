@@ -57,7 +57,7 @@ def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 def request(path: str, body: bytes, *extra: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "host: x", "content-type: application/json", f"content-length: {len(body)}", *extra]
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", "content-type: application/json", f"content-length: {len(body)}", *extra]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

@@ -211,7 +211,7 @@ async def test_what_a_model_writes_stays_text(start: Start, triton: FakeTriton, 
 
 
 async def test_copying_also_on_plain_http(start: Start, triton: FakeTriton, browse: OpenBrowser) -> None:
-    gateway = await start()
+    gateway = await start(serving_host="0.0.0.0")
     browser = await browse(permissions=["clipboard-read", "clipboard-write"])
     triton.plan = Plan(texts=pieces(CODE))
     for host in ("127.0.0.1", PLAIN_HOST):

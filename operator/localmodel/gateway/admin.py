@@ -9,6 +9,7 @@ from localmodel.api.gateway import GatewayStatus
 from localmodel.gateway import errors
 from localmodel.gateway.answers import send
 from localmodel.gateway.exchange import Exchange, pick_request_id
+from localmodel.gateway.hosts import Hosts
 from localmodel.gateway.record import Record
 from localmodel.gateway.request import Request
 
@@ -24,11 +25,13 @@ class AdminSite:
         why_backend_dead: Callable[[], str],
         drain: Callable[[], Awaitable[bool]],
         metrics: Callable[[], bytes],
+        hosts: Hosts,
     ) -> None:
         self._status = status
         self._why_backend_dead = why_backend_dead
         self._drain = drain
         self._metrics = metrics
+        self._hosts = hosts
 
     def open(self, headers: Mapping[str, str], client: str | None) -> Exchange:
         """Requests here are not users' requests: they leave no record."""
@@ -59,6 +62,7 @@ class AdminSite:
             case "/metrics":
                 return 200, self._metrics(), CONTENT_TYPE_LATEST
             case "/drain":
+                self._hosts.check(request.headers.get("host"))
                 _refuse_other_sites(request)
                 complete = await self._drain()
                 return 200, b"drained\n" if complete else b"not waited for\n", _TEXT

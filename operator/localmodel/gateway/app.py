@@ -25,6 +25,7 @@ from localmodel.gateway.ending import Ending
 from localmodel.gateway.first_load import Answer
 from localmodel.gateway.gate import Gate
 from localmodel.gateway.generation import Generator
+from localmodel.gateway.hosts import Hosts
 from localmodel.gateway.key_directory import KeyDirectory
 from localmodel.gateway.lane import Lane
 from localmodel.gateway.log import RecordLog
@@ -91,11 +92,11 @@ class Gateway:
         self._serving = Listener(self._serving_site(session), lambda: self._drain.draining)
         report = self._report()
         report.follow()
-        self._admin = Listener(
-            AdminSite(
-                status=report.status, why_backend_dead=self._readiness.why_dead, drain=self._drain.run, metrics=report.scrape
-            )
-        )
+        admin = AdminSite(
+            status=report.status, why_backend_dead=self._readiness.why_dead, drain=self._drain.run, metrics=report.scrape,
+            hosts=Hosts(settings.admin_host, keyed=False),
+        )  # fmt: skip
+        self._admin = Listener(admin)
 
     def _report(self) -> Report:
         return Report(

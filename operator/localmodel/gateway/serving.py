@@ -13,6 +13,7 @@ from localmodel.gateway.auth import Door
 from localmodel.gateway.embedder import Embedder
 from localmodel.gateway.exchange import Exchange, pick_request_id
 from localmodel.gateway.generation import Generator
+from localmodel.gateway.hosts import Hosts
 from localmodel.gateway.intake import read_body
 from localmodel.gateway.known_calls import KnownCalls
 from localmodel.gateway.models import model_document, models_document
@@ -51,6 +52,7 @@ class ServingSite:
         self._accounting = accounting
         self._calls = KnownCalls()
         self._page = Page() if settings.page else None
+        self._hosts = Hosts(settings.serving_host, keyed=settings.keys_directory is not None)
         self._created = int(time.time())
 
     def open(self, headers: Mapping[str, str], client: str | None) -> Exchange:
@@ -68,12 +70,15 @@ class ServingSite:
 
     async def respond(self, request: Request, exchange: Exchange) -> None:
         path = request.path
-        if self._page is not None and path in self._page.paths:
+        page = self._page if self._page is not None and path in self._page.paths else None
+        if page is not None:
             exchange.record.endpoint = "page"
-            await self._page.respond(request, exchange)
-            return
-        if path not in _GENERATE and looks_like_v2(path):
+        elif path not in _GENERATE and looks_like_v2(path):
             exchange.record.endpoint = "v2"
+        self._hosts.check(request.headers.get("host"))
+        if page is not None:
+            await page.respond(request, exchange)
+            return
         exchange.caller = caller = self._door.admit(request.headers)
         exchange.record.key = caller.key
         try:

@@ -206,6 +206,20 @@ def test_every_problem_has_words_of_its_own(call: Call) -> None:
     assert refused["offer"] == "" and "details" in refused["words"]
 
 
+def test_what_can_never_pass_is_not_offered_again(call: Call) -> None:
+    """OpenAI's status and code for it are those of a limit that waiting helps with; only a header tells."""
+    script = """(() => {
+        const body = JSON.stringify({ error: { code: 'rate_limit_exceeded', message: 'Shorten it.' } });
+        window.fetch = async () => new Response(body, { status: 429, headers });
+        return import('/api.js').then((a) => a.listModels('')).catch(m.explain);
+    })()"""
+    never = call("problems.js", f"await {script}", headers={"x-should-retry": "false"})
+    assert never["offer"] == "settings" and "settings" in never["words"] and never["details"] == "Shorten it."
+    for headers in ({"x-should-retry": "true", "retry-after": "7"}, {"retry-after": "7"}):
+        later = call("problems.js", f"await {script}", headers=headers)
+        assert (later["offer"], later["wait"]) == ("retry", 7) and later["words"] != never["words"]
+
+
 def test_a_prompt_leaves_unanswered_questions_out(call: Call) -> None:
     turns = [("user", "a"), ("assistant", "b"), ("user", "lost"), ("assistant", ""), ("user", "c")]
     messages = [{"role": role, "content": content, "extra": 1} for role, content in turns]

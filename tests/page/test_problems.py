@@ -136,6 +136,27 @@ async def test_too_long_a_conversation_offers_a_new_one(start: Start, triton: Fa
     await expect(page.locator("#welcome")).to_be_visible()
 
 
+async def test_what_is_above_a_limit_by_itself_leads_to_the_settings(
+    start: Start, triton: FakeTriton, browse: OpenBrowser
+) -> None:
+    """Also after a reload, when what was said then is all that is known."""
+    browser = await browse()
+    browser.expected = ("429",)
+    page = await browser.open(await start(limits=[{"key": "*", "tpm": 200}]))
+    await ask(page, "Hi")
+    for reload in (False, True):
+        if reload:
+            await page.reload()
+        assert "allowed in a minute" in await problem(page)
+        await expect(page.locator(".problem button")).to_have_text("Settings")
+    await page.click(".problem button")
+    await page.fill("#max-tokens", "50")
+    await page.keyboard.press("Escape")
+    await page.click("article.last .again")
+    assert await answered(page) == "The capital is Paris."
+    await expect(page.locator(".problem")).to_have_count(0)
+
+
 async def test_a_model_that_is_not_ready_and_comes(start: Start, triton: FakeTriton, browse: OpenBrowser) -> None:
     triton.load_errors = ["no memory"] * 1000
     gateway = await start(wait=False)

@@ -4,9 +4,10 @@ import { EventReader } from "./sse.js";
 
 /** What went wrong, in the server's terms. `problems.js` puts it into words. */
 export class Problem extends Error {
-  constructor(code, { message = "", status = 0, retryAfter = null, requestId = "" } = {}) {
+  /** `final`: the server says that the same request must not be sent again. */
+  constructor(code, { message = "", status = 0, retryAfter = null, final = false, requestId = "" } = {}) {
     super(message || code);
-    Object.assign(this, { code, status, retryAfter, requestId });
+    Object.assign(this, { code, status, retryAfter, final, requestId });
   }
 }
 
@@ -66,6 +67,7 @@ async function request(path, options) {
     message: error.message,
     status: response.status,
     retryAfter: seconds(response.headers),
+    final: response.headers.get("x-should-retry") === "false",
     requestId: response.headers.get("x-request-id") ?? "",
   });
 }

@@ -9,7 +9,7 @@ export class Chat {
   #abort = null;
   #running = null;
 
-  /** `on`: {busy(boolean), changed(), key(), fresh(), models()}, what the page does about it. */
+  /** `on`: {busy(boolean), changed(), key(), fresh(), settings(), models()}, what the page does about it. */
   constructor({ conversations, settings, list, announcer, on }) {
     Object.assign(this, { conversations, settings, list, announcer, on });
     this.conversation = null;
@@ -69,7 +69,8 @@ export class Chat {
   }
 
   #addAnswer(message) {
-    const offers = { retry: () => this.again(), key: this.on.key, new: this.on.fresh, models: this.on.models };
+    const { key, fresh, settings, models } = this.on;
+    const offers = { retry: () => this.again(), key, new: fresh, settings, models };
     return this.list.addAnswer(message, { again: () => this.again(), offers });
   }
 
@@ -132,8 +133,8 @@ export class Chat {
 
   #noteProblem(message, error) {
     const problem = error instanceof Problem ? error : new Problem("failed", { message: String(error) });
-    const { code, status, requestId } = problem;
-    message.failed = { code, status, requestId, message: problem.message };
+    const { code, status, final, requestId } = problem;
+    message.failed = { code, status, final, requestId, message: problem.message };
     return problem;
   }
 }

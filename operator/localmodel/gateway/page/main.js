@@ -39,6 +39,7 @@ const chat = new Chat({
     changed: refresh,
     key: () => keyDialog.open(() => chat.again(), { refused: true }),
     fresh: () => open(newConversation()),
+    settings: openSettings,
     models: async () => {
       await loadModels();
       byId("model").focus();
@@ -107,13 +108,18 @@ async function loadModels() {
   } catch (problem) {
     say();
     byId("notice").hidden = false;
-    showProblem(byId("notice"), problem, { retry: loadModels, key: askKey, models: loadModels, new: loadModels });
+    const offers = { retry: loadModels, key: askKey, models: loadModels, new: loadModels, settings: openSettings };
+    showProblem(byId("notice"), problem, offers);
     if (problem.code === "invalid_api_key") askKey();
   }
 }
 
 function askKey() {
   keyDialog.open(loadModels, { refused: true });
+}
+
+function openSettings() {
+  byId("open-settings").click();
 }
 
 function showModels(names) {

@@ -22,7 +22,7 @@ export class MessageList {
     this.root.append(element("article", { class: "question" }, element("h2", { class: "off-screen" }, t("you")), body));
   }
 
-  /** `actions`: {again, offers: {retry, key, new, models}}, functions called by the answer's buttons. */
+  /** `actions`: {again, offers: {retry, key, new, settings, models}}, functions called by the answer's buttons. */
   addAnswer(message, actions) {
     const view = new AnswerView(message, actions);
     this.root.append(view.root);

@@ -4,7 +4,7 @@ import { t } from "./language.js";
 import { explain } from "./problems.js";
 import { element } from "./render.js";
 
-const OFFER_WORDS = { key: "enterKey", new: "newConversation", models: "reloadModels", retry: "tryAgain" };
+const OFFER_WORDS = { key: "enterKey", new: "newConversation", settings: "settings", models: "reloadModels", retry: "tryAgain" };
 
 /** Appends the box to `root`. `offers`: the function behind each offer. Returns {retries: has it its own button for another try, dispose}. */
 export function showProblem(root, problem, offers) {

@@ -14,12 +14,18 @@ const WORDS_OF = {
   upstream_protocol_error: "upstream_error",
   internal_error: "upstream_error",
 };
-const OFFERS = { invalid_api_key: "key", context_length_exceeded: "new", model_not_allowed: "", model_not_found: "models" };
+const OFFERS = {
+  invalid_api_key: "key",
+  context_length_exceeded: "new",
+  above_limit: "settings",
+  model_not_allowed: "",
+  model_not_found: "models",
+};
 const WAIT_SECONDS = { 429: 5, 503: 5 };
 
-/** {words, details, offer: "retry" | "key" | "new" | "models" | "", wait: seconds before a retry makes sense} */
+/** {words, details, offer: "retry" | "key" | "new" | "settings" | "models" | "", wait: seconds before a retry makes sense} */
 export function explain(problem) {
-  const code = WORDS_OF[problem.code] ?? problem.code;
+  const code = problem.status === 429 && problem.final ? "above_limit" : (WORDS_OF[problem.code] ?? problem.code);
   const known = hasWords(`problem_${code}`);
   const refused = problem.status >= 400 && problem.status < 500 && problem.status !== 408 && problem.status !== 429;
   return {

@@ -87,6 +87,8 @@ export const WORDS = {
     "The conversation and its answer are longer than this model can hold. Start a new conversation, or ask for a shorter answer in the settings.",
   problem_request_too_large: "The question is too long to send. Shorten it.",
   problem_rate_limit_exceeded: "You have asked a lot in a short time. Wait a moment, then try again.",
+  problem_above_limit:
+    "The conversation and its longest answer may use more tokens than you are allowed in a minute. Allow only shorter answers in the settings, then let it answer again; or start a new conversation.",
   problem_server_is_overloaded: "The server is busy with other questions. Wait a moment, then try again.",
   problem_model_not_ready: "The model can't answer right now; it may be starting. Try again in a moment.",
   problem_draining: "The server is being restarted. Try again in a moment.",

@@ -86,6 +86,7 @@ export const WORDS = {
   problem_context_length_exceeded: "对话与回答的总长度超出了模型的容量。请开始新对话，或在设置中缩短回答。",
   problem_request_too_large: "问题太长，无法发送。请缩短。",
   problem_rate_limit_exceeded: "短时间内提问过多。请稍候再试。",
+  problem_above_limit: "对话与最长回答可能用到的词元数超出了您每分钟的限额。请在设置中缩短最长回答，再让它重新回答；或开始新对话。",
   problem_server_is_overloaded: "服务器正忙于处理其他问题。请稍候再试。",
   problem_model_not_ready: "模型暂时无法回答，可能正在启动。请稍候再试。",
   problem_draining: "服务器正在重启。请稍候再试。",

@@ -70,7 +70,8 @@ class Prober:
         if self._note(target, await self._ask(pod)) and (not known or report_signature(self._reports.get(target)) != before):
             self._on_change(key)
         report = self._reports.get(target)
-        return self._settled_pause() if report and report.ready and pod.ready else self._settings.unsettled_seconds
+        settled = report and report.ready and pod.ready and target not in self._failures
+        return self._settled_pause() if settled else self._settings.unsettled_seconds
 
     def _settled_pause(self) -> float:
         """Longer with many pods, so that asking never costs more than a set rate."""

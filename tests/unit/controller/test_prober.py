@@ -27,15 +27,18 @@ def gateway() -> Iterator[FakeGateway]:
 
 def put_pod(store: Store, ip: str, name: str = "p0") -> Pod:
     metadata = {"name": name, "namespace": "llm", "labels": {"localmodel.dev/name": "chat"}, "resourceVersion": "1"}
-    store.put("Pod", {"metadata": metadata, "status": {"podIP": ip, "phase": "Running"}})
+    conditions = [{"type": "Ready", "status": "True"}]
+    store.put("Pod", {"metadata": metadata, "status": {"podIP": ip, "phase": "Running", "conditions": conditions}})
     pod = store.pod(KEY, name)
     assert pod
     return pod
 
 
 @contextlib.asynccontextmanager
-async def running(store: Store, news: list[Any], *, is_leader: Callable[[], bool] = lambda: True) -> AsyncIterator[Prober]:
-    prober = Prober(store, SETTINGS, on_change=news.append, is_leader=is_leader)
+async def running(
+    store: Store, news: list[Any], *, is_leader: Callable[[], bool] = lambda: True, settings: ProberSettings = SETTINGS
+) -> AsyncIterator[Prober]:
+    prober = Prober(store, settings, on_change=news.append, is_leader=is_leader)
     task = asyncio.create_task(prober.run())
     await asyncio.sleep(0)
     yield prober
@@ -64,6 +67,16 @@ async def test_silence_counts_the_second_time(gateway: FakeGateway) -> None:
         gateway.close()
         await eventually(lambda: news == [KEY])
         assert await prober.reports(KEY, (pod,)) == {"p0": None}
+
+
+async def test_who_was_silent_once_is_asked_again_soon(gateway: FakeGateway) -> None:
+    """Of a settled pod, too: until it is sure, a model is called ready whose node may be lost."""
+    store, news = Store(), []
+    pod = put_pod(store, gateway.ip)
+    async with running(store, news, settings=SETTINGS.model_copy(update={"settled_seconds": 600})) as prober:
+        await prober.reports(KEY, (pod,))
+        gateway.close()
+        await eventually(lambda: news == [KEY])
 
 
 async def test_an_answer_may_come_in_pieces(gateway: FakeGateway) -> None:

@@ -15,7 +15,7 @@ import deploy
 from e2e.local import NODES, LocalCluster
 from e2e.world import World, until
 
-SECONDS_TO_TELL = 10
+SECONDS_TO_TELL = 30
 """From the moment at which the cluster gives a node up, which is a matter of its own settings."""
 WHILE_LOST = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
 KUBELET_MEASURES_DISKS = 180

@@ -11,7 +11,6 @@ from torch import Tensor
 
 import triton
 from localmodel.engine.kernels import launch
-from localmodel.engine.overlap_kernel import wait_for_inputs
 from localmodel.engine.paged_attention_kernel import LOG2_E, MOST_SPLITS, combine
 
 LEAST_CHUNK_KEYS = 512
@@ -27,13 +26,11 @@ def _chunk_kernel(
     queries, keys, values, tables, tiles, output, partials, logsums, scale, table_stride, window, splits, first_row,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, PAGE: tl.constexpr,
     ROWS: tl.constexpr, TILE: tl.constexpr, WINDOWED: tl.constexpr, WHOLE: tl.constexpr, PRECISION: tl.constexpr,
-    OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     head = tl.program_id(0)
     tile = tl.program_id(1)
     split = tl.program_id(2)
     kv_head = head // (HEADS // KV_HEADS)
-    wait_for_inputs(OVERLAP)
     row = tl.load(tiles + tile * 4)
     count = tl.load(tiles + tile * 4 + 1)
     position = tl.load(tiles + tile * 4 + 2)

@@ -46,8 +46,8 @@ def overlap_of(rows: int) -> str:
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, overlap: str = "", **options: Any) -> None:
-    """Launches a kernel that keeps to `overlap_kernel`; its first argument is a tensor. `overlap`: the next kernel may begin
-    "early", once all programs of this one have, or "late", when they are about to end; else both wait as ever.
+    """Its first argument is a tensor. `overlap`, of a kernel that keeps to `overlap_kernel`: it begins before its turn, and the
+    next one may begin "early", once all programs of this one have, or "late", when they are about to end.
 
     With fewer stages where the card has not the shared memory for as many: they were chosen on one that has most.
     """

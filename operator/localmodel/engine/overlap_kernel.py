@@ -4,7 +4,8 @@ Why it exists: a decoded token is 280 kernels, and between two of them a card of
 more. Launched so that it need not wait (`kernels.launch`), a kernel waits by itself, once it has asked for what no kernel
 writes: weights. It must not touch anything else before.
 
-Every kernel waits, in at least one thread of each program, so that what is true of the one ahead is true of all before it.
+Each that is launched so waits, in at least one thread of every program, and any other begins when all have ended: what is true
+of the one ahead is true of all before it.
 OVERLAP is "early" or "late", which says when the next one may begin, or empty where a card can't.
 """
 

@@ -10,18 +10,13 @@ from torch import Tensor
 
 import triton
 from localmodel.engine.kernels import launch
-from localmodel.engine.overlap_kernel import wait_for_inputs
 
 
 @triton.jit
-def _expand_kernel(
-    weight, scales, minima, output,
-    K: tl.constexpr, BITS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, OVERLAP: tl.constexpr = "",
-):  # fmt: skip
+def _expand_kernel(weight, scales, minima, output, K: tl.constexpr, BITS: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * TILE + tl.arange(0, TILE)
     real = at < K
-    wait_for_inputs(OVERLAP)
     if BITS == 4:
         half: tl.constexpr = G // 2
         packed = tl.load(weight + row * (K // 2) + at // G * half + at % half, mask=real, other=0).to(tl.int32)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 import triton
 from localmodel.engine.kernels import launch
-from localmodel.engine.overlap_kernel import wait_for_inputs
 from localmodel.engine.weight_rows_kernel import sum_parts
 
 MOST_NUMBERS = 32512
@@ -20,10 +19,9 @@ MOST_NUMBERS = 32512
 
 
 @triton.jit
-def _planes_kernel(x, planes, steps, M, K: tl.constexpr, PAD: tl.constexpr, MOST: tl.constexpr, OVERLAP: tl.constexpr = ""):
+def _planes_kernel(x, planes, steps, M, K: tl.constexpr, PAD: tl.constexpr, MOST: tl.constexpr):
     m = tl.program_id(0)
     k = tl.arange(0, PAD)
-    wait_for_inputs(OVERLAP)
     value = tl.load(x + m.to(tl.int64) * K + k, mask=k < K, other=0.0).to(tl.float32)
     step = tl.maximum(tl.max(tl.abs(value), 0), 1e-30) / MOST
     scaled = value / step
@@ -39,7 +37,6 @@ def _planes_kernel(x, planes, steps, M, K: tl.constexpr, PAD: tl.constexpr, MOST
 def _product_kernel(
     planes, steps, weight, scales, bias, output, partials, M, N, splits,
     K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TILE: tl.constexpr, BIASED: tl.constexpr, SPLIT: tl.constexpr,
-    OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     m = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     n = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -51,7 +48,6 @@ def _product_kernel(
     start = split * each
     end = tl.minimum(start + each, tiles)
     k = tl.arange(0, TILE)
-    wait_for_inputs(OVERLAP)
     lines = weight + tl.minimum(n, N - 1).to(tl.int64)[:, None] * K
     columns = planes + tl.minimum(m, M - 1)[None, :] * K
     below = M * K
@@ -101,7 +97,7 @@ def multiply_planes(
         _product_kernel, (triton.cdiv(height, columns), triton.cdiv(count, rows), splits),
         planes, steps, weight, scales, x if bias is None else bias, output, partials, height, count, splits,
         K=size, ROWS=rows, COLUMNS=columns, TILE=tile, BIASED=bias is not None, SPLIT=splits > 1,
-        overlap="late", num_warps=warps, num_stages=stages,
+        num_warps=warps, num_stages=stages,
     )  # fmt: skip
     if splits > 1:
         sum_parts(partials, scales, bias, output)

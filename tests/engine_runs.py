@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+import torch
+
 from localmodel.api.channel import Sampling
 from localmodel.engine.service import build_engine
 
@@ -28,6 +30,13 @@ def run_greedy(engine, prompts, count=12):
 
 
 ALONE = "LOCALMODEL_TEST_ALONE"
+BESIDE = "LOCALMODEL_TEST_BESIDE"
+
+
+def card_used() -> int:
+    """Bytes of the card that processes have; in one that `passes_alone` started, without those of its parent."""
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free) - int(os.environ.get(BESIDE, "0"))
 
 
 def passes_alone(request: Any) -> bool:
@@ -37,7 +46,8 @@ def passes_alone(request: Any) -> bool:
     if os.environ.get(ALONE) == name:
         return False
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", name]
-    done = subprocess.run(command, cwd=request.config.rootpath, env={**os.environ, ALONE: name}, capture_output=True, text=True)
+    environment = {**os.environ, ALONE: name, BESIDE: str(card_used())}
+    done = subprocess.run(command, cwd=request.config.rootpath, env=environment, capture_output=True, text=True)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return True

@@ -27,7 +27,7 @@ class Guesses(Speculation):
         super().__init__()
         self._answers, self._vocabulary, self._source = answers, vocabulary, random.Random(1)
 
-    def draft(self, sequences, rows):
+    def draft(self, sequences, rows, others=0):
         return [self._guess(sequence) for sequence in sequences]
 
     def _guess(self, sequence):

@@ -75,7 +75,7 @@ class Scheduler(Roster):
         if self.speculation is None:
             return False
         decoding = [sequence for sequence in self._running.values() if sequence.computed >= len(sequence.prompt)]
-        return self.speculation.pays(decoding)
+        return self.speculation.pays(decoding, len(self._running) - len(decoding))
 
     def commit(self, works: Iterable[Work], tokens: Iterable[int], seconds: float | None = None) -> list[Output]:
         """Takes in a step that was computed: `tokens` in order, `Work.choices` of each work; `seconds` it took."""
@@ -133,6 +133,6 @@ class Scheduler(Roster):
         if self.speculation is None:
             return {}
         known = [sequence for sequence in decoding if sequence.computed + 1 == sequence.length and not sequence.pending]
-        drafts = zip(known, self.speculation.draft(known, len(decoding)), strict=True)
         spare = len(self._running)
+        drafts = zip(known, self.speculation.draft(known, len(decoding), max(0, spare - len(decoding))), strict=True)
         return {s: draft[: make_room(self.pool, s, 1 + len(draft), spare) - 1] for s, draft in drafts if draft}

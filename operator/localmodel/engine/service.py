@@ -24,7 +24,7 @@ from localmodel.engine.loader import LoadedModel, load_model, threads_of_rank
 from localmodel.engine.ranks import Ranks
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.scheduler import Scheduler
-from localmodel.engine.speculation import Speculation
+from localmodel.engine.speculation import CARD_SHARES, Speculation, StepCost
 from localmodel.engine.team import Alone
 
 SWITCH_SECONDS = 0.002
@@ -127,7 +127,7 @@ class EngineService(ChannelService):
 def build_engine(model: LoadedModel, ranks: Ranks | None = None) -> Engine:
     """The two verbs over a loaded model, without threads or channel."""
     cache = model.cache
-    on_card = cache.keys.is_cuda
+    on_card, bits = cache.keys.is_cuda, model.network_config.weight_bits
     launch = make_launch(model)
     return Engine(
         ranks.follow(launch) if ranks else launch,
@@ -137,7 +137,7 @@ def build_engine(model: LoadedModel, ranks: Ranks | None = None) -> Engine:
             BlockPool(cache.blocks, cache.block_size, contiguous=not on_card),
             burst=model.burst,
             beside=partial(room_beside, slots=cache.slots) if on_card else None,
-            speculation=None if on_card else Speculation(),
+            speculation=Speculation(StepCost(*CARD_SHARES[bits]), most_rows=cache.slots) if on_card else Speculation(),
         ),
         slots=cache.slots,
         context=cache.context,

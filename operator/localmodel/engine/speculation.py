@@ -30,6 +30,8 @@ SECOND_ROW_SHARE = 0.8
 more are a matrix times a matrix."""
 ROW_SHARE = 0.1
 """The same for each row after the second."""
+CARD_SHARES = {16: (0.2, 0.01), 8: (0.3, 0.01), 4: (0.8, 0.02)}
+"""Both for a card, by bits of a weight (tests/bench/decode_cuda.py)."""
 KEPT_SHARE = 0.99
 """Of what was measured, after each further step: some hundred steps after the last guess its price is forgotten, and tried
 again."""
@@ -107,7 +109,7 @@ class Speculation:
     """Of one engine; the guesses of a sequence are the sequence's own."""
 
     def __init__(self, cost: StepCost | None = None, most_rows: int | None = None) -> None:
-        """`most_rows` of a step, guesses included; None: no limit but that of guesses."""
+        """`most_rows` of a step after which a token is chosen, guesses included; None: no limit but that of guesses."""
         self.cost = cost or StepCost()
         self._most_rows = most_rows
         self._wanted = 0
@@ -117,24 +119,24 @@ class Speculation:
         self.accepted_tokens_total = 0
         """Those of them that were right."""
 
-    def draft(self, sequences: Items[Sequence], rows: int) -> list[list[int]]:
+    def draft(self, sequences: Items[Sequence], rows: int, others: int = 0) -> list[list[int]]:
         """The tokens to verify after the last of each of `sequences`, all of whose tokens are known; [] for none.
 
-        `rows`: of the step without them.
+        `rows` that decode in the step without them; `others`: sequences whose first token it may choose.
         """
-        guesses, lengths = self._choose(sequences, rows)
+        guesses, lengths = self._choose(sequences, rows, others)
         self._wanted += any(lengths)
         if self._wanted % PROBE_EVERY == 1:
             return [[] for _ in sequences]
         return [guess[:length] for guess, length in zip(guesses, lengths, strict=True)]
 
-    def pays(self, sequences: Items[Sequence]) -> bool:
+    def pays(self, sequences: Items[Sequence], others: int = 0) -> bool:
         """Whether guesses would in a step that decodes `sequences`, as far as their tokens are known."""
-        return any(self._choose(sequences, len(sequences))[1])
+        return any(self._choose(sequences, len(sequences), others)[1])
 
-    def _choose(self, sequences: Items[Sequence], rows: int) -> tuple[list[list[int]], list[int]]:
+    def _choose(self, sequences: Items[Sequence], rows: int, others: int) -> tuple[list[list[int]], list[int]]:
         """(guesses, how much of each to verify)"""
-        most = MOST_ROWS if self._most_rows is None else min(MOST_ROWS, self._most_rows - rows)
+        most = MOST_ROWS if self._most_rows is None else min(MOST_ROWS, self._most_rows - rows - others)
         if most < 1 or (self._most_rows and rows > MOST_ROWS):  # who has that many answers is not asked to search them all
             return [[] for _ in sequences], [0] * len(sequences)
         guesses = [self._guess(sequence) for sequence in sequences]

@@ -16,7 +16,7 @@ from localmodel.engine.kernels import WORTH, launch
 from localmodel.engine.weight_hopper_kernel import HEIGHT, product_kernel
 from localmodel.engine.weight_rows_kernel import sum_parts
 
-STAGES = {16: (9, 8), 32: (8, 6), 64: (6, 4), 128: (7, 5), 256: (4, 3)}
+STAGES = {16: (9, 8), 32: (8, 6), 64: (6, 4), 96: (8, 6), 128: (7, 5), 192: (5, 4), 256: (4, 3)}
 """Steps on their way with 8 and with 4 bits, by rows of x in a tile: as many as fit into a multiprocessor's memory."""
 SMALL = 64
 """Rows of x in a tile up to which two programs share a multiprocessor, with half the memory and registers each."""
@@ -56,8 +56,13 @@ def plan_work(rows: int, count: int, steps: int, columns: int, programs: int) ->
 
 
 def choose_columns(rows: int) -> int:
-    """Three tiles of 128 are less than two of 256 that are half empty."""
-    return 128 if 256 < rows <= 384 else next((columns for columns in STAGES if columns >= rows), max(STAGES))
+    """Two tiles of 192 are less than two of 256 that are half empty."""
+    return 192 if 256 < rows <= 384 else next((columns for columns in STAGES if columns >= rows), max(STAGES))
+
+
+def piece_of(columns: int) -> int:
+    """Of a tile: the largest power of two that it is a multiple of."""
+    return columns & -columns
 
 
 @cache
@@ -86,15 +91,16 @@ def multiply_many(x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bia
     cut_from = work.whole // work.blocks * 2 * HEIGHT.value
     partials = x.new_empty((work.splits, rows, count - cut_from) if work.splits > 1 else (0,), dtype=torch.float32)
     height = HEIGHT.value
+    piece = piece_of(columns)
     launch(
         product_kernel, (min(programs, work.items),),
         scales, minima, x if bias is None else bias, partials,
         TensorDescriptor.from_tensor(weight.view(torch.int16), [height, 32], PARTS),
-        TensorDescriptor.from_tensor(x, [columns, 64], ROWS),
-        TensorDescriptor.from_tensor(output, [columns, height], ROWS),
+        TensorDescriptor.from_tensor(x, [piece, 64], ROWS),
+        TensorDescriptor.from_tensor(output, [piece, height], ROWS),
         rows, count, work.items, work.whole, work.splits, steps, work.blocks,
-        BITS=bits, COLUMNS=columns, STAGES=STAGES[columns][bits == 4], REGISTERS=REGISTERS[shared][1], BIASED=bias is not None,
-        overlap="early" if rows <= WORTH else "", num_warps=4, maxnreg=REGISTERS[shared][0],
+        BITS=bits, COLUMNS=piece, PIECES=columns // piece, STAGES=STAGES[columns][bits == 4], REGISTERS=REGISTERS[shared][1],
+        BIASED=bias is not None, overlap="early" if rows <= WORTH else "", num_warps=4, maxnreg=REGISTERS[shared][0],
     )  # fmt: skip
     if work.splits > 1:
         sum_parts(partials, scales if bits == 8 else None, bias, output, cut_from)

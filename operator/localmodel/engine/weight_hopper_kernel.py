@@ -4,8 +4,9 @@ Why it exists: with 20 rows and more the tensor cores decide, and a kernel in Tr
 multiplies by turns. Here a warp only loads, and two groups of four warps take turns: one makes bfloat16 of its part of the
 weight, in registers, while the other multiplies. It chooses nothing; forms of a weight: see `weight_rows_kernel`.
 
-A tile is 2 * 64 rows of the weight and COLUMNS rows of x, a step 64 bytes of each of its rows. Programs stay, and take items
-of work (`find_item`): whole tiles, or parts of K of them, which are summed afterwards. Only a card shows what it computes.
+A tile is 2 * 64 rows of the weight and PIECES * COLUMNS rows of x, a step 64 bytes of each of its rows: a tensor has a power of
+two, and three such pieces multiply less than the next one. Programs stay, and take items of work (`find_item`): whole tiles, or
+parts of K of them, which are summed afterwards. Only a card shows what it computes.
 """
 
 from triton.experimental import gluon
@@ -38,7 +39,9 @@ def find_item(item, whole, splits, steps):
 
 
 @gluon.jit
-def _load(weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr, OVERLAP: gl.constexpr):
+def _load(
+    weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr, PIECES: gl.constexpr, OVERLAP: gl.constexpr,
+):  # fmt: skip
     parts, rows, _results, filled, emptied, _ended = buffers
     items, whole, splits, steps, blocks = work
     stages: gl.constexpr = filled.shape[0]
@@ -47,19 +50,21 @@ def _load(weight, x, buffers, work, BITS: gl.constexpr, COLUMNS: gl.constexpr, O
     for item in range(gl.program_id(0), items, gl.num_programs(0)):
         tile, _split, start, end = find_item(item, whole, splits, steps)
         n = tile // blocks * (2 * HEIGHT)
-        m = tile % blocks * COLUMNS
+        m = tile % blocks * (COLUMNS * PIECES)
         for step in range(start, end):
             stage = count % stages
             mbarrier.wait(emptied.index(stage), (count // stages & 1) ^ 1)
             full = filled.index(stage)
-            mbarrier.expect(full, 2 * HEIGHT * 64 + halves * COLUMNS * 128)
+            mbarrier.expect(full, 2 * HEIGHT * 64 + halves * PIECES * COLUMNS * 128)
             for group in gl.static_range(2):
                 load_tile(weight, [n + group * HEIGHT, step * 32], full, parts.index(stage * 2 + group))
             if OVERLAP != "":  # noqa: SIM102 - one is decided when it is compiled
                 if count == 0:  # only here, where x is read: the others wait for what is loaded here
                     gdc_wait()
             for half in gl.static_range(halves):
-                load_tile(x, [m, (step * halves + half) * 64], full, rows.index(stage * halves + half))
+                for piece in gl.static_range(PIECES):
+                    room = rows.index((stage * halves + half) * PIECES + piece)
+                    load_tile(x, [m + piece * COLUMNS, (step * halves + half) * 64], full, room)
             count += 1
 
 
@@ -96,17 +101,30 @@ def _numbers(packed, scale, minimum, BITS: gl.constexpr, operand: gl.constexpr):
 
 
 @gluon.jit
-def _multiply(first, second, rows, stage, total, BITS: gl.constexpr):
-    total = warpgroup_mma(first, rows.index(stage * (8 // BITS)).permute((1, 0)), total, is_async=True)
-    if BITS == 4:
-        total = warpgroup_mma(second, rows.index(stage * 2 + 1).permute((1, 0)), total, is_async=True)
-    return total
+def _multiply(first, second, rows, stage, totals, BITS: gl.constexpr):
+    halves: gl.constexpr = 8 // BITS
+    pieces: gl.constexpr = len(totals)
+    sums = ()
+    for piece in gl.static_range(pieces):
+        total = warpgroup_mma(first, rows.index(stage * halves * pieces + piece).permute((1, 0)), totals[piece], is_async=True)
+        if BITS == 4:
+            total = warpgroup_mma(second, rows.index((stage * 2 + 1) * pieces + piece).permute((1, 0)), total, is_async=True)
+        sums += (total,)
+    return sums
+
+
+@gluon.jit
+def _wait(totals):
+    sums = warpgroup_mma_wait(0, deps=totals)
+    if len(totals) == 1:
+        sums = (sums,)
+    return sums
 
 
 @gluon.jit
 def _compute(
     output, scales, minima, bias, partials, M, N, buffers, work,
-    GROUP: gl.constexpr, BITS: gl.constexpr, COLUMNS: gl.constexpr, BIASED: gl.constexpr,
+    GROUP: gl.constexpr, BITS: gl.constexpr, COLUMNS: gl.constexpr, PIECES: gl.constexpr, BIASED: gl.constexpr,
 ):  # fmt: skip
     parts, rows, results, filled, emptied, ended = buffers
     items, whole, splits, steps, blocks = work
@@ -120,8 +138,10 @@ def _compute(
     for item in range(gl.program_id(0), items, gl.num_programs(0)):
         tile, split, start, end = find_item(item, whole, splits, steps)
         n0 = tile // blocks * (2 * HEIGHT) + GROUP * HEIGHT
-        m0 = tile % blocks * COLUMNS
-        total = gl.zeros([HEIGHT, COLUMNS], gl.float32, shape)
+        m0 = tile % blocks * (COLUMNS * PIECES)
+        totals = ()
+        for _ in gl.static_range(PIECES):
+            totals += (gl.zeros([HEIGHT, COLUMNS], gl.float32, shape),)
         own = gl.minimum(n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, pairs)), N - 1) * steps
         scale, minimum = _steps_of(scales, minima, own + start, BITS)
         mbarrier.wait(filled.index(count % stages), count // stages & 1)
@@ -129,58 +149,63 @@ def _compute(
         scale, minimum = _steps_of(scales, minima, own + min(start + 1, end - 1), BITS)
         for step in range(start, end - 1):  # the next step's numbers are made while this one's are multiplied
             stage = count % stages
-            total = _multiply(first, second, rows, stage, total, BITS)
+            totals = _multiply(first, second, rows, stage, totals, BITS)
             count += 1
             mbarrier.wait(filled.index(count % stages), count // stages & 1)
             first, second = _numbers(parts.index(count % stages * 2 + GROUP).load(pairs), scale, minimum, BITS, operand)
             scale, minimum = _steps_of(scales, minima, own + min(step + 2, end - 1), BITS)
-            total = warpgroup_mma_wait(0, deps=[total])
+            totals = _wait(totals)
             mbarrier.arrive(emptied.index(stage))
         stage = count % stages
-        total = _multiply(first, second, rows, stage, total, BITS)
-        total = warpgroup_mma_wait(0, deps=[total])
+        totals = _wait(_multiply(first, second, rows, stage, totals, BITS))
         count += 1
         n = n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, shape))
         if item < whole:
             if BITS == 8:
-                total *= gl.expand_dims(gl.load(scales + n, mask=n < N, other=0.0).to(gl.float32), 1)
-            if BIASED:
-                total += gl.expand_dims(gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32), 1)
-            if BITS == 8:
                 mbarrier.arrive(emptied.index(stage))
-                room = results.index(GROUP)
+                line_scales = gl.load(scales + n, mask=n < N, other=0.0).to(gl.float32)
             else:  # there is no room for results but that of the rows of x, once both groups have read them
                 mbarrier.arrive(ended)
                 mbarrier.wait(ended, written & 1)
-                room = rows.index(stage * 2 + GROUP)
             written += 1
             tma.store_wait(0)
-            room.permute((1, 0)).store(total.to(gl.bfloat16))
-            fence_async_shared()
-            store_tile(output, [m0, n0], room)
+            for piece in gl.static_range(PIECES):
+                total = totals[piece]
+                if BITS == 8:
+                    total *= gl.expand_dims(line_scales, 1)
+                    room = results.index(GROUP * PIECES + piece)
+                else:
+                    room = rows.index((stage * 2 + GROUP) * PIECES + piece)
+                if BIASED:
+                    total += gl.expand_dims(gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32), 1)
+                room.permute((1, 0)).store(total.to(gl.bfloat16))
+                fence_async_shared()
+                store_tile(output, [m0 + piece * COLUMNS, n0], room)
             if BITS == 4:
                 tma.store_wait(0)
                 mbarrier.arrive(emptied.index(stage))
         else:
             mbarrier.arrive(emptied.index(stage))
             line = gl.expand_dims(n, 1)
-            column = m0 + gl.expand_dims(gl.arange(0, COLUMNS, gl.SliceLayout(0, shape)), 0)
-            place = partials + (split * M + column) * (N - first_part) + line - first_part
-            gl.store(place, total, mask=(line < N) & (column < M))
+            for piece in gl.static_range(PIECES):
+                column = m0 + piece * COLUMNS + gl.expand_dims(gl.arange(0, COLUMNS, gl.SliceLayout(0, shape)), 0)
+                place = partials + (split * M + column) * (N - first_part) + line - first_part
+                gl.store(place, totals[piece], mask=(line < N) & (column < M))
     tma.store_wait(0)
 
 
 @gluon.jit(do_not_specialize=["M", "N", "items", "whole", "splits", "steps", "blocks"])
 def product_kernel(
     scales, minima, bias, partials, weight, x, output, M, N, items, whole, splits, steps, blocks,
-    BITS: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr, REGISTERS: gl.constexpr, BIASED: gl.constexpr,
-    OVERLAP: gl.constexpr = "",
+    BITS: gl.constexpr, COLUMNS: gl.constexpr, PIECES: gl.constexpr, STAGES: gl.constexpr, REGISTERS: gl.constexpr,
+    BIASED: gl.constexpr, OVERLAP: gl.constexpr = "",
 ):  # fmt: skip
     if OVERLAP == "early":
         gdc_launch_dependents()
     parts = gl.allocate_shared_memory(gl.int16, [STAGES * 2, HEIGHT, 32], weight.layout)
-    rows = gl.allocate_shared_memory(gl.bfloat16, [STAGES * (8 // BITS), COLUMNS, 64], x.layout)
-    results = gl.allocate_shared_memory(gl.bfloat16, [2 if BITS == 8 else 1, COLUMNS if BITS == 8 else 8, HEIGHT], output.layout)
+    rows = gl.allocate_shared_memory(gl.bfloat16, [STAGES * (8 // BITS) * PIECES, COLUMNS, 64], x.layout)
+    room: gl.constexpr = [2 * PIECES, COLUMNS, HEIGHT] if BITS == 8 else [1, 8, HEIGHT]
+    results = gl.allocate_shared_memory(gl.bfloat16, room, output.layout)
     filled = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     emptied = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     ended = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
@@ -192,9 +217,9 @@ def product_kernel(
     work = (items, whole, splits, steps, blocks)
     gl.warp_specialize(
         [
-            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 0, BITS, COLUMNS, BIASED)),
-            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 1, BITS, COLUMNS, BIASED)),
-            (_load, (weight, x, buffers, work, BITS, COLUMNS, OVERLAP)),
+            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 0, BITS, COLUMNS, PIECES, BIASED)),
+            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 1, BITS, COLUMNS, PIECES, BIASED)),
+            (_load, (weight, x, buffers, work, BITS, COLUMNS, PIECES, OVERLAP)),
         ],
         [4, 1], [REGISTERS, 24],
     )  # fmt: skip

@@ -6,22 +6,24 @@ from triton.backends.compiler import GPUTarget
 from triton.experimental.gluon._runtime import GluonASTSource
 
 import triton
-from localmodel.engine.weight_hopper import PARTS, REGISTERS, ROWS, SMALL, STAGES
+from localmodel.engine.weight_hopper import PARTS, REGISTERS, ROWS, SMALL, STAGES, piece_of
 from localmodel.engine.weight_hopper_kernel import product_kernel
 
 
 def main(bits: int, columns: int) -> None:
     launched, registers = REGISTERS[2 if columns <= SMALL else 1]
+    piece = piece_of(columns)
     pointers = {"scales": "*bf16", "minima": "*bf16", "bias": "*bf16", "partials": "*fp32"}
     descriptors = {
         "weight": f"tensordesc<i16[64, 32],{PARTS!r}>",
-        "x": f"tensordesc<bf16[{columns}, 64],{ROWS!r}>",
-        "output": f"tensordesc<bf16[{columns}, 64],{ROWS!r}>",
+        "x": f"tensordesc<bf16[{piece}, 64],{ROWS!r}>",
+        "output": f"tensordesc<bf16[{piece}, 64],{ROWS!r}>",
     }
     numbers = dict.fromkeys(("M", "N", "items", "whole", "splits", "steps", "blocks"), "i32")
     constants = {
         "BITS": bits,
-        "COLUMNS": columns,
+        "COLUMNS": piece,
+        "PIECES": columns // piece,
         "STAGES": STAGES[columns][bits == 4],
         "REGISTERS": registers,
         "BIASED": True,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine_runs import make_prompts, passes_alone, run_greedy
+from engine_runs import card_used, make_prompts, passes_alone, run_greedy
 from localmodel.engine.loader import load_model
 from localmodel.engine.service import build_engine
 
@@ -70,8 +70,7 @@ def test_max_stays_below_its_cap(cuda_config, request):
     model = load_model(cuda_config("llama", max_batch_size=256, compile="Max", gpu_memory_bytes=cap))
     engine = build_engine(model)
     run_greedy(engine, make_prompts(256, 1, 60), count=4)
-    free, total = torch.cuda.mem_get_info()
-    beside = total - free - torch.cuda.memory_reserved()
+    beside = card_used() - torch.cuda.memory_reserved()
     measured = beside + torch.cuda.max_memory_reserved()
     print(f"cap {cap:,}, predicted {model.predicted_bytes:,}, measured {measured:,}, beside torch {beside:,}")
     assert measured <= cap

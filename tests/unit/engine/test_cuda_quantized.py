@@ -27,7 +27,7 @@ def test_every_number_of_rows_gives_the_dense_product(shape, bits, dtype):
     exact = here.dense()
     torch.testing.assert_close(weight.dense().cpu(), exact)
     bias = torch.randn(shape[0], dtype=dtype)
-    for rows in (1, 2, 15, 17, 33, 64, 65, 129, 300, MOST_ROWS + 1):
+    for rows in (1, 2, 15, 17, 33, 64, 65, 97, 129, 193, 300, MOST_ROWS + 1):
         x = torch.randn(rows, shape[1], dtype=dtype)
         for each in (None, bias):
             expected = x.double() @ exact.double().T + (0 if each is None else each.double())
@@ -43,7 +43,7 @@ def test_many_rows_where_some_tiles_are_computed_whole_and_some_in_parts(bits):
     weight.copy_(torch.randn(37_880, 2048))
     bias = torch.randn(37_880, dtype=torch.bfloat16, device="cuda")
     exact = weight.dense().double().T
-    for rows in (17, 60, 128, 250, 600):
+    for rows in (17, 60, 90, 128, 170, 250, 330, 600):
         x = torch.randn(rows, 2048, dtype=torch.bfloat16, device="cuda")
         expected = x.double() @ exact + bias.double()
         assert ((weight.multiply(x, bias).double() - expected).norm() / expected.norm()).item() < 4e-3, rows

@@ -173,7 +173,7 @@ def test_answers_that_need_the_host_follow_those_that_do_not(cuda_config, kind):
         assert len(set(together[key])) > len(set(together[key - 1])) or len(set(together[key])) == 30
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen3"])
 def test_verified_guesses_change_no_token(cuda_config, kind):
     """A card's engine does not guess by itself; whether that pays is `speculation_cuda`'s to say."""
     model = load_model(cuda_config(kind, max_batch_size=8))

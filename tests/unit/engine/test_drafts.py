@@ -29,7 +29,7 @@ class Prophet(Speculation):
         super().__init__()
         self.answers, self.source = answers, random.Random(1)
 
-    def draft(self, sequences, rows):
+    def draft(self, sequences, rows, others=0):
         return [self.guess(sequence) for sequence in sequences]
 
     def guess(self, sequence):

@@ -35,7 +35,7 @@ class Prophet(Speculation):
         super().__init__()
         self.answers, self.source = answers, source
 
-    def draft(self, sequences, rows):
+    def draft(self, sequences, rows, others=0):
         left, drafts = MOST_ROWS, []
         for sequence in sequences:
             known = self.answers.get(sequence.key, [])[len(sequence.answer) : sequence.max_tokens - 1]

@@ -301,8 +301,8 @@ class History:
         waited_for = any(work.decodes and (work.samples or work.sequence.sampling.seed) for work in works)
         assert prompts <= (self.chunk if waited_for else 2 * self.chunk)
         assert len(works) == len({work.slot for work in works}) <= self.slots
-        rows = sum(work.count for work in works if work.decodes)
-        assert self.mode != BOTH or rows <= self.slots + 8 or not any(work.draft for work in works)
+        rows = sum(work.choices for work in works)
+        assert self.mode != BOTH or rows <= self.slots + 8, "more choose a token than there is room for"
         assert [work.decodes for work in works] == sorted((work.decodes for work in works), reverse=True)
         running = list(self.scheduler._running.values())
         held = [block for sequence in running for block in sequence.blocks]
@@ -357,6 +357,16 @@ def test_verified_guesses_take_fewer_steps_and_give_the_same_tokens(mode):
     assert steps.count(mode) < 0.6 * steps.count(LATE)
     assert history.speculation.accepted_tokens_total > 50
     assert history.speculation.drafted_tokens_total > history.speculation.accepted_tokens_total, "none was wrong"
+
+
+def test_guesses_leave_room_for_the_first_tokens_of_prompts():
+    history = History(3, 8, 40, 4, BOTH)
+    history.add(10, 60, 0, False)
+    for number in range(40):
+        if number > 10:
+            history.add(2, 1, 1 + number % 3, False)
+        history.step()
+    assert history.speculation.accepted_tokens_total > 20
 
 
 @settings(max_examples=150, deadline=None)

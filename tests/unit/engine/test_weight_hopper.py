@@ -12,7 +12,7 @@ from localmodel.engine.weight_hopper import SMALL, choose_columns, plan_work
 from localmodel.engine.weight_hopper_kernel import find_item
 
 
-@pytest.mark.parametrize("rows", [17, 64, 100, 256, 300, 2000])
+@pytest.mark.parametrize("rows", [17, 64, 90, 100, 150, 256, 300, 2000])
 @pytest.mark.parametrize(("count", "steps"), [(4608, 56), (37888, 56), (37888, 4), (3584, 296), (152064, 28), (200, 3), (8, 1)])
 def test_every_step_of_every_tile_is_computed_once(rows, count, steps):
     columns = choose_columns(rows)
@@ -36,7 +36,7 @@ def test_few_tiles_are_cut_for_all_programs():
     assert plan_work(256, 16384, 56, 256, 132) == (1, 128, 1, 128), "a turn that is nearly full"
 
 
-@pytest.mark.parametrize(("bits", "columns"), [(8, 16), (4, 256)])
+@pytest.mark.parametrize(("bits", "columns"), [(8, 16), (8, 96), (4, 192), (4, 256)])
 def test_it_compiles_for_the_card_and_fits_into_its_registers(bits, columns, tmp_path):
     """In a process where Triton compiles: other tests here use its interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +52,15 @@ def passes_alone(request: Any) -> bool:
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return True
+
+
+def compile_in_another(script: Path, cache: Path, *arguments: str) -> list[list[str]]:
+    """Words of the lines of a process where Triton compiles: other tests use its interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, str(script), *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [line.split() for line in done.stdout.splitlines()]
 
 
 def make_prompts(count, shortest, longest, seed=3):

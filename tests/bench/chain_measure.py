@@ -96,9 +96,9 @@ class Chain:
             print(f"all rounds {[round(one.per_second, 1) for one in each]}", flush=True)
         print(f"  cores busy, filling included: {', '.join(f'{name} {cores:.2f}' for name, cores in spent.items())}", flush=True)
 
-    async def first_tokens(self, beside: int, count: int = 40, length: int = 512) -> None:
-        """Alternately, `beside` others decoding; they are as old in each case. They come at any moment of a step, so that the
-        median of 24 was right within 1 ms only."""
+    async def first_tokens(self, beside: int, count: int = 80, length: int = 512) -> None:
+        """Alternately, `beside` others decoding; they are as old in each case. They come at any moment of a step: a median of 24 was
+        right within 1 ms only, and pauses that are all alike would ask at the same moment of each."""
         seconds: dict[str, list[float]] = {"raw": [], "channel": [], "gateway": []}
         answer = 4000 if beside else 8
         async with self.channel() as channel:
@@ -110,9 +110,9 @@ class Chain:
                 async with self.beside(beside):
                     for _ in range(count):
                         seconds["channel"] += [(await channel.ask(self.prompts(1, length), 8, first_only=True))[0].first_seconds]
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.05 + 0.02 * self.chance.random())
                         seconds["gateway"] += [(await ask_gateway(self.world.port, self.prompts(1, length)[0], 2)).first_seconds]
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(0.05 + 0.02 * self.chance.random())
         medians = {name: statistics.median(values) * 1000 for name, values in seconds.items()}
         print(f"first token of {length} tokens, {beside} streams beside:", end=" ")
         print(

@@ -24,6 +24,7 @@ from localmodel.engine.card_runner import Chosen
 from localmodel.engine.card_steps import decoding_rows, graph_sizes
 from localmodel.engine.engine import Launched
 from localmodel.engine.families import Decoder
+from localmodel.engine.kernel_compilers import LEAST, Compilers, nothing_is_compiled
 from localmodel.engine.kernels import compiling, only_compiling
 from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
 from localmodel.engine.network_config import NetworkConfig
@@ -66,16 +67,18 @@ def rehearsing(
 
 
 class Loading(Executor):
-    """Compiles, and brings what it compiled onto the card. Of what waits for a thread, those that take long come first: one of
-    them begun last is a thread's work while all others have none."""
+    """Compiles, by processes where all is new, and brings what was compiled onto the card. Of what waits for a thread, those that
+    take long come first: one of them begun last is a thread's work while all others have none."""
 
     def __init__(self, threads: int) -> None:
+        self._compilers = Compilers(threads if threads >= LEAST and nothing_is_compiled() else 0)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kernels")
         self._waiting: PriorityQueue[tuple[bool, int, Future[Any], Callable[[], Any]]] = PriorityQueue()
         self._count = itertools.count()
 
     def submit(self, compile: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         def compile_and_load() -> Any:
+            self._compilers.compile(compile)
             kernel = compile(*args, **kwargs)
             kernel.run  # noqa: B018 - the property loads it
             return kernel
@@ -94,6 +97,7 @@ class Loading(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
+        self._compilers.close()
 
 
 def _quietly(run: Any) -> None:

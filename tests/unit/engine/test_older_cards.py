@@ -1,14 +1,15 @@
 """What was written on a large new card runs on every card that has bfloat16: instructions and memory."""
 
-import os
 import re
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from engine_runs import compile_in_another
+
+HERE = Path(__file__).parent
 TRITON = find_spec("triton")  # not imported before test_card_kernels has chosen the interpreter
 PTXAS = Path(TRITON.origin if TRITON and TRITON.origin else "").parent / "backends" / "nvidia" / "bin" / "ptxas"
 CUOBJDUMP = PTXAS.with_name("cuobjdump")
@@ -37,18 +38,8 @@ def test_every_card_with_bfloat16_knows_the_instructions(name, card, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def compile_in_another(script, tmp_path, *arguments):
-    """Words of the lines of a process where Triton compiles: other tests here use its interpreter."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [line.split() for line in done.stdout.splitlines()]
-
-
 def test_every_kernel_fits_into_the_least_shared_memory_of_a_card(tmp_path):
-    taken = compile_in_another("compile_small_card.py", tmp_path)
+    taken = compile_in_another(HERE / "compile_small_card.py", tmp_path)
     assert {name for name, _ in taken} >= {"_chunk_kernel", "_decode_kernel", "_rows_kernel"}
     assert [each for each in taken if int(each[1]) > 99 * 1024] == []
 
@@ -56,14 +47,14 @@ def test_every_kernel_fits_into_the_least_shared_memory_of_a_card(tmp_path):
 @pytest.mark.skipif(not CUOBJDUMP.exists(), reason="this Triton brings no tool for it")
 def test_no_kernel_of_attention_needs_much_of_a_stack(tmp_path):
     """Of an H100 each byte takes 264 KiB; what is planned for CUDA itself holds 320."""
-    taken = compile_in_another("compile_attention.py", tmp_path, str(CUOBJDUMP))
+    taken = compile_in_another(HERE / "compile_attention.py", tmp_path, str(CUOBJDUMP))
     assert {(dtype, size) for _, dtype, size, _ in taken} >= {("torch.float32", "256"), ("torch.bfloat16", "80")}
     assert [each for each in taken if int(each[-1]) > 320] == []
 
 
 def test_numbers_of_one_row_stay_with_their_thread(tmp_path):
     """A compiler that lays blocks out otherwise than we think moves them through shared memory in every step, and is right."""
-    taken = compile_in_another("compile_one_row.py", tmp_path, "80", "90")
+    taken = compile_in_another(HERE / "compile_one_row.py", tmp_path, "80", "90")
     assert len(taken) == 2 * 3
     assert {name for name, *_ in taken} == {"_row_kernel", "_row8_planes_kernel", "_row4_planes_kernel"}
     assert [each for each in taken if int(each[1]) > int(each[2])] == []

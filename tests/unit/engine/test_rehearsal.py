@@ -25,22 +25,15 @@ from localmodel.engine.engine import Engine
 from localmodel.engine.families import choose_decoder
 from localmodel.engine.kernels import launch, only_compiling
 from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
-from localmodel.engine.quantize import QuantizedWeight
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.shards import divide
 from localmodel.engine.sizing import launch_largest
+from rehearsed import CONFIG, LIMITS, make_weight
 
 LAUNCHERS = [
     "chunk_attention_kernel", "fused_kernels", "paged_attention_kernel", "weight_expand", "weight_hopper",
     "weight_planes_kernel", "weight_row_kernel", "weight_row_planes_kernel", "weight_rows_kernel",
 ]  # fmt: skip
-CONFIG = {
-    "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 4,
-    "head_dim": 16, "vocab_size": 320, "max_position_embeddings": 4096, "hidden_act": "silu", "tie_word_embeddings": False,
-    "rms_norm_eps": 1e-6, "rope_theta": 1e4, "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 64,
-    "sliding_window_pattern": 2, "query_pre_attn_scalar": 16,
-}  # fmt: skip
-LIMITS = {"slots": 20, "context": 2600, "prompt_tokens": 2048, "beside": 256}
 GREEDY = Sampling(temperature=0, max_tokens=3, ignore_eos=True)
 
 
@@ -95,13 +88,6 @@ def seen(monkeypatch):
     monkeypatch.setattr(CardRunner, "_pin", staticmethod(torch.from_numpy))
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     return found
-
-
-def make_weight(rows, columns, bits, dtype, device, *rest, **more):
-    """As a card holds it."""
-    if bits == 16:
-        return torch.zeros(rows, columns, dtype=dtype, device=device)
-    return QuantizedWeight.empty(rows, columns, bits, dtype, device, *rest, **more)
 
 
 @pytest.mark.parametrize(

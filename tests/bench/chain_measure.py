@@ -97,8 +97,8 @@ class Chain:
         print(f"  cores busy, filling included: {', '.join(f'{name} {cores:.2f}' for name, cores in spent.items())}", flush=True)
 
     async def first_tokens(self, beside: int, count: int = 80, length: int = 512) -> None:
-        """Alternately, `beside` others decoding; they are as old in each case. They come at any moment of a step: a median of 24 was
-        right within 1 ms only, and pauses that are all alike would ask at the same moment of each."""
+        """Alternately, `beside` others decoding; they are as old in each case. They come at any moment of a step, so that the
+        median of 24 was right within 1 ms only, and pauses of one length would ask at the same moment of every step."""
         seconds: dict[str, list[float]] = {"raw": [], "channel": [], "gateway": []}
         answer = 4000 if beside else 8
         async with self.channel() as channel:

@@ -1,73 +1,82 @@
 """The processes that compile kernels for a start, as the engine holds them (`kernel_compiler`).
 
-Why it exists: they are worth their own start only where much is to be compiled, and none of their failures may be one of the
-engine's: who finds no process, or one that died, compiles by itself.
+Why it exists: none of their failures may be one of the engine's. Who finds no process, or one that has ended, compiles by itself;
+they end at once where something was compiled before.
 """
 
 import inspect
+import os
 import pickle
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from localmodel.engine.interpreter import NoInterpreter, environment, find_interpreter
 from localmodel.engine.kernel_compiler import DONE, Job
 
-LEAST = 4
-"""Processors from which on: each process imports Triton first, 0.6 s of one."""
-
-
-def nothing_is_compiled() -> bool:
-    from triton import knobs
-
-    cache = Path(knobs.cache.dir)
-    return not cache.is_dir() or not any(cache.iterdir())
+END_SECONDS = 5.0
 
 
 class Compilers:
     def __init__(self, count: int) -> None:
-        """Where they can't be started there are fewer, and that is said."""
-        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        """Where they can't be started, that is said."""
+        self._idle: SimpleQueue[socket.socket] = SimpleQueue()
+        self._sockets: list[socket.socket] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        theirs: list[socket.socket] = []
         try:
-            command = [find_interpreter(), "-P", "-m", "localmodel.engine.kernel_compiler"]
             for _ in range(count):
-                process = subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-                self._processes.append(process)
-                self._idle.put(process)
+                ours, other = socket.socketpair()
+                self._sockets.append(ours)
+                theirs.append(other)
+            numbers = [other.fileno() for other in theirs]
+            command = [find_interpreter(), "-P", "-m", "localmodel.engine.kernel_compiler", *map(str, numbers)]
+            self._process = subprocess.Popen(
+                command, env=environment(), pass_fds=numbers, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True
+            )
+            for ours in self._sockets:
+                self._idle.put(ours)
         except (NoInterpreter, OSError) as error:
-            print(f"kernels are compiled by {len(self._processes)} processes, because: {error}", file=sys.stderr, flush=True)
+            print(f"kernels are compiled in the engine, because: {error}", file=sys.stderr, flush=True)
+        finally:
+            for other in theirs:
+                other.close()
 
     def compile(self, compile: Callable[[], Any]) -> None:
         """Into the cache, if `compile` is what Triton would have called and a process is there: never an error."""
         if (job := describe(compile)) is None:
             return
         try:
-            process = self._idle.get_nowait()
+            link = self._idle.get_nowait()
         except Empty:
             return
-        assert process.stdin and process.stdout
         try:
-            process.stdin.write(pickle.dumps(pickle.dumps(job)))
-            process.stdin.flush()
-            if process.stdout.read(len(DONE)) == DONE:
-                self._idle.put(process)
-        except (OSError, pickle.PicklingError, AttributeError, TypeError) as error:  # as pickle says that it can't
+            link.sendall(pickle.dumps(pickle.dumps(job)))
+            if link.recv(len(DONE)) == DONE:
+                self._idle.put(link)
+        except OSError:  # it has ended
+            pass
+        except (pickle.PicklingError, AttributeError, TypeError) as error:  # as pickle says that it can't
             print(f"a kernel is compiled in the engine, because: {error!r}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Also those that still compile: a file is in the cache as a whole or not at all."""
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            process.communicate()
+        for link in self._sockets:
+            link.close()
+        if self._process is None:
+            return
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)  # files are in the cache as a whole or not at all
+            self._process.wait()
 
 
 def describe(compile: Callable[[], Any]) -> Job | None:
-    """What Triton's AsyncCompileMode is asked to call knows what to compile in its closure; None if another Triton does not."""
+    """What Triton's AsyncCompileMode is asked to call knows what to compile in its closure; None if another Triton's does not."""
     known = inspect.getclosurevars(compile).nonlocals
     try:
         source, kernel = known["src"], known["src"].fn

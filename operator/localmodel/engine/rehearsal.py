@@ -24,7 +24,7 @@ from localmodel.engine.card_runner import Chosen
 from localmodel.engine.card_steps import decoding_rows, graph_sizes
 from localmodel.engine.engine import Launched
 from localmodel.engine.families import Decoder
-from localmodel.engine.kernel_compilers import LEAST, Compilers, nothing_is_compiled
+from localmodel.engine.kernel_compilers import Compilers
 from localmodel.engine.kernels import compiling, only_compiling
 from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
 from localmodel.engine.network_config import NetworkConfig
@@ -71,7 +71,7 @@ class Loading(Executor):
     take long come first: one of them begun last is a thread's work while all others have none."""
 
     def __init__(self, threads: int) -> None:
-        self._compilers = Compilers(threads if threads >= LEAST and nothing_is_compiled() else 0)
+        self._compilers = Compilers(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kernels")
         self._waiting: PriorityQueue[tuple[bool, int, Future[Any], Callable[[], Any]]] = PriorityQueue()
         self._count = itertools.count()

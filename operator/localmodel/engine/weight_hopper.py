@@ -98,9 +98,9 @@ def multiply_many(x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bia
         TensorDescriptor.from_tensor(weight.view(torch.int16), [height, 32], PARTS),
         TensorDescriptor.from_tensor(x, [piece, 64], ROWS),
         TensorDescriptor.from_tensor(output, [piece, height], ROWS),
-        rows, count, work.items, work.whole, work.splits, steps, work.blocks,
+        rows, count, 0 if bias is None else count, work.items, work.whole, work.splits, steps, work.blocks,
         BITS=bits, COLUMNS=piece, PIECES=columns // piece, STAGES=STAGES[columns][bits == 4], REGISTERS=REGISTERS[shared][1],
-        BIASED=bias is not None, overlap="early" if rows <= WORTH else "", num_warps=4, maxnreg=REGISTERS[shared][0],
+        overlap="early" if rows <= WORTH else "", num_warps=4, maxnreg=REGISTERS[shared][0],
     )  # fmt: skip
     if work.splits > 1:
         sum_parts(partials, scales if bits == 8 else None, bias, output, cut_from)

@@ -123,8 +123,8 @@ def _wait(totals):
 
 @gluon.jit
 def _compute(
-    output, scales, minima, bias, partials, M, N, buffers, work,
-    GROUP: gl.constexpr, BITS: gl.constexpr, COLUMNS: gl.constexpr, PIECES: gl.constexpr, BIASED: gl.constexpr,
+    output, scales, minima, bias, partials, M, N, biased, buffers, work,
+    GROUP: gl.constexpr, BITS: gl.constexpr, COLUMNS: gl.constexpr, PIECES: gl.constexpr,
 ):  # fmt: skip
     parts, rows, results, filled, emptied, ended = buffers
     items, whole, splits, steps, blocks = work
@@ -161,6 +161,7 @@ def _compute(
         count += 1
         n = n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, shape))
         if item < whole:
+            added = gl.load(bias + n, mask=n < biased, other=0.0).to(gl.float32)
             if BITS == 8:
                 mbarrier.arrive(emptied.index(stage))
                 line_scales = gl.load(scales + n, mask=n < N, other=0.0).to(gl.float32)
@@ -176,8 +177,7 @@ def _compute(
                     room = results.index(GROUP * PIECES + piece)
                 else:
                     room = rows.index((stage * 2 + GROUP) * PIECES + piece)
-                if BIASED:
-                    total += gl.expand_dims(gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32), 1)
+                total += gl.expand_dims(added, 1)
                 room.permute((1, 0)).store(total.to(gl.bfloat16))
                 fence_async_shared()
                 store_tile(output, [m0 + piece * COLUMNS, n0], room)
@@ -194,11 +194,11 @@ def _compute(
     tma.store_wait(0)
 
 
-@gluon.jit(do_not_specialize=["M", "N", "items", "whole", "splits", "steps", "blocks"])
+@gluon.jit(do_not_specialize=["M", "N", "biased", "items", "whole", "splits", "steps", "blocks"])
 def product_kernel(
-    scales, minima, bias, partials, weight, x, output, M, N, items, whole, splits, steps, blocks,
+    scales, minima, bias, partials, weight, x, output, M, N, biased, items, whole, splits, steps, blocks,
     BITS: gl.constexpr, COLUMNS: gl.constexpr, PIECES: gl.constexpr, STAGES: gl.constexpr, REGISTERS: gl.constexpr,
-    BIASED: gl.constexpr, OVERLAP: gl.constexpr = "",
+    OVERLAP: gl.constexpr = "",
 ):  # fmt: skip
     if OVERLAP == "early":
         gdc_launch_dependents()
@@ -217,8 +217,8 @@ def product_kernel(
     work = (items, whole, splits, steps, blocks)
     gl.warp_specialize(
         [
-            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 0, BITS, COLUMNS, PIECES, BIASED)),
-            (_compute, (output, scales, minima, bias, partials, M, N, buffers, work, 1, BITS, COLUMNS, PIECES, BIASED)),
+            (_compute, (output, scales, minima, bias, partials, M, N, biased, buffers, work, 0, BITS, COLUMNS, PIECES)),
+            (_compute, (output, scales, minima, bias, partials, M, N, biased, buffers, work, 1, BITS, COLUMNS, PIECES)),
             (_load, (weight, x, buffers, work, BITS, COLUMNS, PIECES, OVERLAP)),
         ],
         [4, 1], [REGISTERS, 24],

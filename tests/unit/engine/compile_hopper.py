@@ -19,14 +19,13 @@ def main(bits: int, columns: int) -> None:
         "x": f"tensordesc<bf16[{piece}, 64],{ROWS!r}>",
         "output": f"tensordesc<bf16[{piece}, 64],{ROWS!r}>",
     }
-    numbers = dict.fromkeys(("M", "N", "items", "whole", "splits", "steps", "blocks"), "i32")
+    numbers = dict.fromkeys(("M", "N", "biased", "items", "whole", "splits", "steps", "blocks"), "i32")
     constants = {
         "BITS": bits,
         "COLUMNS": piece,
         "PIECES": columns // piece,
         "STAGES": STAGES[columns][bits == 4],
         "REGISTERS": registers,
-        "BIASED": True,
         "OVERLAP": "early",
     }
     signature = {**pointers, **descriptors, **numbers, **dict.fromkeys(constants, "constexpr")}

@@ -1,8 +1,10 @@
 """Kernels that other processes compile for the engine, without a card; and what becomes of them where such a process fails."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +17,8 @@ if not torch.cuda.is_available():
 from engine_runs import compile_in_another
 from localmodel.engine import kernel_compilers
 from localmodel.engine.interpreter import NoInterpreter, environment
-from localmodel.engine.kernel_compiler import DONE
-from localmodel.engine.kernel_compilers import Compilers, describe, nothing_is_compiled
+from localmodel.engine.kernel_compiler import nothing_is_compiled
+from localmodel.engine.kernel_compilers import Compilers, describe
 
 
 def test_the_engine_finds_all_that_another_process_compiled(tmp_path):
@@ -50,32 +52,74 @@ def test_only_what_triton_asks_for_is_described():
 
 
 @pytest.fixture
-def compilers():
-    made = Compilers(1)
-    yield made
-    made.close()
-    assert made._processes[0].returncode is not None
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "kernels"))
+    return tmp_path / "kernels"
 
 
-def test_what_a_process_can_not_compile_keeps_it_from_nothing(capfd):
-    compilers = Compilers(1)
-    for _ in range(2):
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def compile_each(compilers, count):
+    """Once each of them is there."""
+    for _ in range(count):
         compilers.compile(asked())
+
+
+def test_what_a_process_can_not_compile_keeps_it_from_nothing(cache, capfd):
+    compilers = Compilers(1)
+    compile_each(compilers, 2)
     assert not compilers._idle.empty()
     compilers.close()
+    assert compilers._process.returncode == 0, "it ended by itself"
     assert capfd.readouterr().err.count("a kernel is compiled later, because: ") == 2
 
 
-def test_a_process_that_died_is_not_asked_again(compilers):
-    compilers._processes[0].kill()
-    compilers._processes[0].wait()
-    for _ in range(2):
-        compilers.compile(asked())
-    assert compilers._idle.empty()
+def test_a_process_that_died_is_not_asked_again_and_the_others_are(cache):
+    compilers = Compilers(2)
+    compile_each(compilers, 2)
+    os.kill(int(children(compilers._process.pid)[0]), signal.SIGKILL)
+    compile_each(compilers, 4)
+    assert compilers._idle.qsize() == 1
+    compilers.close()
+    assert compilers._process.returncode == 0
 
 
-def test_what_can_not_be_sent_is_compiled_in_the_engine(compilers, capfd):
+def test_one_that_does_not_end_is_ended_with_all_it_started(cache, monkeypatch):
+    monkeypatch.setattr(kernel_compilers, "END_SECONDS", 0.2)
+    compilers = Compilers(2)
+    compile_each(compilers, 2)
+    started = children(compilers._process.pid)
+    assert len(started) == 2
+    os.kill(int(started[0]), signal.SIGSTOP)
+    compilers.close()
+    assert compilers._process.returncode == -signal.SIGKILL
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in started):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_they_end_with_the_engine(cache):
+    code = """
+import os
+from localmodel.engine.kernel_compilers import Compilers
+compilers = Compilers(2)
+print(compilers._process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    until = time.monotonic() + 20
+    while Path(f"/proc/{int(done.stdout)}/exe").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_can_not_be_sent_is_compiled_in_the_engine(cache, capfd):
+    compilers = Compilers(1)
     compilers.compile(asked(target=lambda: None))
+    compilers.close()
     assert "a kernel is compiled in the engine, because: " in capfd.readouterr().err
 
 
@@ -87,22 +131,27 @@ def test_where_no_process_can_be_started_that_is_said(monkeypatch, capsys):
     compilers = Compilers(4)
     compilers.compile(asked())
     compilers.close()
-    assert "kernels are compiled by 0 processes, because: none here" in capsys.readouterr().err
+    assert "kernels are compiled in the engine, because: none here" in capsys.readouterr().err
 
 
-def test_it_ends_with_its_input_and_prints_nothing_among_its_answers():
-    command = [sys.executable, "-P", "-m", "localmodel.engine.kernel_compiler"]
-    done = subprocess.run(command, input=b"", env=environment(), capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, b"")
-    assert len(DONE) == 1
+def test_they_end_at_once_where_something_is_compiled(cache, capfd):
+    (cache / "ABC").mkdir(parents=True)
+    (cache / "ABC" / "kernel.cubin").touch()
+    compilers = Compilers(2)
+    assert compilers._process.wait(30) == 0
+    compile_each(compilers, 2)
+    compilers.close()
+    assert capfd.readouterr().err == ""
 
 
-def test_processes_are_started_for_an_empty_cache_only(tmp_path, monkeypatch):
+def test_only_kernels_count_as_compiled(tmp_path, monkeypatch):
+    """Triton's own helpers are compiled by the engine at any moment."""
     from triton import knobs
 
     monkeypatch.setattr(knobs.cache, "dir", str(tmp_path / "kernels"))
     assert nothing_is_compiled()
-    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "ABC").mkdir(parents=True)
+    (tmp_path / "kernels" / "ABC" / "cuda_utils.so").touch()
     assert nothing_is_compiled()
-    (tmp_path / "kernels" / "ABC").mkdir()
+    (tmp_path / "kernels" / "ABC" / "kernel.cubin").touch()
     assert not nothing_is_compiled()

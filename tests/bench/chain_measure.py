@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import random
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
@@ -16,7 +16,7 @@ import aiohttp
 from tokenizers import Tokenizer
 
 from bench.chain_faults import leave
-from bench.chain_rates import Rate, decode_rate, describe
+from bench.chain_rates import Rate, Stream, decode_rate, describe
 from bench.chain_streams import Channel, ask_gateway
 from bench.chain_world import RawEngine, World
 from bench.gateway_parts import Part
@@ -107,17 +107,25 @@ class Chain:
                     "first", prompts=self.prompts(count, length), beside=self.prompts(beside, 64), answer=answer
                 )
                 seconds["raw"] += asked["seconds"]
-                async with self.beside(beside):
-                    for _ in range(count):
-                        seconds["channel"] += [(await channel.ask(self.prompts(1, length), 8, first_only=True))[0].first_seconds]
-                        await asyncio.sleep(0.05 + 0.02 * self.chance.random())
-                        seconds["gateway"] += [(await ask_gateway(self.world.port, self.prompts(1, length)[0], 2)).first_seconds]
-                        await asyncio.sleep(0.05 + 0.02 * self.chance.random())
+                for name, ask in (("channel", self._ask_channel(channel)), ("gateway", self._ask_gateway)):
+                    async with self.beside(beside):
+                        for prompt in self.prompts(count, length):
+                            seconds[name].append((await ask(prompt)).first_seconds)
+                            await asyncio.sleep(0.05 + 0.02 * self.chance.random())
         medians = {name: statistics.median(values) * 1000 for name, values in seconds.items()}
         print(f"first token of {length} tokens, {beside} streams beside:", end=" ")
         print(
             ", ".join(f"{name} {median:.1f} ms ({median - medians['raw']:+.1f})" for name, median in medians.items()), flush=True
         )
+
+    def _ask_channel(self, channel: Channel) -> Callable[[list[int]], Awaitable[Stream]]:
+        async def ask(prompt: list[int]) -> Stream:
+            return (await channel.ask([prompt], 8, first_only=True))[0]
+
+        return ask
+
+    async def _ask_gateway(self, prompt: list[int]) -> Stream:
+        return await ask_gateway(self.world.port, prompt, 2)
 
     @asynccontextmanager
     async def beside(self, count: int) -> AsyncIterator[None]:

@@ -154,10 +154,11 @@ BENCHES = [
         bars=(Bar("against transformers, one sequence", "transformers * (@ x)"),),
     ),
     script(
-        "speculation", seconds=90, limit=240,
+        "speculation", seconds=240, limit=400,
         bars=(
-            Bar("guesses, one sequence, best tokens", " 1 sequences, best tokens: * tokens/s, guessing * (@ x)"),
-            Bar("guesses, one sequence, temperature 1", " 1 sequences, temperature 1: * tokens/s, guessing * (@ x)"),
+            Bar("guesses, one sequence that copies", " 1 sequences, copies all: * tokens/s, guessing * (@ x)"),
+            Bar("guesses, one sequence that does not", " 1 sequences, copies nothing: * tokens/s, guessing * (@ x)"),
+            Bar("guesses, 16 sequences that do not", "16 sequences, copies nothing: * tokens/s, guessing * (@ x)"),
         ),
     ),
     script("weights", "--rows", "1", "16", "64", "128", "256", file="weights_cuda", seconds=60, limit=200),

@@ -134,5 +134,5 @@ class Scheduler(Roster):
             return {}
         known = [sequence for sequence in decoding if sequence.computed + 1 == sequence.length and not sequence.pending]
         spare = len(self._running)
-        drafts = zip(known, self.speculation.draft(known, len(decoding), max(0, spare - len(decoding))), strict=True)
+        drafts = zip(known, self.speculation.draft(known, len(decoding), spare - len(decoding)), strict=True)
         return {s: draft[: make_room(self.pool, s, 1 + len(draft), spare) - 1] for s, draft in drafts if draft}

@@ -160,7 +160,7 @@ def test_little_room_guesses_seeds_and_shared_prefixes_change_nothing(engine_con
     scheduler = shared.engine._scheduler
     scheduler.pool = BlockPool(14, 16)  # the whole one had 32
 
-    def draft(sequences, rows):
+    def draft(sequences, rows, others):
         """Two right tokens and a wrong one."""
         ahead = [(s.key, len(s.answer)) for s in sequences]
         return [[*whole[key][at : at + 2], 3][: 29 - at] for key, at in ahead]

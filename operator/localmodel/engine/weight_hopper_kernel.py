@@ -14,10 +14,8 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from localmodel.engine.weight_bits import BYTE_PAIRS, NIBBLE_PAIRS
+from localmodel.engine.weight_hopper_numbers import HEIGHT, numbers_of, steps_of
 
-HEIGHT = gl.constexpr(64)
-"""Rows of the weight that a group of warps multiplies."""
 load_tile = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared  # before Triton 3.7
 store_tile = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
 
@@ -69,38 +67,6 @@ def _load(
 
 
 @gluon.jit
-def _steps_of(scales, minima, place, BITS: gl.constexpr):
-    scale, minimum = place, place
-    if BITS == 4:
-        scale = gl.load(scales + place)
-        minimum = gl.load(minima + place)
-    return scale, minimum
-
-
-@gluon.jit
-def _pairs(first, second, layout: gl.constexpr):
-    return gl.convert_layout(gl.join(first, second).reshape([HEIGHT, 64]), layout, assert_trivial=True)
-
-
-@gluon.jit
-def _numbers(packed, scale, minimum, BITS: gl.constexpr, operand: gl.constexpr):
-    """packed [64, 32] int16 -> [64, 64] of a step's first numbers and of its second, which with 8 bits are the same."""
-    if BITS == 4:
-        s, _ = gl.broadcast(gl.expand_dims(scale, 1), packed)
-        least, _ = gl.broadcast(gl.expand_dims(minimum, 1), packed)
-        a, b, c, d = gl.inline_asm_elementwise(
-            NIBBLE_PAIRS, "=h,=h,=h,=h,h,h,h", [packed, s, least], dtype=(gl.bfloat16, gl.bfloat16, gl.bfloat16, gl.bfloat16),
-            is_pure=True, pack=1,
-        )  # fmt: skip
-        first, second = _pairs(a, b, operand), _pairs(c, d, operand)
-    else:
-        a, b = gl.inline_asm_elementwise(BYTE_PAIRS, "=h,=h,h", [packed], dtype=(gl.bfloat16, gl.bfloat16), is_pure=True, pack=1)
-        first = _pairs(a, b, operand)
-        second = first
-    return first, second
-
-
-@gluon.jit
 def _multiply(first, second, rows, stage, totals, BITS: gl.constexpr):
     halves: gl.constexpr = 8 // BITS
     pieces: gl.constexpr = len(totals)
@@ -143,17 +109,17 @@ def _compute(
         for _ in gl.static_range(PIECES):
             totals += (gl.zeros([HEIGHT, COLUMNS], gl.float32, shape),)
         own = gl.minimum(n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, pairs)), N - 1) * steps
-        scale, minimum = _steps_of(scales, minima, own + start, BITS)
+        scale, minimum = steps_of(scales, minima, own + start, BITS)
         mbarrier.wait(filled.index(count % stages), count // stages & 1)
-        first, second = _numbers(parts.index(count % stages * 2 + GROUP).load(pairs), scale, minimum, BITS, operand)
-        scale, minimum = _steps_of(scales, minima, own + min(start + 1, end - 1), BITS)
+        first, second = numbers_of(parts.index(count % stages * 2 + GROUP).load(pairs), scale, minimum, BITS, operand)
+        scale, minimum = steps_of(scales, minima, own + min(start + 1, end - 1), BITS)
         for step in range(start, end - 1):  # the next step's numbers are made while this one's are multiplied
             stage = count % stages
             totals = _multiply(first, second, rows, stage, totals, BITS)
             count += 1
             mbarrier.wait(filled.index(count % stages), count // stages & 1)
-            first, second = _numbers(parts.index(count % stages * 2 + GROUP).load(pairs), scale, minimum, BITS, operand)
-            scale, minimum = _steps_of(scales, minima, own + min(step + 2, end - 1), BITS)
+            first, second = numbers_of(parts.index(count % stages * 2 + GROUP).load(pairs), scale, minimum, BITS, operand)
+            scale, minimum = steps_of(scales, minima, own + min(step + 2, end - 1), BITS)
             totals = _wait(totals)
             mbarrier.arrive(emptied.index(stage))
         stage = count % stages

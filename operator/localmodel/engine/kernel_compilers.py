@@ -18,6 +18,8 @@ from typing import Any
 from localmodel.engine.interpreter import NoInterpreter, environment, find_interpreter
 from localmodel.engine.kernel_compiler import DONE, Job
 
+KERNEL_SECONDS = 120.0
+"""One takes up to 3 s of a processor; after so long it is compiled in the engine."""
 END_SECONDS = 5.0
 
 
@@ -31,6 +33,7 @@ class Compilers:
         try:
             for _ in range(count):
                 ours, other = socket.socketpair()
+                ours.settimeout(KERNEL_SECONDS)
                 self._sockets.append(ours)
                 theirs.append(other)
             numbers = [other.fileno() for other in theirs]
@@ -58,7 +61,7 @@ class Compilers:
             link.sendall(pickle.dumps(pickle.dumps(job)))
             if link.recv(len(DONE)) == DONE:
                 self._idle.put(link)
-        except OSError:  # it has ended
+        except OSError:  # it has ended, or hangs
             pass
         except (pickle.PicklingError, AttributeError, TypeError) as error:  # as pickle says that it can't
             print(f"a kernel is compiled in the engine, because: {error!r}", file=sys.stderr, flush=True)

@@ -101,6 +101,17 @@ def test_one_that_does_not_end_is_ended_with_all_it_started(cache, monkeypatch):
         time.sleep(0.05)
 
 
+def test_one_that_hangs_is_not_waited_for(cache, monkeypatch):
+    compilers = Compilers(1)
+    compile_each(compilers, 1)
+    os.kill(int(children(compilers._process.pid)[0]), signal.SIGSTOP)
+    compilers._sockets[0].settimeout(0.2)
+    compile_each(compilers, 2)
+    assert compilers._idle.empty()
+    monkeypatch.setattr(kernel_compilers, "END_SECONDS", 0.2)
+    compilers.close()
+
+
 def test_they_end_with_the_engine(cache):
     code = """
 import os

@@ -50,6 +50,6 @@ def test_every_kernel_that_begins_before_its_turn_waits():
 
 def test_the_kernel_of_several_groups_of_warps_waits_where_it_loads_x():
     source = (Path(engine.__path__[0]) / "weight_hopper_kernel.py").read_text()
-    loads = source[source.index("def _load(") : source.index("def _steps_of(")]
+    loads = source[source.index("def _load(") : source.index("def _multiply(")]
     assert loads.index("load_tile(weight") < loads.index("gdc_wait()") < loads.index("load_tile(x")
     assert source.count("gdc_wait()") == 1

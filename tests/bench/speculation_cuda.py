@@ -27,7 +27,7 @@ from localmodel.engine.loader import GPU_BURST, GPU_CHUNK
 from localmodel.engine.quantize import QuantizedWeight
 from localmodel.engine.qwen2 import Qwen2Network
 from localmodel.engine.scheduler import Scheduler
-from localmodel.engine.speculation import CARD_SHARES, Speculation, StepCost
+from localmodel.engine.speculation import Speculation, for_card
 
 ANSWER = 400
 PROMPT = 500
@@ -105,7 +105,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}", flush=True)
     card_runner.largest_steps = lambda slots, context: []
     engine = make_engine(arguments.layers, arguments.bits)
-    speculation = Speculation(StepCost(*CARD_SHARES[arguments.bits]), most_rows=SLOTS)
+    speculation = for_card(arguments.bits, SLOTS)
     for batch in arguments.batches:
         for kind, (temperature, first) in KINDS.items():
             rates: dict[Speculation | None, list[float]] = {None: [], speculation: []}

@@ -18,7 +18,7 @@ from typing import Any
 from localmodel.engine.interpreter import NoInterpreter, environment, find_interpreter
 from localmodel.engine.kernel_compiler import DONE, Job
 
-KERNEL_SECONDS = 120.0
+KERNEL_SECONDS = 30.0
 """One takes up to 3 s of a processor; after so long it is compiled in the engine."""
 END_SECONDS = 5.0
 
@@ -63,7 +63,7 @@ class Compilers:
                 self._idle.put(link)
         except OSError:  # it has ended, or hangs
             pass
-        except (pickle.PicklingError, AttributeError, TypeError) as error:  # as pickle says that it can't
+        except Exception as error:  # pickle has many ways to say that it can't
             print(f"a kernel is compiled in the engine, because: {error!r}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -80,11 +80,11 @@ class Compilers:
 
 def describe(compile: Callable[[], Any]) -> Job | None:
     """What Triton's AsyncCompileMode is asked to call knows what to compile in its closure; None if another Triton's does not."""
-    known = inspect.getclosurevars(compile).nonlocals
     try:
+        known = inspect.getclosurevars(compile).nonlocals
         source, kernel = known["src"], known["src"].fn
         names = kernel.fn.__module__, kernel.fn.__name__
         options = dict(known["options"].__dict__)
         return Job(type(source), *names, source.signature, source.constants, source.attrs, known["target"], options)
-    except (KeyError, AttributeError):
+    except (KeyError, AttributeError, TypeError, ValueError):
         return None

@@ -30,6 +30,7 @@ from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
 from localmodel.engine.network_config import NetworkConfig
 from localmodel.engine.sequence import Sequence
 from localmodel.engine.sizing import launch_largest
+from localmodel.engine.speculation import MOST_ROWS
 from localmodel.engine.step_list import list_steps
 from triton import AsyncCompileMode
 
@@ -116,8 +117,11 @@ class Rehearsed(EagerRunner):
 
     def take_graphs(self, every: bool) -> None:
         slots, context = self._cache.slots, self._cache.context
-        for rows in graph_sizes(slots) if every else [1]:
-            self._graphs.decode(rows)
+        sizes = graph_sizes(slots)
+        guessing = next((rows for rows in sizes if rows > MOST_ROWS), slots)
+        for rows in sizes:
+            if every or rows <= guessing:  # one user's answer may have guesses behind its last token
+                self._graphs.decode(rows)
         for shape in list_steps(slots, context):
             if every or (shape.decoding == decoding_rows(0, slots) and not shape.several):
                 self._graphs.mixed(shape)

@@ -40,7 +40,7 @@ class Scheduler(Roster):
         speculation: Speculation | None = None,
     ) -> None:  # fmt: skip
         """`pool` holds at least one sequence of the whole context window; `beside`: prompt tokens of a step in which so many
-        sequences decode and whose first prompt goes on at such a position; >= 1, by default `chunk`."""
+        rows decode, guesses included, and whose first prompt goes on at such a position; >= 1, by default `chunk`."""
         super().__init__(slots, pool)
         self.speculation = speculation
         self._chunk = chunk
@@ -55,7 +55,8 @@ class Scheduler(Roster):
         decode = [sequence.plan(1, drafts.get(sequence, ())) for sequence in decoding]
         prefill = []
         prompts = [sequence for sequence in prompts if sequence.slot is not None and sequence.length > sequence.computed]
-        budget = self._beside(len(decode), prompts[0].computed) if decode and prompts else self._burst
+        rows = sum(work.count for work in decode)
+        budget = self._beside(rows, prompts[0].computed) if rows and prompts else self._burst
         for sequence in prompts:
             left = sequence.length - sequence.computed
             count = min(left, budget)

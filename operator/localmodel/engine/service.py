@@ -24,7 +24,7 @@ from localmodel.engine.loader import LoadedModel, load_model, threads_of_rank
 from localmodel.engine.ranks import Ranks
 from localmodel.engine.resident import resident_bytes
 from localmodel.engine.scheduler import Scheduler
-from localmodel.engine.speculation import CARD_SHARES, Speculation, StepCost
+from localmodel.engine.speculation import Speculation, for_card
 from localmodel.engine.team import Alone
 
 SWITCH_SECONDS = 0.002
@@ -137,7 +137,7 @@ def build_engine(model: LoadedModel, ranks: Ranks | None = None) -> Engine:
             BlockPool(cache.blocks, cache.block_size, contiguous=not on_card),
             burst=model.burst,
             beside=partial(room_beside, slots=cache.slots) if on_card else None,
-            speculation=Speculation(StepCost(*CARD_SHARES[bits]), most_rows=cache.slots) if on_card else Speculation(),
+            speculation=for_card(bits, cache.slots) if on_card else Speculation(),
         ),
         slots=cache.slots,
         context=cache.context,

@@ -2,7 +2,8 @@
 
 Why it exists: a guess that is verified costs a row of every matrix product and brings as many tokens as were right. So a
 step takes guesses while they raise the tokens per second that may be expected of it: with many sequences, or a machine on
-which rows cost much, that is none. What is answered never depends on guesses, only how soon.
+which rows cost much, that is none. What is answered does not depend on guesses, but for how products of another count of
+rows are rounded (0021).
 
 A guess needs to know the last token, so its step is planned when the one before was taken in. Where a device is given its next
 step meanwhile, that is asked first (`pays`).
@@ -44,15 +45,22 @@ LEVEL_DOUBT, SLOPE_DOUBT = 0.2, 4.0
 class StepCost:
     """Learns how long steps take that only decode: those of one row, and a line through all others."""
 
-    def __init__(self, second: float = SECOND_ROW_SHARE, further: float = ROW_SHARE) -> None:
-        """What is thought of the second row and of each further one where nothing was measured, of a step of one row."""
-        self._second, self._further = second, further
+    def __init__(self, second: float = SECOND_ROW_SHARE, further: float = ROW_SHARE, *, forgets: bool = False) -> None:
+        """What is thought of the second row and of each further one where nothing was measured, of a step of one row.
+
+        `forgets` a step that took more than four times what is known: on a card it captured a graph. On a processor somebody else
+        has it, who may stay, so it counts as four times.
+        """
+        self._second, self._further, self._forgets = second, further, forgets
         self._one = 0.0
         self._weight = self._rows = self._seconds = self._squares = self._products = 0.0
 
     def note(self, rows: int, seconds: float) -> None:
         known = self.seconds(rows)
-        seconds = min(seconds, 4 * known) if known else seconds  # somebody else had the processor
+        if known and seconds > 4 * known:
+            if self._forgets:
+                return
+            seconds = 4 * known
         if rows == 1:
             self._one = 0.9 * self._one + 0.1 * seconds if self._one else seconds
         weight = float(rows > 1)
@@ -162,3 +170,8 @@ class Speculation:
         guess = sequence.drafter.guess()[: max(0, most)]
         ends = (number for number, token in enumerate(guess) if token in sequence.stop_tokens)
         return guess[: next(ends, len(guess))]
+
+
+def for_card(bits: int, slots: int) -> Speculation:
+    """`bits` of a weight."""
+    return Speculation(StepCost(*CARD_SHARES[bits], forgets=True), most_rows=slots)

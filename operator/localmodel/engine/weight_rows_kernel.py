@@ -19,7 +19,7 @@ from localmodel.engine.weight_bits import nibbles, signed_bytes
 SUM_TILE = 512
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def _rows_kernel(
     x, weight, scales, minima, bias, output, partials, M, N, splits,
     K: tl.constexpr, BITS: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TILE: tl.constexpr,

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,10 +22,18 @@ from localmodel.engine.kernel_compiler import nothing_is_compiled
 from localmodel.engine.kernel_compilers import Compilers, describe
 
 
-def test_the_engine_finds_all_that_another_process_compiled(tmp_path):
+@pytest.mark.parametrize(
+    ("bits", "some"),
+    [
+        (16, {"_row_kernel", "_decode_kernel", "_add_rms_norm_kernel"}),
+        (8, {"product_kernel", "_chunk_kernel", "_row8_planes_kernel"}),
+        (4, {"_row4_planes_kernel", "_rows_kernel", "_sum_kernel"}),
+    ],
+)
+def test_the_engine_finds_all_that_another_process_compiled(bits, some, tmp_path):
     """That process has no torch: what it thinks of a kernel must be what the engine thinks, to the last letter."""
-    found = compile_in_another(Path(__file__).with_name("compile_ahead.py"), tmp_path, "8", "2")
-    assert {name for name, _ in found} >= {"product_kernel", "_chunk_kernel", "_row8_planes_kernel", "_add_rms_norm_kernel"}
+    found = compile_in_another(Path(__file__).with_name("compile_ahead.py"), tmp_path, str(bits), "2")
+    assert {name for name, _ in found} >= some
     assert [name for name, is_there in found if is_there != "True"] == []
 
 
@@ -48,7 +57,7 @@ def test_only_what_triton_asks_for_is_described():
     job = describe(asked())
     assert (job.source, job.module, job.name) == (Source, __name__, "Source")
     assert (job.target, job.options) == ("no card", {"number": 1})
-    assert describe(lambda: None) is None
+    assert [describe(other) for other in (lambda: None, partial(asked), print)] == [None] * 3
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is compiled while weights are read, against what a start and first requests launch: here neither is done."""
 
 import gc
+import itertools
 import os
 import threading
 import weakref
@@ -28,6 +29,7 @@ from localmodel.engine.kv_cache import GPU_BLOCK, KVCache
 from localmodel.engine.scheduler import Scheduler
 from localmodel.engine.shards import divide
 from localmodel.engine.sizing import launch_largest
+from localmodel.engine.speculation import Speculation
 from rehearsed import CONFIG, LIMITS, make_weight
 
 LAUNCHERS = [
@@ -41,7 +43,7 @@ def signature(kernel, arguments, options):
     """What Triton compiles for: kinds of arguments, and whether pointers and numbers are multiples of 16 or a number is 1."""
     told = [_describe(argument) for argument in arguments]
     for number, name in enumerate(kernel.arg_names[: len(arguments)]):
-        if name in ("table_stride", "window", "splits", *(getattr(kernel, "do_not_specialize", None) or ())):
+        if name in (getattr(kernel, "do_not_specialize", None) or getattr(kernel, "kwargs", {}).get("do_not_specialize") or ()):
             told[number] = "int"
     return kernel.__name__, *told, *sorted(options.items())
 
@@ -66,6 +68,20 @@ class HostRunner(CardRunner):
 
     def _choose(self, parts, sequences, drafts):
         return rehearsal.Launched(lambda: [0] * len(sequences), may_be_followed=False)
+
+
+class Guessing(Speculation):
+    """One sequence's answer with guesses of many lengths."""
+
+    def __init__(self, most_rows):
+        super().__init__(most_rows=most_rows)
+        self.lengths = itertools.cycle([0, 1, 3, 7, 15, 16])
+
+    def draft(self, sequences, rows, others=0):
+        return [[0] * next(self.lengths) for _ in sequences]
+
+    def pays(self, sequences, others=0):
+        return bool(sequences)
 
 
 class HostReadyRunner(ReadyRunner, HostRunner):
@@ -121,6 +137,8 @@ def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_el
     engine = Engine(runner.launch, scheduler, slots=20, context=2600, vocabulary=config.vocabulary, stop_tokens=frozenset())
     for length in (1, 100, 300, 600, 1100, 2100, 2590):
         run_all(engine, {length: ([length % 300] * length, GREEDY)})
+    engine._scheduler.speculation = Guessing(LIMITS["slots"])
+    run_all(engine, {"guesses": ([1], GREEDY.model_copy(update={"max_tokens": 200}))})
     assert len(compiled) > 8
     assert any(name == "product_kernel" for name, *_ in compiled) == (bits == 8 and hopper)
     assert seen - compiled == set(), "compiled too late"

@@ -1,4 +1,5 @@
 import random
+from functools import partial
 from itertools import accumulate
 
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import strategies as st
 
 from localmodel.api.channel import Sampling
 from localmodel.engine.blocks import BlockPool
-from localmodel.engine.scheduler import Scheduler
+from localmodel.engine.card_steps import fit_step, room_beside
+from localmodel.engine.scheduler import GREEDY, Scheduler
 from localmodel.engine.sequence import Sequence
-from localmodel.engine.speculation import Speculation
+from localmodel.engine.speculation import Speculation, StepCost
 
 
 def sequence(key, length=3, max_tokens=4, seed=None, **more):
@@ -367,6 +369,31 @@ def test_guesses_leave_room_for_the_first_tokens_of_prompts():
             history.add(2, 1, 1 + number % 3, False)
         history.step()
     assert history.speculation.accepted_tokens_total > 20
+
+
+@pytest.mark.parametrize("slots", [8, 32, 128])
+def test_steps_with_guesses_and_prompts_have_graphs(slots):
+    """Else such a step is launched kernel by kernel, and others wait for it."""
+    context, seen = 4096, 0
+    scheduler = Scheduler(
+        slots, 1024, BlockPool(2000, 64), burst=2048, beside=partial(room_beside, slots=slots),
+        speculation=Speculation(StepCost(0.1, 0.001), most_rows=slots),
+    )  # fmt: skip
+    for number in range(4):
+        scheduler.add(Sequence(number, (number, *(1, 2, 3) * 9), 400, sampling=GREEDY))
+    for number in range(60):
+        if number % 15 == 14:
+            scheduler.add(Sequence(100 + number, (5000 + number,) * 1000, 1, sampling=GREEDY))
+        works = scheduler.plan()
+        decoding, prompts = ([work for work in works if work.decodes is kind] for kind in (True, False))
+        if decoding and prompts:
+            rows = sum(work.count for work in decoding)
+            longest = max(work.start + work.count for work in prompts)
+            assert fit_step(rows, [work.count for work in prompts], longest, slots=slots, context=context)
+            seen += any(work.draft for work in decoding)
+        tokens = [1 + (work.start + ahead) % 3 for work in works for ahead in range(work.choices)]
+        scheduler.commit(works, tokens, 0.005)
+    assert seen > 3
 
 
 @settings(max_examples=150, deadline=None)

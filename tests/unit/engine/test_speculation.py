@@ -156,6 +156,17 @@ def sequence(prompt, answer=(), **more):
     return Sequence("k", tuple(prompt), more.pop("max_tokens", 50), sampling=Sampling(temperature=0), answer=list(answer), **more)
 
 
+def test_a_step_that_captured_a_graph_is_no_price_on_a_card():
+    """Or guesses would stay off for the first minutes of a start, when each size is captured."""
+    for forgets, dear in ((True, False), (False, True)):
+        cost = StepCost(0.2, 0.01, forgets=forgets)
+        for _ in range(20):
+            cost.note(1, 0.005)
+        cost.note(17, 0.3)
+        cost.note(8, 0.3)
+        assert (cost.seconds(8) > 0.01) == dear
+
+
 def test_a_draft_ends_before_the_end_of_the_answer():
     speculation = Speculation()
     speculation.cost.seconds = lambda rows: 1.0

@@ -36,7 +36,7 @@ def test_few_tiles_are_cut_for_all_programs():
     assert plan_work(256, 16384, 56, 256, 132) == (1, 128, 1, 128), "a turn that is nearly full"
 
 
-@pytest.mark.parametrize(("bits", "columns"), [(8, 16), (8, 96), (4, 192), (4, 256)])
+@pytest.mark.parametrize(("bits", "columns"), [(8, 16), (8, 96), (4, 96), (8, 192), (4, 192), (4, 256)])
 def test_it_compiles_for_the_card_and_fits_into_its_registers(bits, columns, tmp_path):
     """In a process where Triton compiles: other tests here use its interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

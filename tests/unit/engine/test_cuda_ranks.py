@@ -57,7 +57,8 @@ def test_greedy_tokens_are_those_of_one_card(cuda_config, edit_config, cards, ki
         pytest.skip(f"no {cards} CUDA cards")
     config = {"context_window": LONG, "max_batch_size": 8, "gpu_memory_bytes": 2 * 2**30, **options}
     directory = edit_config(kind, max_position_embeddings=LONG)
-    prompts = [*make_prompts(12, 1, 100), *make_prompts(3, 300, 1500, seed=4)]
+    guessed = [[9] * 40, [1, 2, 3, 4] * 10]
+    prompts = [*guessed, *make_prompts(12, 1, 100), *make_prompts(3, 300, 1500, seed=4)]
     one = load_model(cuda_config(directory, gpu_count=1, **config))
     expected = run_greedy(build_engine(one), prompts, 24)
     several = cuda_config(directory, gpu_count=cards, **config).model_dump_json()

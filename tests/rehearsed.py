@@ -32,20 +32,25 @@ def make_weight(rows: int, columns: int, bits: int, dtype: torch.dtype, device: 
     return QuantizedWeight.empty(rows, columns, bits, dtype, device, *rest, **more)
 
 
-def as_on_a_card() -> None:
-    """From now on this process compiles for a Hopper card, and launches nothing."""
+def pretend_card(capability: int) -> None:
+    """Triton compiles for a card of this capability (90: Hopper) from now on."""
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from localmodel.engine import kernels, layers, linear, quantize, weight_hopper, words
-    from localmodel.engine.card_runner import CardRunner
-
-    target = GPUTarget("cuda", 90, 32)
+    target = GPUTarget("cuda", capability, 32)
     driver.set_active(
         SimpleNamespace(
             get_current_device=lambda: 0, get_current_stream=lambda device: 0, get_current_target=lambda: target
         )
     )  # fmt: skip
+
+
+def as_on_a_card() -> None:
+    """From now on this process compiles for a Hopper card, and launches nothing."""
+    from localmodel.engine import kernels, layers, linear, quantize, weight_hopper, words
+    from localmodel.engine.card_runner import CardRunner
+
+    pretend_card(90)
     replaced = {
         layers: {"uses_kernels": lambda x: True},
         quantize: {"uses_kernels": lambda x: True},

@@ -5,13 +5,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from types import SimpleNamespace
 
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
 
 from localmodel.engine import chunk_attention_kernel, paged_attention_kernel
+from rehearsed import pretend_card
 
 
 def stack_of(program: bytes, cuobjdump: str) -> int:
@@ -36,12 +34,7 @@ def attention(dtype: torch.dtype, size: int) -> None:
 
 
 def main(cuobjdump: str) -> None:
-    target = GPUTarget("cuda", 90, 32)
-    driver.set_active(
-        SimpleNamespace(
-            get_current_device=lambda: 0, get_current_stream=lambda device: 0, get_current_target=lambda: target
-        )
-    )  # fmt: skip
+    pretend_card(90)
     for dtype in (torch.float32, torch.bfloat16):
         for size in (80, 128, 256):
 

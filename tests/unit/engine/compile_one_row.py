@@ -2,14 +2,13 @@
 its last sum needs, and how many loads from the card's memory come before it waits for the kernel ahead, 0 if it does not."""
 
 import sys
-from types import SimpleNamespace
 
 import torch
-from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from localmodel.engine import weight_products, weight_row_kernel, weight_row_planes_kernel
 from localmodel.engine.quantize import QuantizedWeight
+from rehearsed import pretend_card
 
 COUNT, SIZE = 4096, 2048
 
@@ -25,12 +24,7 @@ def compile_for_target(kernel, grid, *arguments, overlap, **options):
 
 
 def main(capability: int) -> None:
-    target = GPUTarget("cuda", capability, 32)
-    driver.set_active(
-        SimpleNamespace(
-            get_current_device=lambda: 0, get_current_stream=lambda device: 0, get_current_target=lambda: target
-        )
-    )  # fmt: skip
+    pretend_card(capability)
     for module in (weight_row_kernel, weight_row_planes_kernel):
         module.launch, module.uses_kernels = compile_for_target, lambda x: True
     x = torch.zeros(1, SIZE, dtype=torch.bfloat16)

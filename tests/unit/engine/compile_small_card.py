@@ -3,11 +3,7 @@
 In bfloat16 and with one stage, which is what `kernels.launch` comes to where no more fit.
 """
 
-from types import SimpleNamespace
-
 import torch
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
 
 from localmodel.engine import (
     chunk_attention_kernel,
@@ -15,8 +11,9 @@ from localmodel.engine import (
     weight_products,
     weight_rows_kernel,
 )
+from rehearsed import pretend_card
 
-TARGET = GPUTarget("cuda", 86, 32)  # RTX 30, A10; as much has 89 (RTX 40, L4) and 120 (RTX 50)
+CAPABILITY = 86  # RTX 30, A10; as much has 89 (RTX 40, L4) and 120 (RTX 50)
 WIDE = 256
 """Numbers of the widest heads (Gemma 3)."""
 
@@ -48,11 +45,7 @@ def products() -> None:
 
 
 if __name__ == "__main__":
-    driver.set_active(
-        SimpleNamespace(
-            get_current_device=lambda: 0, get_current_stream=lambda device: 0, get_current_target=lambda: TARGET
-        )
-    )  # fmt: skip
+    pretend_card(CAPABILITY)
     for module in (chunk_attention_kernel, paged_attention_kernel, weight_rows_kernel):
         module.launch = compile_for_target
     weight_rows_kernel.uses_kernels = lambda x: True

@@ -71,7 +71,7 @@ def children(pid):
 
 
 def compile_each(compilers, count):
-    """Once each of them is there."""
+    """One after another: each waits until the processes are there."""
     for _ in range(count):
         compilers.compile(asked())
 

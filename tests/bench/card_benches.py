@@ -166,4 +166,19 @@ BENCHES = [
         "ranks", "--rounds", "1", seconds=150, limit=400, cards=2,
         bars=(Bar("two cards, one sequence", "batch 1: * tok/s on one, * on 2: @ x"),),
     ),
+    Bench(
+        "chain_ranks",
+        ("-m", "bench.chain_cuda", "--pack", "{pack}", "--parts", "ranks", "--cards", "2", "--rounds", "2"),
+        180,
+        450,
+        (
+            Bar("two cards in Triton, one stream", "1 streams through the gateway: * tok/s on one, * on 2: @ x"),
+            Bar("two cards in Triton, 64 streams", "64 streams through the gateway: * tok/s on one, * on 2: @ x"),
+            Bar("a killed rank, serving again, s", "serving again @ s after the kill"),
+            Bar("processes left of its instance", "processes of the dead instance that are left: @ of", "<= 0"),
+        ),
+        sources=("tests/bench/chain_cuda.py", "tests/bench/chain_ranks.py", "tests/bench/chain_raw.py"),
+        cards=2,
+        packed=True,
+    ),
 ]  # fmt: skip

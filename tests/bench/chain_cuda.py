@@ -2,10 +2,14 @@
 
     tar -C /tmp/pack -xf build/chain/chain.tar.xz       (made by `chain_pack`)
     PYTHONPATH=operator:tests:/tmp/pack/packages python -m bench.chain_cuda --pack /tmp/pack [--rounds 3] [--parts starts ...]
+        [--cards 2]
 
 The raw engine is loaded in a process of its own beside Triton's, and idle while the other is measured; each measurement is made
 in turn through the gateway, through Triton's channel and raw. The limit is weights and cached keys and values over the bandwidth
 of a copy measured in the same run. `--tiny --device cpu` tries the script itself. Nothing is asserted.
+
+`--cards` of more than one adds the part `ranks`, without the raw engine: the chain on one card and on so many, and a killed rank.
+On a CPU that many processes share the network; the tiny one has shares for 2 and 4.
 """
 
 import argparse
@@ -18,10 +22,12 @@ import uvloop
 
 from bench.chain_faults import SHIM, cancel_storm, device_fault
 from bench.chain_measure import Chain
+from bench.chain_ranks import several_cards
 from bench.chain_trace import shim, trace
 from bench.chain_world import RawEngine, World
 
 PARTS = ["starts", "rates", "first", "document", "storm", "trace", "fault"]
+RANKS = "ranks"
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -39,8 +45,16 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def measure(chain: Chain) -> None:
-    wanted, world = chain.options.parts, chain.world
     await chain.prepare()
+    if chain.options.parts != [RANKS]:
+        await measure_one_card(chain)
+    if chain.options.cards > 1:
+        await chain.raw.end()
+        await several_cards(chain, chain.options.cards)
+
+
+async def measure_one_card(chain: Chain) -> None:
+    wanted, world = chain.options.parts, chain.world
     if "starts" in wanted:
         await chain.start("16 bits, kernels new, libraries from this machine's disk", kernels="first")
         await world.stop()
@@ -53,7 +67,7 @@ async def measure(chain: Chain) -> None:
     await chain.start("16 bits, for all that follows")
     chain.sizes = await chain.raw.ask("load", **chain.engine, channel_token_file="unused")
     if "rates" in wanted:
-        for batch in chain.options.batches:
+        for batch in chain.options.batches or [1, 64]:
             await chain.rates(batch, chain.options.rounds)
     if "first" in wanted:
         for beside in (0, 63):
@@ -83,6 +97,10 @@ if __name__ == "__main__":
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--logs", type=Path, help="folder to copy the logs of all processes to")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 64])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    uvloop.run(run(parser.parse_args()))
+    parser.add_argument("--batches", nargs="+", type=int, help="default: 1 64; of `ranks` 1 16 64")
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, RANKS], default=PARTS)
+    parser.add_argument("--cards", type=int, default=1)
+    options = parser.parse_args()
+    if RANKS in options.parts and options.cards < 2:
+        parser.error("the part `ranks` compares one card with several: say with how many by --cards")
+    uvloop.run(run(options))

@@ -93,7 +93,7 @@ async def device_fault(world: World, prompts: list[list[int]]) -> None:
 
     await world.wait(explained, "a last failure")
     print(f"all told after {told:.1f} s; last_failure: {(await world.status())['backend']['last_failure']}")
-    restarts = await _serve_again(world)
+    restarts = await serve_again(world)
     whole = monotonic() - began
     stream = await ask_gateway(world.port, prompts[2], 8)
     print(
@@ -102,7 +102,7 @@ async def device_fault(world: World, prompts: list[list[int]]) -> None:
     )
 
 
-async def _serve_again(world: World) -> int:
+async def serve_again(world: World) -> int:
     """As the kubelet does it: a Triton that fails its liveness probe ten times is started anew."""
     restarts = failures = 0
     async with asyncio.timeout(180):

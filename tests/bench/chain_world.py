@@ -58,7 +58,7 @@ class World:
         triton = self._pack / "triton"
         self._command = tritonserver_command(
             program=str(triton / "bin" / "tritonserver"), repository=str(repository), backends=str(triton / "backends"),
-            host="127.0.0.1", port=self.triton_port, gpus=1,
+            host="127.0.0.1", port=self.triton_port, gpus=engine.get("gpu_count", 1),
         )  # fmt: skip
         began = monotonic()
         self._processes = [

@@ -12,9 +12,9 @@ from torch import Tensor
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from localmodel.engine.kernels import WORTH, launch
+from localmodel.engine.kernels import launch
 from localmodel.engine.weight_hopper_kernel import HEIGHT, product_kernel
-from localmodel.engine.weight_rows_kernel import sum_parts
+from localmodel.engine.weight_hopper_sum import room_for, sum_tiles
 
 STAGES = {16: (9, 8), 32: (8, 6), 64: (6, 4), 96: (8, 6), 128: (7, 5), 192: (5, 4), 256: (4, 3)}
 """Steps on their way with 8 and with 4 bits, by rows of x in a tile: as many as fit into a multiprocessor's memory."""
@@ -88,8 +88,7 @@ def multiply_many(x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bia
     steps = weight.shape[1] // 64
     work = plan_work(rows, count, steps, columns, programs)
     output = torch.empty((rows, count), dtype=x.dtype, device=x.device)
-    cut_from = work.whole // work.blocks * 2 * HEIGHT.value
-    partials = x.new_empty((work.splits, rows, count - cut_from) if work.splits > 1 else (0,), dtype=torch.float32)
+    partials = room_for(work.items - work.whole if work.splits > 1 else 0, columns, x)
     height = HEIGHT.value
     piece = piece_of(columns)
     launch(
@@ -100,8 +99,8 @@ def multiply_many(x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bia
         TensorDescriptor.from_tensor(output, [piece, height], ROWS),
         rows, count, 0 if bias is None else count, work.items, work.whole, work.splits, steps, work.blocks,
         BITS=bits, COLUMNS=piece, PIECES=columns // piece, STAGES=STAGES[columns][bits == 4], REGISTERS=REGISTERS[shared][1],
-        overlap="early" if rows <= WORTH else "", num_warps=4, maxnreg=REGISTERS[shared][0],
+        overlap="early", num_warps=4, maxnreg=REGISTERS[shared][0],
     )  # fmt: skip
     if work.splits > 1:
-        sum_parts(partials, scales if bits == 8 else None, bias, output, cut_from)
+        sum_tiles(partials, scales, bias, output, work.whole // work.blocks, work.splits, columns, bits)
     return output

@@ -6,7 +6,7 @@ weight, in registers, while the other multiplies. It chooses nothing; forms of a
 
 A tile is 2 * 64 rows of the weight and PIECES * COLUMNS rows of x, a step 64 bytes of each of its rows: a tensor has a power of
 two, and three such pieces multiply less than the next one. Programs stay, and take items of work (`find_item`): whole tiles, or
-parts of K of them, which are summed afterwards. Only a card shows what it computes.
+parts of K of them, which `weight_hopper_sum` adds up. Only a card shows what it computes.
 """
 
 from triton.experimental import gluon
@@ -22,18 +22,16 @@ store_tile = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_
 
 @gluon.jit
 def find_item(item, whole, splits, steps):
-    """(tile, number of its part, first step, end) of an item: `whole` tiles are one each, the others `splits`."""
+    """(tile, first step, end) of an item: `whole` tiles are one each, the others `splits`."""
     tile = item
-    split = 0
     start = 0
     end = steps
     if item >= whole:
         tile = whole + (item - whole) // splits
-        split = (item - whole) % splits
         each = (steps + splits - 1) // splits
-        start = split * each
+        start = (item - whole) % splits * each
         end = min(start + each, steps)
-    return tile, split, start, end
+    return tile, start, end
 
 
 @gluon.jit
@@ -46,7 +44,7 @@ def _load(
     halves: gl.constexpr = 8 // BITS
     count = 0
     for item in range(gl.program_id(0), items, gl.num_programs(0)):
-        tile, _split, start, end = find_item(item, whole, splits, steps)
+        tile, start, end = find_item(item, whole, splits, steps)
         n = tile // blocks * (2 * HEIGHT)
         m = tile % blocks * (COLUMNS * PIECES)
         for step in range(start, end):
@@ -88,6 +86,19 @@ def _wait(totals):
 
 
 @gluon.jit
+def _store_part(place, totals, wanted, COLUMNS: gl.constexpr):
+    """As it lies in registers, each of which is written by all threads at once. `weight_hopper_sum` has the order."""
+    layout: gl.constexpr = gl.BlockedLayout([COLUMNS // 2, 1], [1, 32], [1, 4], [0, 1])
+    register = gl.expand_dims(gl.arange(0, COLUMNS // 2, gl.SliceLayout(1, layout)), 1)
+    thread = gl.expand_dims(gl.arange(0, 128, gl.SliceLayout(0, layout)), 0)
+    for piece in gl.static_range(len(totals)):
+        each = totals[piece].reshape([4, 2, 8, COLUMNS // 8, 4, 2]).permute((3, 5, 1, 0, 2, 4)).reshape([COLUMNS // 2, 128])
+        each = gl.convert_layout(each, layout, assert_trivial=True)
+        at = place + piece * (HEIGHT * COLUMNS) + register * 128 + thread
+        gl.store(at, each, mask=piece * COLUMNS + register // 4 * 8 < wanted)
+
+
+@gluon.jit
 def _compute(
     output, scales, minima, bias, partials, M, N, biased, buffers, work,
     GROUP: gl.constexpr, BITS: gl.constexpr, COLUMNS: gl.constexpr, PIECES: gl.constexpr,
@@ -98,16 +109,19 @@ def _compute(
     shape: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, 16])
     operand: gl.constexpr = gl.DotOperandLayout(0, shape, 2)
     pairs: gl.constexpr = gl.DotOperandLayout(0, shape, 1)
-    first_part = whole // blocks * (2 * HEIGHT)
     count = 0
     written = 0
     for item in range(gl.program_id(0), items, gl.num_programs(0)):
-        tile, split, start, end = find_item(item, whole, splits, steps)
+        tile, start, end = find_item(item, whole, splits, steps)
         n0 = tile // blocks * (2 * HEIGHT) + GROUP * HEIGHT
         m0 = tile % blocks * (COLUMNS * PIECES)
         totals = ()
         for _ in gl.static_range(PIECES):
             totals += (gl.zeros([HEIGHT, COLUMNS], gl.float32, shape),)
+        n = n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, shape))
+        added = gl.load(bias + n, mask=(n < biased) & (item < whole), other=0.0)
+        if BITS == 8:
+            line_scales = gl.load(scales + n, mask=(n < N) & (item < whole), other=0.0)
         own = gl.minimum(n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, pairs)), N - 1) * steps
         scale, minimum = steps_of(scales, minima, own + start, BITS)
         mbarrier.wait(filled.index(count % stages), count // stages & 1)
@@ -125,12 +139,9 @@ def _compute(
         stage = count % stages
         totals = _wait(_multiply(first, second, rows, stage, totals, BITS))
         count += 1
-        n = n0 + gl.arange(0, HEIGHT, gl.SliceLayout(1, shape))
         if item < whole:
-            added = gl.load(bias + n, mask=n < biased, other=0.0).to(gl.float32)
             if BITS == 8:
                 mbarrier.arrive(emptied.index(stage))
-                line_scales = gl.load(scales + n, mask=n < N, other=0.0).to(gl.float32)
             else:  # there is no room for results but that of the rows of x, once both groups have read them
                 mbarrier.arrive(ended)
                 mbarrier.wait(ended, written & 1)
@@ -139,11 +150,11 @@ def _compute(
             for piece in gl.static_range(PIECES):
                 total = totals[piece]
                 if BITS == 8:
-                    total *= gl.expand_dims(line_scales, 1)
+                    total *= gl.expand_dims(line_scales.to(gl.float32), 1)
                     room = results.index(GROUP * PIECES + piece)
                 else:
                     room = rows.index((stage * 2 + GROUP) * PIECES + piece)
-                total += gl.expand_dims(added, 1)
+                total += gl.expand_dims(added.to(gl.float32), 1)
                 room.permute((1, 0)).store(total.to(gl.bfloat16))
                 fence_async_shared()
                 store_tile(output, [m0 + piece * COLUMNS, n0], room)
@@ -152,11 +163,8 @@ def _compute(
                 mbarrier.arrive(emptied.index(stage))
         else:
             mbarrier.arrive(emptied.index(stage))
-            line = gl.expand_dims(n, 1)
-            for piece in gl.static_range(PIECES):
-                column = m0 + piece * COLUMNS + gl.expand_dims(gl.arange(0, COLUMNS, gl.SliceLayout(0, shape)), 0)
-                place = partials + (split * M + column) * (N - first_part) + line - first_part
-                gl.store(place, totals[piece], mask=(line < N) & (column < M))
+            part = (item - whole) * 2 + GROUP
+            _store_part(partials + part * (HEIGHT * COLUMNS * PIECES), totals, M - m0, COLUMNS)
     tma.store_wait(0)
 
 

@@ -17,6 +17,8 @@ from localmodel.engine.overlap_kernel import let_next_begin, wait_for_inputs
 from localmodel.engine.weight_bits import nibbles, signed_bytes
 
 SUM_TILE = 512
+AT_ONCE = tl.constexpr(4)
+"""Parts that are asked for before the first of them has come."""
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -68,23 +70,31 @@ def _rows_kernel(
         tl.store(output + m[None, :] * N + n[:, None], total.to(output.dtype.element_ty), mask=wanted)
 
 
-@triton.jit(do_not_specialize=["M", "first", "splits"])
+@triton.jit(do_not_specialize=["M", "splits"])
 def _sum_kernel(
-    partials, scales, bias, output, M, N, first, splits, SCALED: tl.constexpr, BIASED: tl.constexpr, TILE: tl.constexpr,
+    partials, scales, bias, output, M, N, splits, SCALED: tl.constexpr, BIASED: tl.constexpr, TILE: tl.constexpr,
     OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     m = tl.program_id(1)
-    at = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    n = first + at
+    n = tl.program_id(0) * TILE + tl.arange(0, TILE)
     real = n < N
+    if SCALED:
+        scale = tl.load(scales + n, mask=real, other=0.0).to(tl.float32)
+    if BIASED:
+        added = tl.load(bias + n, mask=real, other=0.0).to(tl.float32)
     wait_for_inputs(OVERLAP)
     total = tl.zeros([TILE], tl.float32)
-    for split in range(splits):
-        total += tl.load(partials + (split * M + m).to(tl.int64) * (N - first) + at, mask=real, other=0.0)
+    for split in range(0, splits, AT_ONCE):
+        parts = ()
+        for at in tl.static_range(AT_ONCE):
+            place = tl.minimum(split + at, splits - 1) * M + m
+            parts += (tl.load(partials + place.to(tl.int64) * N + n, mask=real, other=0.0),)
+        for at in tl.static_range(AT_ONCE):
+            total += tl.where(split + at < splits, parts[at], 0.0)
     if SCALED:
-        total *= tl.load(scales + n, mask=real, other=0.0).to(tl.float32)
+        total *= scale
     if BIASED:
-        total += tl.load(bias + n, mask=real, other=0.0).to(tl.float32)
+        total += added
     tl.store(output + m * N + n, total.to(output.dtype.element_ty), mask=real)
 
 
@@ -110,12 +120,11 @@ def multiply_rows(
     return output
 
 
-def sum_parts(partials: Tensor, scales: Tensor | None, bias: Tensor | None, output: Tensor, first: int = 0) -> None:
-    """partials [S, M, N - first] float32, summed, times scales [N], plus bias [N] -> output [M, N] from column `first` on."""
-    splits, height, width = partials.shape
+def sum_parts(partials: Tensor, scales: Tensor | None, bias: Tensor | None, output: Tensor) -> None:
+    """partials [S, M, N] float32, summed, times scales [N], plus bias [N] -> output [M, N]."""
+    splits, height, count = partials.shape
     places = (output if scales is None else scales, output if bias is None else bias)
     launch(
-        _sum_kernel, (triton.cdiv(width, SUM_TILE), height),
-        partials, *places, output, height, first + width, first, splits,
-        SCALED=scales is not None, BIASED=bias is not None, TILE=SUM_TILE, overlap=overlap_of(height), num_warps=2,
+        _sum_kernel, (triton.cdiv(count, SUM_TILE), height), partials, *places, output, height, count, splits,
+        SCALED=scales is not None, BIASED=bias is not None, TILE=SUM_TILE, overlap=overlap_of(height), num_warps=4,
     )  # fmt: skip

@@ -12,7 +12,7 @@ SOURCES = {
 }
 CONSTANT = {"weight", "scales", "minima", "bias"}
 """What no kernel writes."""
-NUMBERS = {"N", "M", "splits", "epsilon", "first"}
+NUMBERS = {"N", "M", "splits", "epsilon", "biased", "whole"}
 
 
 def kernels():
@@ -45,7 +45,7 @@ def test_every_kernel_that_begins_before_its_turn_waits():
             if called and any(keyword.arg == "overlap" for keyword in node.keywords):
                 launched |= {each.id for each in ast.walk(node.args[0]) if isinstance(each, ast.Name) and "kernel" in each.id}
     assert launched - {parameter.values[0].name for parameter in kernels()} == {"product_kernel"}
-    assert len(launched) == 11
+    assert len(launched) == 12
 
 
 def test_the_kernel_of_several_groups_of_warps_waits_where_it_loads_x():

@@ -1,7 +1,8 @@
 """What the ranks that share a network say to each other while they compute, and how they meet. One process is one rank.
 
 Why it exists: it is all that the engine asks of torch.distributed: NCCL between cards, gloo between processes on a CPU. Every
-rank must call the same in the same order. Nothing leaves the machine: both talk over the loopback, shared memory or NVLink.
+rank must call the same in the same order, but for one that only compiles: it says nothing, and has not met the others yet.
+Nothing leaves the machine: both talk over the loopback, shared memory or NVLink.
 """
 
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from localmodel.engine.kernels import only_compiles
 
 MOST_SECONDS = 120.0
 """That a rank waits for the others: all have loaded when they meet, and no step takes so long."""
@@ -53,21 +56,23 @@ def least_of_ranks(value: int, device: torch.device) -> int:
 
 def sum_over_ranks(x: Tensor) -> Tensor:
     """In place."""
-    dist.all_reduce(x)
+    if not only_compiles():
+        dist.all_reduce(x)
     return x
 
 
 def take_from_first(x: Tensor) -> Tensor:
     """In place."""
-    dist.broadcast(x, FIRST)
+    if not only_compiles():
+        dist.broadcast(x, FIRST)
     return x
 
 
 def gather_columns(x: Tensor, columns: int) -> Tensor:
     """x [N, C] of each rank -> [N, columns], C * ranks >= columns; what is beyond them is cut off."""
     rows = x.shape[0]
-    if not rows:
-        return x.new_empty(0, columns)
+    if not rows or only_compiles():
+        return x.new_empty(rows, columns)
     parts = x.new_empty(dist.get_world_size() * rows, x.shape[1])
     dist.all_gather_into_tensor(parts, x.contiguous())
     whole = torch.cat(parts.split(rows), dim=1)

@@ -72,6 +72,11 @@ def _launch(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], opti
         _launch(kernel, grid, arguments, options)
 
 
+def only_compiles() -> bool:
+    """Whether this thread launches nothing, so that its numbers mean nothing."""
+    return _only_compiling.get()
+
+
 @contextmanager
 def only_compiling() -> Iterator[None]:
     """Nothing is launched by this thread meanwhile: what kernels would have written is left as it was."""

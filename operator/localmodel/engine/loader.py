@@ -155,8 +155,8 @@ def _hear_nothing(count: int) -> None:
 def _rehearsing(
     network: Decoder, sizes: NetworkConfig, config: EngineConfig, dtype: torch.dtype, device: torch.device
 ) -> AbstractContextManager[None]:
-    """Cards that share a network can't: in each of its products they wait for each other."""
-    if device.type == "cpu" or sizes.ranks > 1:
+    """By the first of several ranks: the others' shares need the same kernels, and they wait for it before they need one."""
+    if device.type == "cpu" or sizes.rank:
         return nullcontext()
     from localmodel.engine.rehearsal import rehearsing
 

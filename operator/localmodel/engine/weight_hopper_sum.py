@@ -23,8 +23,8 @@ COLUMNS = tl.constexpr(8)
 
 @triton.jit
 def unravel(part):
-    """[512] -> [COLUMNS, LINES]. Bits of a place: the column's last, the line's third, its first two, its last three, the column's
-    first two; so a warp's threads hold what it multiplied."""
+    """[512] -> [COLUMNS, LINES]. Bits of a place: the column's last, the line's third, its first two, its last three, the
+    column's first two; so a warp's threads hold what it multiplied."""
     return part.reshape([2, 2, 4, 8, 4]).permute([4, 0, 2, 1, 3]).reshape([COLUMNS, LINES])
 
 

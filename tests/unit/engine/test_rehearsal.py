@@ -3,10 +3,12 @@
 import gc
 import itertools
 import os
+import re
 import threading
 import weakref
 from concurrent.futures import wait
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +18,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # as test_card_kernels, which may run later in this process
 
 from engine_runs import run_all
+from localmodel import engine as package
 from localmodel.api.channel import Sampling
-from localmodel.engine import layers, linear, quantize, rehearsal, words
+from localmodel.engine import collectives, layers, linear, quantize, rehearsal, words
 from localmodel.engine.blocks import BlockPool
 from localmodel.engine.card_graphs import CardGraphs, Graph
 from localmodel.engine.card_modes import ReadyRunner
@@ -33,9 +36,10 @@ from localmodel.engine.speculation import Speculation
 from rehearsed import CONFIG, LIMITS, make_weight
 
 LAUNCHERS = [
-    "chunk_attention_kernel", "fused_kernels", "paged_attention_kernel", "weight_expand", "weight_hopper",
-    "weight_planes_kernel", "weight_row_kernel", "weight_row_planes_kernel", "weight_rows_kernel",
-]  # fmt: skip
+    file.stem
+    for file in Path(package.__path__[0]).glob("*.py")
+    if re.search(r"^from localmodel\.engine\.kernels import .*\blaunch\b", file.read_text(), re.MULTILINE)
+]
 GREEDY = Sampling(temperature=0, max_tokens=3, ignore_eos=True)
 
 
@@ -107,24 +111,29 @@ def seen(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "bits", "compile", "hopper"),
+    ("architecture", "bits", "compile", "hopper", "ranks"),
     [
-        *(("Qwen2ForCausalLM", bits, compile, True) for bits in (16, 8, 4) for compile in ("Auto", "Max")),
-        ("Qwen3ForCausalLM", 16, "Auto", True),
-        ("Gemma3ForCausalLM", 8, "Auto", False),
+        *(("Qwen2ForCausalLM", bits, compile, True, 1) for bits in (16, 8, 4) for compile in ("Auto", "Max")),
+        ("Qwen3ForCausalLM", 16, "Auto", True, 1),
+        ("Gemma3ForCausalLM", 8, "Auto", False, 1),
+        *(("Qwen2ForCausalLM", bits, "Auto", True, 2) for bits in (16, 8, 4)),
     ],
 )
 def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_else(
-    architecture, bits, compile, seen, hopper, monkeypatch
+    architecture, bits, compile, seen, hopper, ranks, monkeypatch
 ):
+    """Of several ranks the first compiles, which has not met the others; here it is the last that launches."""
     monkeypatch.setattr("localmodel.engine.weight_hopper._card", lambda device: (hopper, 132))
     family, parse = choose_decoder(architecture)
-    config = replace(divide(parse(CONFIG), 0, 1), weight_bits=bits)
     made = {"dtype": torch.bfloat16, "device": torch.device("cpu")}
+    config, last = (replace(divide(parse(CONFIG), rank, ranks), weight_bits=bits) for rank in (0, ranks - 1))
     network = family(config, LIMITS["context"], *made.values())
     rehearsal.rehearse(network, config, every_graph=compile == "Max", **made, **LIMITS)
     compiled = seen.copy()
     seen.clear()
+    config, network = last, family(last, LIMITS["context"], *made.values())
+    silent = dict.fromkeys(("all_reduce", "broadcast", "all_gather_into_tensor"), lambda *tensors: None)
+    monkeypatch.setattr(collectives, "dist", SimpleNamespace(get_world_size=lambda: ranks, **silent))
 
     def cache(blocks):
         return KVCache.allocate(config, blocks, GPU_BLOCK, LIMITS["slots"], LIMITS["context"], *made.values())

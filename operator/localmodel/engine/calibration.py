@@ -147,6 +147,8 @@ class _Rounder:
             end = row + part.place.shape[0]
             part.place.store(part.cut_groups(Groups(*(each[row:end] for each in rounded))))
             row = end
+        if moments.is_cuda:  # a product asks for its weight before the kernels ahead have ended
+            torch.cuda.current_stream().synchronize()
         self.count += 1
 
 

@@ -102,5 +102,5 @@ def multiply_many(x: Tensor, weight: Tensor, scales: Tensor, minima: Tensor, bia
         overlap="early", num_warps=4, maxnreg=REGISTERS[shared][0],
     )  # fmt: skip
     if work.splits > 1:
-        sum_tiles(partials, scales, bias, output, work.whole // work.blocks, work.splits, columns, bits)
+        sum_tiles(partials, scales, bias, output, work.whole, work.splits, columns, bits)
     return output

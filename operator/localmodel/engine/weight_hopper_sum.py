@@ -28,7 +28,7 @@ def unravel(part):
     return part.reshape([2, 2, 4, 8, 4]).permute([4, 0, 2, 1, 3]).reshape([COLUMNS, LINES])
 
 
-@triton.jit(do_not_specialize=["M", "biased", "whole", "splits", "blocks", "columns"])
+@triton.jit(do_not_specialize=["M", "N", "biased", "whole", "splits", "blocks", "columns"])
 def sum_tiles_kernel(
     partials, scales, bias, output, M, N, biased, whole, splits, blocks, columns, BITS: tl.constexpr,
     OVERLAP: tl.constexpr = "",
@@ -62,13 +62,15 @@ def sum_tiles_kernel(
 def sum_tiles(
     partials: Tensor, scales: Tensor, bias: Tensor | None, output: Tensor, whole: int, splits: int, columns: int, bits: int
 ) -> None:
-    """partials: `splits` parts of each tile, tiles over the rows of x fastest. Their sums, times scales with 8 bits, plus bias
-    -> output [M, N], from the `whole`th tile's first line on."""
+    """partials: `splits` parts of each tile behind the `whole` ones, tiles over the rows of x fastest. Their sums, times scales
+    with 8 bits, plus bias -> output [M, N], where those tiles lie."""
     rows, count = output.shape
+    blocks = triton.cdiv(rows, columns)
+    whole //= blocks
     launch(
         sum_tiles_kernel, (2 * (triton.cdiv(count, 2 * LINES.value) - whole), triton.cdiv(rows, COLUMNS.value)),
         partials, scales, output if bias is None else bias, output, rows, count, 0 if bias is None else count, whole, splits,
-        triton.cdiv(rows, columns), columns, BITS=bits, overlap=overlap_of(rows) or "early", num_warps=4,
+        blocks, columns, BITS=bits, overlap=overlap_of(rows) or "early", num_warps=4,
     )  # fmt: skip
 
 

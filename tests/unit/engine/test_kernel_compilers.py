@@ -26,8 +26,8 @@ from localmodel.engine.kernel_compilers import Compilers, describe
     ("bits", "some"),
     [
         (16, {"_row_kernel", "_decode_kernel", "_add_rms_norm_kernel"}),
-        (8, {"product_kernel", "_chunk_kernel", "_row8_planes_kernel"}),
-        (4, {"_row4_planes_kernel", "_rows_kernel", "_sum_kernel"}),
+        (8, {"product_kernel", "sum_tiles_kernel", "_chunk_kernel", "_row8_planes_kernel"}),
+        (4, {"product_kernel", "sum_tiles_kernel", "_row4_planes_kernel", "_rows_kernel", "_sum_kernel"}),
     ],
 )
 def test_the_engine_finds_all_that_another_process_compiled(bits, some, tmp_path):

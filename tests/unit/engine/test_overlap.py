@@ -1,6 +1,7 @@
 """Kernels that begin while others still run: each waits, and touches nothing but weights before."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,6 @@ def test_the_kernel_of_several_groups_of_warps_waits_where_it_loads_x():
     loads = source[source.index("def _load(") : source.index("def _multiply(")]
     assert loads.index("load_tile(weight") < loads.index("gdc_wait()") < loads.index("load_tile(x")
     assert source.count("gdc_wait()") == 1
+    before = source[source.index("for item in", source.index("def _compute(")) :].partition("mbarrier.wait(filled")[0]
+    assert "gl.load(scales" in before
+    assert not re.search(r"store|partials|output|rows|results", before), "written, or read, while kernels ahead run"

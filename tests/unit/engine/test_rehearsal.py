@@ -149,10 +149,11 @@ def test_all_that_a_start_and_a_first_request_launch_was_compiled_and_nothing_el
     engine._scheduler.speculation = Guessing(LIMITS["slots"])
     run_all(engine, {"guesses": ([1], GREEDY.model_copy(update={"max_tokens": 200}))})
     assert len(compiled) > 8
-    assert any(name == "product_kernel" for name, *_ in compiled) == (bits == 8 and hopper)
+    names = {name for name, *_ in compiled}
+    assert names >= {"product_kernel", "sum_tiles_kernel"} if bits < 16 and hopper else "product_kernel" not in names
     assert seen - compiled == set(), "compiled too late"
     assert compiled - seen == set(), "compiled for nothing"
-    assert {name for name, *_ in compiled if name in rehearsal.LONG} == set(rehearsal.LONG[0 if bits == 8 and hopper else 1 :])
+    assert names & set(rehearsal.LONG) == set(rehearsal.LONG[0 if bits < 16 and hopper else 1 :])
 
 
 def test_of_kernels_that_wait_those_that_take_long_are_compiled_first():

@@ -190,13 +190,9 @@ def main() -> None:
     print(machine())
     for name, rounds in seen.items():
         show(name, rounds)
-    if options.against:
-        for what, number in (("clock", 0), ("processor time", 1)):
-            ratios = [
-                now[number]["first token"] / before[number]["first token"]
-                for now, before in zip(seen["now"], seen["before"], strict=True)
-            ]
-            print(f"first token, now / before, by {what}: {statistics.median(ratios):.3f}  {sorted(round(r, 2) for r in ratios)}")
+    for what, number in (("clock", 0), ("processor time", 1)) if options.against else ():
+        ratios = [now[number]["first token"] / before[number]["first token"] for before, now in zip(*seen.values(), strict=True)]
+        print(f"first token, now / before, by {what}: {statistics.median(ratios):.3f}  {sorted(round(r, 2) for r in ratios)}")
 
 
 if __name__ == "__main__":

@@ -28,14 +28,13 @@ def unravel(part):
     return part.reshape([2, 2, 4, 8, 4]).permute([4, 0, 2, 1, 3]).reshape([COLUMNS, LINES])
 
 
-@triton.jit(do_not_specialize=["M", "N", "biased", "whole", "splits", "blocks", "columns"])
+@triton.jit(do_not_specialize=["M", "biased", "whole", "splits", "blocks", "columns"])
 def sum_tiles_kernel(
     partials, scales, bias, output, M, N, biased, whole, splits, blocks, columns, BITS: tl.constexpr,
     OVERLAP: tl.constexpr = "",
 ):  # fmt: skip
     m = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     n = (whole * 2 + tl.program_id(0)) * LINES + tl.arange(0, LINES)
-    N = tl.multiple_of(N, 8)
     added = tl.load(bias + n, mask=n < biased, other=0.0).to(tl.float32)
     if BITS == 8:
         scale = tl.load(scales + n, mask=n < N, other=0.0).to(tl.float32)

@@ -82,14 +82,27 @@ def as_in_registers(part):
 
 @pytest.mark.parametrize(("bits", "columns"), [(8, 16), (8, 96), (4, 96), (8, 192), (4, 192), (4, 256)])
 def test_it_compiles_for_the_card_and_fits_into_its_registers(bits, columns, tmp_path):
-    """In a process where Triton compiles: other tests here use its interpreter."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, str(Path(__file__).with_name("compile_hopper.py")), str(bits), str(columns)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
     programs = 2 if columns <= SMALL else 1
-    shared, ptx = done.stdout.split("\n", 1)
+    shared, ptx = compiled_by("compile_hopper.py", tmp_path, bits, columns).split("\n", 1)
     assert programs * (int(shared) + 1024) <= 228 * 1024
     assert re.search(r"wgmma\.mma_async\.sync\.aligned\.m64n\d+k16\.f32\.bf16\.bf16 \{[^}]*\}, \{", ptx), "weights in registers"
     assert not re.search(r"\.local\b", ptx), "numbers were moved out of registers"
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_sums_read_16_bytes_of_each_part_at_once_and_write_8(bits, tmp_path):
+    found = {text.split()[0]: text for text in compiled_by("compile_sums.py", tmp_path, bits).split("=== ")[1:]}
+    assert found.keys() == {"_sum_kernel", "sum_tiles_kernel"}
+    for ptx in found.values():
+        assert len(re.findall(r"ld\.global\.v4\.b32", ptx)) == 4
+        assert re.findall(r"st\.global\.\S+", ptx) == ["st.global.v2.b32"]
+
+
+def compiled_by(script, directory, *arguments):
+    """What it prints: a process where Triton compiles, for other tests here use its interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(directory), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
